@@ -1,0 +1,127 @@
+"""The scope in which a UNet moves: `attach` and its undo."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from motion import patching
+from motion.errors import MotionError
+from motion.network import sites
+from motion.network.architecture import Architecture
+from motion.network.model import MotionModel
+from motion.network.temporal import TemporalTransformer, over_frames, per_frame
+
+
+@contextmanager
+def attach(unet: nn.Module, model: MotionModel, frames: int = 16, scale: float = 1.0) -> Iterator[None]:
+    """Within the scope every forward of ``unet`` sees its batch as clips of ``frames``.
+
+    The batch is ``(groups frames)``, the frames of a clip side by side; any number of groups. ``scale`` multiplies
+    what the layers add; at 0 the UNet's output is bit-equal to the plain one. ``unet`` is recognised by its
+    structure (ldm, sgm, Forge, ldm_patched, diffusers), and is on exit exactly as it was found.
+
+    ``model`` is neither moved nor cast nor owned by the UNet. Its layers run as they are where their device and
+    dtype are those of the data; else each layer runs as a copy that follows the data and lives as long as the
+    scope. Layers that are being trained are cast within the graph instead, so gradients reach ``model``.
+
+    Raises MotionError if the UNet's layout is unknown or does not fit the model, if it is attached already, if
+    ``frames`` is out of the model's range, and, before anything is computed, for a batch that is no multiple of it.
+    """
+    found = sites.find(unet)
+    _check_fit(unet, found, model.architecture)
+    _check_frames(frames, model.architecture)
+    if any(isinstance(hook, _BatchGuard) for hook in unet._forward_pre_hooks.values()):
+        raise MotionError(f"this {type(unet).__name__} is already attached: leave the other motion.attach first.")
+    with ExitStack() as undo:
+        undo.callback(patching.before(unet, _BatchGuard(frames), with_kwargs=True))
+        if scale != 0:
+            if model.architecture.family.resnet_norm_over_frames:
+                for norm in found.resnet_norms:
+                    undo.callback(patching.before(norm, lambda _, args: (over_frames(args[0], frames), *args[1:])))
+                    undo.callback(patching.after(norm, lambda _, args, output: per_frame(output)))
+            for name, layer in model.slots.items():
+                undo.callback(patching.after(found.by_slot[name].layer, _Continuation(layer, frames, scale)))
+        yield
+
+
+class _BatchGuard:
+    """Refuses a batch that is not made of whole clips; its presence marks a UNet as attached."""
+
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+
+    def __call__(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = args[0] if args else kwargs.get("x", kwargs.get("sample"))
+        if isinstance(x, Tensor) and len(x) % self.frames:
+            raise MotionError(
+                f"a batch of {len(x)} is no multiple of {self.frames} frames: "
+                "give every clip all its frames, side by side."
+            )
+
+
+class _Continuation:
+    """The forward hook that lets a temporal layer continue the output of a layer of the UNet."""
+
+    def __init__(self, layer: TemporalTransformer, frames: int, scale: float) -> None:
+        self.layer = self.follower = layer
+        self.frames = frames
+        self.scale = scale
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        if isinstance(output, Tensor):
+            return self._run(output)
+        if isinstance(output, tuple):
+            return (self._run(output[0]), *output[1:])
+        return type(output)(sample=self._run(output.sample))
+
+    def _run(self, x: Tensor) -> Tensor:
+        if not _differs(self.layer, x):
+            x = self.layer(x, self.frames, self.scale)
+        elif torch.is_grad_enabled() and self.layer.proj_in.weight.requires_grad:
+            weights = {name: weight.to(x) for name, weight in self.layer.named_parameters()}
+            x = functional_call(self.layer, weights, (x, self.frames, self.scale))
+        else:
+            x = self._following(x)(x, self.frames, self.scale)
+        return x
+
+    def _following(self, x: Tensor) -> TemporalTransformer:
+        if _differs(self.follower, x):
+            # Plain tensors even when the host samples in inference mode: the scope may outlive that.
+            with torch.inference_mode(False), torch.no_grad():
+                self.follower = copy.deepcopy(self.layer).requires_grad_(False).to(x)
+        return self.follower
+
+
+def _differs(layer: TemporalTransformer, x: Tensor) -> bool:
+    weight = layer.proj_in.weight
+    return weight.device != x.device or weight.dtype != x.dtype
+
+
+def _check_frames(frames: int, architecture: Architecture) -> None:
+    if not 1 <= frames <= architecture.max_frames:
+        raise MotionError(
+            f"{frames} frames do not fit this motion module: its position table allows 1 to {architecture.max_frames}."
+        )
+
+
+def _check_fit(unet: nn.Module, found: sites.Sites, architecture: Architecture) -> None:
+    wanted = {slot.name: slot.channels for slot in architecture.slots}
+    optional = {"mid_block.motion_modules.0"} - wanted.keys()
+    offered = {name: site.channels for name, site in found.by_slot.items() if name not in optional}
+    if wanted != offered:
+        raise MotionError(
+            f"the {architecture.family.name} motion module ({_widths(wanted)}) does not fit "
+            f"this {type(unet).__name__} ({_widths(offered)}): choose a module made for this base model."
+        )
+
+
+def _widths(channels: dict[str, int]) -> str:
+    levels = {name.split(".")[1]: width for name, width in channels.items() if name.startswith("down_blocks")}
+    return f"channels {'/'.join(map(str, levels.values()))} in {len(channels)} layers"

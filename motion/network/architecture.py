@@ -1,0 +1,135 @@
+"""The published families of motion modules, and the shape of one file.
+
+A family fixes what its file cannot say: which GroupNorms see all frames of a clip at once, and the noise
+schedule the layers were trained with. Everything else (widths, layers, position tables) is read from the file.
+Sources: the authors' configurations and code, guoyww/AnimateDiff (main and sdxl branches), G-U-N/AnimateLCM,
+hotshotco/Hotshot-XL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from motion.errors import MotionError
+
+BUILT_POSITIONS = 64
+"""Length of the sinusoid built for files that carry no position table (AnimateLCM's own length)."""
+
+NORM_GROUPS = 32
+"""Groups of every GroupNorm in the published modules."""
+
+
+@dataclass(frozen=True)
+class Betas:
+    """A noise schedule, in diffusers' words (ldm calls "scaled_linear" "linear", and "linear" "sqrt_linear").
+
+    ``linear``:         beta_t = start + (end - start) * t / (steps - 1)
+    ``scaled_linear``:  beta_t = (sqrt(start) + (sqrt(end) - sqrt(start)) * t / (steps - 1)) ** 2
+    """
+
+    schedule: Literal["linear", "scaled_linear"]
+    start: float
+    end: float
+
+    def values(self, steps: int = 1000) -> Tensor:
+        """The betas, ``[steps]`` in float64."""
+        power = 1 if self.schedule == "linear" else 2
+        return torch.linspace(self.start ** (1 / power), self.end ** (1 / power), steps, dtype=torch.float64) ** power
+
+    def alphas_cumprod(self, steps: int = 1000) -> Tensor:
+        """prod_{s<=t} (1 - beta_s), multiplied in float64 and returned as ``[steps]`` float32."""
+        return torch.cumprod(1 - self.values(steps), dim=0).float()
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is known of a family and not written in its files.
+
+    ``resnet_norm_over_frames``: the UNet's ResBlock norms and its final norm take one statistic over all frames
+    of a sample. ``motion_norm_over_frames``: the same for the motion module's own input norm. All others are
+    per frame. ``frames`` is the clip length the layers were trained on.
+    """
+
+    name: str
+    base: Literal["sd15", "sdxl"]
+    betas: Betas
+    frames: int = 16
+    resnet_norm_over_frames: bool = False
+    motion_norm_over_frames: bool = False
+
+
+_ANIMATEDIFF = Betas("linear", 0.00085, 0.012)
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family("v1", "sd15", _ANIMATEDIFF, resnet_norm_over_frames=True),
+        Family("v2", "sd15", _ANIMATEDIFF),
+        Family("v3", "sd15", _ANIMATEDIFF),
+        Family("animatelcm", "sd15", _ANIMATEDIFF),
+        Family("sdxl", "sdxl", Betas("scaled_linear", 0.00085, 0.020), motion_norm_over_frames=True),
+        Family("hotshot", "sdxl", Betas("scaled_linear", 0.00085, 0.012), frames=8, resnet_norm_over_frames=True),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One temporal layer: its place (``down_blocks.0.motion_modules.1``) and its shape.
+
+    ``positions`` is the length of the position table in the file, None where the file has none and a sinusoid
+    of ``BUILT_POSITIONS`` is built.
+    """
+
+    name: str
+    channels: int
+    positions: int | None = 32
+    attentions: int = 2
+    heads: int = 8
+
+    def __post_init__(self) -> None:
+        if self.channels % NORM_GROUPS or self.channels % self.heads:
+            raise MotionError(
+                f"{self.name} has {self.channels} channels, which {NORM_GROUPS} norm groups and {self.heads} heads "
+                "do not divide: the file is damaged or is no motion module."
+            )
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A family and the slots of one model."""
+
+    family: Family
+    slots: tuple[Slot, ...]
+
+    @classmethod
+    def of_unet(
+        cls,
+        family: str,
+        widths: Sequence[int],
+        layers: int = 2,
+        positions: int | None = 32,
+        mid: bool = False,
+    ) -> Architecture:
+        """The layout of the published modules for a UNet with ``layers`` ResBlocks on each level of ``widths``."""
+        places = list(_places(widths, layers))
+        if mid:
+            places.append(("mid_block.motion_modules.0", widths[-1]))
+        return cls(FAMILIES[family], tuple(Slot(name, channels, positions) for name, channels in places))
+
+    @property
+    def max_frames(self) -> int:
+        """The longest clip that the shortest position table reaches."""
+        return min((slot.positions or BUILT_POSITIONS for slot in self.slots), default=0)
+
+
+def _places(widths: Sequence[int], layers: int) -> Iterator[tuple[str, int]]:
+    for level, channels in enumerate(widths):
+        yield from ((f"down_blocks.{level}.motion_modules.{layer}", channels) for layer in range(layers))
+    for level, channels in enumerate(reversed(widths)):
+        yield from ((f"up_blocks.{level}.motion_modules.{layer}", channels) for layer in range(layers + 1))

@@ -1,0 +1,92 @@
+"""The authors' numbers (tests/oracle) and the small UNets that they belong to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from einops import rearrange
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from motion.network.architecture import Architecture
+from motion.network.model import MotionModel
+from motion.weights.ldm import unet_name
+
+ORACLE = Path(__file__).parent / "oracle"
+WIDTHS = (32, 32, 64, 64)
+
+
+def oracle(name: str) -> dict[str, Tensor]:
+    """The tensors of one oracle file; weights as float32."""
+    tensors = load_file(ORACLE / f"{name}.safetensors")
+    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+
+
+@pytest.fixture(scope="session")
+def oracle_of() -> Callable[[str], dict[str, Tensor]]:
+    return oracle
+
+
+@pytest.fixture(scope="session")
+def unet() -> nn.Module:
+    """The oracle's SD1.5 UNet in diffusers' class. Whoever changes it, changes it back."""
+    model = UNet2DConditionModel(sample_size=8, block_out_channels=WIDTHS, cross_attention_dim=48, attention_head_dim=8)
+    model.load_state_dict(oracle("unet"))
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def ldm_unet() -> nn.Module:
+    """The same weights in the class that AUTOMATIC1111's WebUI runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Asked only whether context_dim is a list of its own kind.
+        config = ModuleType("omegaconf.listconfig")
+        config.ListConfig = type("ListConfig", (), {})
+        patch.setitem(sys.modules, "omegaconf.listconfig", config)
+        patch.setitem(sys.modules, "omegaconf", ModuleType("omegaconf"))
+        openaimodel = pytest.importorskip("ldm.modules.diffusionmodules.openaimodel")
+        model = openaimodel.UNetModel(
+            image_size=8,
+            in_channels=4,
+            out_channels=4,
+            model_channels=32,
+            channel_mult=(1, 1, 2, 2),
+            num_res_blocks=2,
+            attention_resolutions=(4, 2, 1),
+            num_heads=8,
+            use_spatial_transformer=True,
+            transformer_depth=1,
+            context_dim=48,
+            use_checkpoint=False,
+            legacy=False,
+        )
+    model.load_state_dict({unet_name(name): tensor for name, tensor in oracle("unet").items()})
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def v3() -> MotionModel:
+    """The oracle's v3 motion module."""
+    return MotionModel.from_state(Architecture.of_unet("v3", WIDTHS), oracle("v3_mm"))
+
+
+@pytest.fixture(scope="session")
+def clip() -> dict[str, Tensor]:
+    """The oracle's input for SD1.5 UNets, as a batch: two clips of 16 frames, ``x [(b f) c h w]``, ``t``, ``c``."""
+    io = oracle("v3_io")
+    return {
+        "x": rearrange(io["x"], "b c f h w -> (b f) c h w"),
+        "t": io["t"].repeat_interleave(16, 0),
+        "c": io["c"].repeat_interleave(16, 0),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
