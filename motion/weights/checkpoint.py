@@ -1,0 +1,147 @@
+"""Weights files: `read` gives any file's tensors, `load` a published motion module as a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+
+import torch
+from torch import Tensor
+
+from motion.errors import MotionError
+from motion.network.architecture import FAMILIES, Architecture, Family, Slot
+from motion.network.model import MotionModel
+from motion.weights.files import WeightsFile, open_weights
+from motion.weights.kinds import MOTION_MODULE, Kind, detect, refusal
+from motion.weights.names import to_canonical
+
+FAMILY_HINT = "motion.family"
+"""The key of a safetensors file's metadata under which our own files name their family."""
+
+# Keys and shapes separate these groups, by base and mid block; within one, position tables only suggest the family.
+SIBLINGS = {
+    ("sd15", False): ("v1", "v3"),
+    ("sd15", True): ("v2", "animatelcm"),
+    ("sdxl", False): ("sdxl", "hotshot"),
+    ("sdxl", True): ("sdxl", "hotshot"),
+}
+
+_MARK = ".temporal_transformer."
+
+
+def read(path: str | PathLike[str]) -> dict[str, Tensor]:
+    """Every tensor of the file at `path` under its own name, on the CPU, in the file's dtype.
+
+    ``.safetensors``, and ``.ckpt .pt .pth .bin`` through the restricted unpickler; any of these names may hold
+    safetensors, but none that ends in ``.safetensors`` a pickle. The wrappers ``state_dict``, ``controlnet``,
+    ``module`` and ``animatediff_config`` are peeled off. Tensors stay mapped to the file until they are used.
+    Raises MotionError, in one sentence, for everything else.
+    """
+    return open_weights(path).tensors
+
+
+def load(path: str | PathLike[str], family: str | None = None) -> MotionModel:
+    """The motion module at `path`, of any published naming, strictly loaded; it keeps the file's dtype and no handle.
+
+    A file of several float dtypes is raised to float32. The family follows from keys and shapes (`identify`); `family`
+    overrides what they cannot tell. Raises MotionError, naming the file and the key or the remedy, for files of another
+    kind and for incomplete or misshapen modules.
+    """
+    file = open_weights(path)
+    kind = detect(file.tensors)
+    if kind.name != MOTION_MODULE:
+        raise MotionError(f"{path} {refusal(kind)}")
+    try:
+        state, architecture = interpret(file, kind, family)
+    except MotionError as error:
+        raise MotionError(f"{path}: {error}") from error
+    dtypes = {tensor.dtype for tensor in state.values()}
+    dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
+    # Copied, because a mapped file that is replaced under a running model takes the process with it.
+    return MotionModel.from_state(architecture, {key: tensor.to(dtype, copy=True) for key, tensor in state.items()})
+
+
+def interpret(file: WeightsFile, kind: Kind, family: str | None = None) -> tuple[dict[str, Tensor], Architecture]:
+    """A motion module's tensors in the authors' names, and the architecture that they fill exactly.
+
+    Raises MotionError, with the key's name, where they do not.
+    """
+    state = to_canonical(file.tensors, kind.layout)
+    architecture = identify(state, family or file.metadata.get(FAMILY_HINT), strict=family is not None)
+    _check(state, architecture)
+    return state, architecture
+
+
+def identify(state: Mapping[str, Tensor], hint: str | None = None, strict: bool = False) -> Architecture:
+    """The architecture of a motion module in the authors' names: slots from its shapes, family from what sets it apart.
+
+    ======  =====  =====================  ==========
+    levels  mid    position table         family
+    ======  =====  =====================  ==========
+    3       any    24                     hotshot
+    3       any    any other              sdxl
+    other   yes    none                   animatelcm
+    other   yes    any                    v2
+    other   no     24                     v1
+    other   no     any other, or none     v3
+    ======  =====  =====================  ==========
+
+    Lightning is v2 by keys and by rules. Fine-tunes are what they began as. Of files without a mid block only v1's own
+    table is 24 long, so every other length (LongAnimateDiff's 64, a narrow model's 16) follows v3's rules. A v3 trained
+    with 24 positions looks like v1: `hint`, a family's name, settles it, within the group of `SIBLINGS` that the keys
+    leave open. Outside of it a hint counts for nothing, or, if `strict`, raises MotionError.
+    """
+    slots = _slots(state)
+    blocks = [slot.name.split(".") for slot in slots]
+    levels = 1 + max((int(block[1]) for block in blocks if block[0] != "mid_block"), default=0)
+    mid = any(block[0] == "mid_block" for block in blocks)
+    siblings = SIBLINGS["sdxl" if levels == 3 else "sd15", mid]
+    if hint in siblings:
+        return Architecture(FAMILIES[hint], slots)
+    if strict:
+        raise MotionError(f"family {hint!r} does not fit this file; it can be {' or '.join(siblings)}.")
+    return Architecture(_family(levels, mid, slots[0].positions), slots)
+
+
+def _family(levels: int, mid: bool, positions: int | None) -> Family:
+    if levels == 3:
+        return FAMILIES["hotshot" if positions == 24 else "sdxl"]
+    if mid:
+        return FAMILIES["animatelcm" if positions is None else "v2"]
+    return FAMILIES["v1" if positions == 24 else "v3"]
+
+
+def _slots(state: Mapping[str, Tensor]) -> tuple[Slot, ...]:
+    names = sorted({key.partition(_MARK)[0] for key in state})
+    if not names:
+        raise MotionError("it holds no motion layers; give a motion module such as v3_sd15_mm.")
+    return tuple(_slot(name, state) for name in names)
+
+
+def _slot(name: str, state: Mapping[str, Tensor]) -> Slot:
+    """The slot's shape. Only its square projection is trusted, so that no shape is larger than the file itself."""
+    key = f"{name}{_MARK}proj_in.weight"
+    shape = state[key].shape if key in state else None
+    if shape is None or len(shape) != 2 or shape[0] != shape[1]:
+        found = "is missing" if shape is None else f"is {list(shape)} and not square"
+        raise MotionError(f"{key!r} {found}; the file is damaged, download it again.")
+    blocks = f"{name}{_MARK}transformer_blocks.0.attention_blocks."
+    attentions = len({key[len(blocks) :].partition(".")[0] for key in state if key.startswith(blocks)})
+    table = state.get(f"{blocks}0.pos_encoder.pe")
+    positions = None if table is None else table.shape[1] if table.shape[::2] == (1, shape[0]) else 0
+    return Slot(name, shape[0], positions, attentions)
+
+
+def _check(state: Mapping[str, Tensor], architecture: Architecture) -> None:
+    """Raise MotionError with the name of the first key that is missing, left over, misshapen or not a float."""
+    with torch.device("meta"):
+        expected = MotionModel(architecture).state_dict()
+    for key in sorted(expected.keys() ^ state.keys()):
+        found = "is missing" if key in expected else "is not part of the module"
+        raise MotionError(f"{key!r} {found}; the file is damaged, download it again.")
+    for key, tensor in state.items():
+        if tensor.shape != expected[key].shape or not tensor.is_floating_point():
+            raise MotionError(
+                f"{key!r} is {tensor.dtype} {list(tensor.shape)} where floats {list(expected[key].shape)} belong; "
+                "the file is damaged, download it again."
+            )

@@ -1,0 +1,102 @@
+"""What a weights file is, told by the names and shapes of its tensors alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of file and how it is recognised.
+
+    `layout` is the naming its keys follow. `sentinels` are regular expressions over the file's listing, one line
+    ``name 320x4x3x3`` per tensor; all of them must be found. `base` is the image model it was made for, where the names
+    alone tell it.
+    """
+
+    name: str
+    layout: str
+    sentinels: tuple[str, ...]
+    base: str | None = None
+
+
+MOTION_MODULE = "motion module"
+UNKNOWN = Kind("unknown", "unknown", ())
+
+# The first kind of which every sentinel is found is the answer, so what a file has besides motion layers stands first.
+KINDS = (
+    Kind("motion LoRA", "peft", (r"motion_modules\.\d+\..*\.lora_[AB]\.",)),
+    Kind("motion LoRA", "authors", (r"motion_modules\.\d+\.temporal_transformer\..*lora",)),
+    Kind("motion LoRA", "diffusers", (r"motion_modules\.\d+\..*lora",)),
+    Kind("motion LoRA", "kohya", (r"^lora_unet_\w*motion_modules_\d+_.*\.lora_(up|down)\.",)),
+    Kind("motion LoRA", "a1111", (r"motion_modules_\d+_.*\.lora_(up|down)\.",)),
+    Kind("CameraCtrl", "authors", (r"processor\.qkv_merge\.|^pose_encoder_state_dict\.",)),
+    Kind("FancyVideo", "authors", (r"^FancyVideo\b|fps_embedding\.linear\.",)),
+    Kind("AnimateLCM-I2V", "authors", (r"^img_encoder\.",)),
+    Kind("SparseCtrl", "authors", (r"controlnet_cond_embedding\.", r"motion_modules\.\d+\.temporal_transformer\.")),
+    Kind("SparseCtrl", "diffusers", (r"controlnet_cond_embedding\.", r"motion_modules\.\d+\.")),
+    Kind("SparseCtrl", "diffusers", (r"controlnet_cond_embedding\.weight \d+x5x",)),
+    Kind("SparseCtrl", "a1111", (r"input_hint_block\.", r"motion_modules\.\d+\.")),
+    Kind("PIA", "authors", (r"^conv_in\.weight \d+x9x", r"motion_modules\.\d+\.temporal_transformer\.")),
+    Kind("PIA", "diffusers", (r"^conv_in\.weight \d+x9x", r"motion_modules\.\d+\.")),
+    Kind(MOTION_MODULE, "hotshot", (r"^\w+_blocks?\..*temporal_attentions\.\d+\.",)),
+    Kind(MOTION_MODULE, "authors", (r"motion_modules\.\d+\.temporal_transformer\.",)),
+    Kind(MOTION_MODULE, "diffusers", (r"motion_modules\.\d+\.",)),
+    Kind("domain adapter", "authors", (r"^(down|mid|up)_block.*attentions\.\d+\..*processor\.to_\w+_lora\.",)),
+    Kind("LoRA", "peft", (r"\.lora_[AB]\.",)),
+    Kind("LoRA", "diffusers", (r"[._]lora\.(up|down)\.",)),
+    Kind("LoRA", "kohya", (r"\.lora_(up|down)\.|\.hada_w1_a|\.lokr_w1|\.oft_(blocks|diag)",)),
+    Kind("checkpoint", "ldm", (r"^model\.diffusion_model\.", r"^conditioner\.embedders\."), "sdxl"),
+    Kind("checkpoint", "ldm", (r"^model\.diffusion_model\.", r"^cond_stage_model\.model\."), "sd2"),
+    Kind("checkpoint", "ldm", (r"^model\.diffusion_model\.", r"^cond_stage_model\."), "sd15"),
+    Kind("checkpoint", "ldm", (r"^model\.diffusion_model\.",)),
+    Kind("ControlNet", "diffusers", (r"controlnet_cond_embedding\.|controlnet_down_blocks\.",)),
+    Kind("ControlNet", "ldm", (r"^control_model\.|input_hint_block\.|^lllite_unet_",)),
+    Kind("IP-Adapter", "authors", (r"^image_proj\.", r"^ip_adapter\.")),
+    Kind("UNet", "diffusers", (r"^conv_in\.weight ", r"^down_blocks\.\d+\.resnets\.")),
+    Kind("VAE", "diffusers", (r"^(encoder|decoder)\.(down|up)_blocks\.",)),
+    Kind("VAE", "ldm", (r"^(first_stage_model\.)?(encoder|decoder)\.(down|up)\.\d+\.",)),
+    Kind("text encoder", "transformers", (r"text_model\.encoder\.layers\.",)),
+    Kind("textual inversion", "a1111", (r"^(string_to_param\.|emb_params |clip_[lg] )",)),
+    Kind("textual inversion", "diffusers", (r"\A\S+ (\d+x)?(768|1024|1280)\Z",)),
+)
+
+# What each kind is called in a sentence, and where it belongs.
+_CHECKPOINT = "use it as the checkpoint and give a motion module here"
+_PROMPT = "name it in the prompt as <lora:name:1> and give a motion module here"
+_ELSEWHERE = "give a motion module such as v3_sd15_mm here"
+REFUSALS = {
+    "motion LoRA": ("a motion LoRA", "give the motion module it was trained on here, and this file as a motion LoRA"),
+    "CameraCtrl": ("a CameraCtrl model, which is not supported", _ELSEWHERE),
+    "FancyVideo": ("a FancyVideo model, which is not supported", _ELSEWHERE),
+    "AnimateLCM-I2V": ("an AnimateLCM-I2V model, which is not supported", "give the text-to-video AnimateLCM here"),
+    "SparseCtrl": ("a SparseCtrl encoder", "open it with sparsectrl.load, beside a motion module"),
+    "PIA": ("a PIA model, which is not supported", _ELSEWHERE),
+    "domain adapter": ("a domain adapter, a LoRA of the image layers", "give it as the adapter of a motion module"),
+    "LoRA": ("a LoRA of the image model", _PROMPT),
+    "checkpoint": ("a Stable Diffusion checkpoint", _CHECKPOINT),
+    "ControlNet": ("a ControlNet", _ELSEWHERE),
+    "IP-Adapter": ("an IP-Adapter", _ELSEWHERE),
+    "UNet": ("an image model's UNet in diffusers' names", "give its folder as the checkpoint, not here"),
+    "VAE": ("a VAE", _ELSEWHERE),
+    "text encoder": ("a text encoder", _ELSEWHERE),
+    "textual inversion": ("a textual inversion embedding", "name it in the prompt and give a motion module here"),
+    "unknown": ("a weights file of unknown kind", _ELSEWHERE),
+}
+
+
+def detect(state: Mapping[str, Tensor]) -> Kind:
+    """The first of `KINDS` that `state` shows every sentinel of, else `UNKNOWN`."""
+    listing = "\n".join(f"{name} {'x'.join(map(str, tensor.shape))}" for name, tensor in state.items())
+    found = (kind for kind in KINDS if all(re.search(sentinel, listing, re.MULTILINE) for sentinel in kind.sentinels))
+    return next(found, UNKNOWN)
+
+
+def refusal(kind: Kind) -> str:
+    """Why a file of this kind is not loaded as a motion module, and where it belongs: the end of a sentence."""
+    title, remedy = REFUSALS[kind.name]
+    return f"is {title}, and not a motion module; {remedy}."
