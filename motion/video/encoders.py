@@ -1,0 +1,149 @@
+"""One encoder per container. All have the signature of `Encoder` and write to the path they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import chain, pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, PngImagePlugin
+
+from motion.errors import MotionError
+from motion.video.exif import encode_user_comment
+
+Frame = npt.NDArray[np.uint8]  # h w 3, RGB
+Encoder = Callable[[Iterator[Frame], Path, Fraction, str], None]
+
+_PALETTE_SAMPLE = 2**16  # pixels: enough to choose 256 colours from, more only costs time
+# ITU-T H.273: the primaries and curve of BT.709, the matrix of BT.601 (what FFmpeg converts by), limited range.
+_COLOURS = {"color_primaries": 1, "color_trc": 1, "colorspace": 6, "color_range": 1}
+_CENTISECOND, _MILLISECOND = 100, 1000  # ticks per second of GIF, and of WebP and APNG
+
+
+class _Codec(NamedTuple):
+    container: str
+    name: str
+    options: dict[str, str]
+    muxer: dict[str, str]
+
+
+_H264 = _Codec("mp4", "libx264", {"crf": "16", "preset": "medium"}, {"movflags": "+faststart"})
+_VP9 = _Codec("webm", "libvpx-vp9", {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "1"}, {})
+
+
+def durations(frames: int, fps: Fraction, ticks: int) -> list[int]:
+    """How long each frame stays, in 1/`ticks` s, so that each begins within half a tick of its due time."""
+    starts = [round(frame * ticks / fps) for frame in range(frames + 1)]
+    return [end - start for start, end in pairwise(starts)]
+
+
+def encode_gif(frames: Iterator[Frame], path: Path, fps: Fraction, parameters: str) -> None:
+    """One palette for the whole clip (a palette per frame flickers), error diffusion, endless loop, text as comment."""
+    clip = np.stack(list(frames))
+    palette = _shared_palette(clip)
+    dither = Image.Dither.FLOYDSTEINBERG
+    first, *rest = (Image.fromarray(frame).quantize(palette=palette, dither=dither) for frame in clip)
+    _save_animation(
+        first,
+        rest,
+        path,
+        format="GIF",
+        duration=[10 * centiseconds for centiseconds in durations(len(clip), fps, _CENTISECOND)],
+        palette=palette.getpalette(),  # or each frame would bring its own copy
+        optimize=False,
+        **({"comment": parameters.encode()} if parameters else {}),
+    )
+
+
+def encode_webp(frames: Iterator[Frame], path: Path, fps: Fraction, parameters: str) -> None:
+    """Lossless: the smallest container that keeps every pixel and that browsers play. Text as EXIF user comment."""
+    first, *rest = map(Image.fromarray, frames)
+    _save_animation(
+        first,
+        rest,
+        path,
+        format="WEBP",
+        lossless=True,
+        duration=durations(1 + len(rest), fps, _MILLISECOND),
+        **({"exif": encode_user_comment(parameters)} if parameters else {}),
+    )
+
+
+def encode_png(frames: Iterator[Frame], path: Path, fps: Fraction, parameters: str) -> None:
+    """A still for one frame, an APNG for several. Text as the chunk `parameters`, as the WebUI hosts write it."""
+    first, *rest = map(Image.fromarray, frames)
+    chunks = PngImagePlugin.PngInfo()
+    if parameters:
+        chunks.add_text("parameters", parameters)
+    if not rest:
+        first.save(path, format="PNG", pnginfo=chunks)
+        return
+    milliseconds = durations(1 + len(rest), fps, _MILLISECOND)
+    _save_animation(first, rest, path, format="PNG", pnginfo=chunks, duration=milliseconds)
+
+
+def encode_folder(frames: Iterator[Frame], path: Path, fps: Fraction, parameters: str) -> None:
+    """A new folder of 00000.png, 00001.png, ..., each with the text."""
+    path.mkdir()
+    for index, frame in enumerate(frames):
+        encode_png(iter((frame,)), path / f"{index:05}.png", fps, parameters)
+
+
+def encode_mp4(frames: Iterator[Frame], path: Path, fps: Fraction, parameters: str) -> None:
+    """H.264 as every player takes it: 4:2:0, even sizes (an odd edge is repeated once), index at the front."""
+    even = (np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge") for frame in frames)
+    _encode_movie(even, path, fps, parameters, _H264)
+
+
+def encode_webm(frames: Iterator[Frame], path: Path, fps: Fraction, parameters: str) -> None:
+    """VP9 at constant quality."""
+    _encode_movie(frames, path, fps, parameters, _VP9)
+
+
+def import_av() -> ModuleType:
+    """PyAV, or one sentence that says how to get it: everything but MP4 and WebM works without."""
+    try:
+        import av
+    except ImportError as error:
+        raise MotionError(
+            f'MP4 and WebM need PyAV ({error}): run `pip install "av<19"`, or choose .gif, .webp, .apng or a folder.'
+        ) from error
+    return av
+
+
+def _save_animation(first: Image.Image, rest: list[Image.Image], path: Path, **options: Any) -> None:
+    first.save(path, save_all=True, append_images=rest, loop=0, **options)
+
+
+def _shared_palette(clip: npt.NDArray[np.uint8]) -> Image.Image:
+    """The 256 colours that serve all pixels best: the clip's own if it has so few."""
+    colours = Image.fromarray(clip.reshape(-1, clip.shape[2], 3)).getcolors(256)
+    if colours is None:
+        pixels = clip.reshape(-1, 3)
+        pixels = pixels[:: len(pixels) // _PALETTE_SAMPLE | 1]  # an odd step walks over all columns of even widths
+    else:
+        pixels = np.array([colour for _, colour in colours], np.uint8)
+    sample = Image.fromarray(np.ascontiguousarray(pixels[None]))
+    return sample.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
+
+
+def _encode_movie(frames: Iterator[Frame], path: Path, fps: Fraction, parameters: str, codec: _Codec) -> None:
+    """Streams `frames`. The file says how its colours are to be read, for players guess by size if it does not."""
+    av = import_av()
+    first = next(frames)
+    with av.open(str(path), "w", format=codec.container, options=codec.muxer) as movie:
+        if parameters:
+            movie.metadata["comment"] = parameters
+        stream = movie.add_stream(codec.name, rate=fps, options=codec.options)
+        stream.height, stream.width = first.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for tag, value in _COLOURS.items():
+            setattr(stream.codec_context, tag, value)
+        for frame in chain((first,), frames):
+            movie.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        movie.mux(stream.encode())
