@@ -1,0 +1,87 @@
+"""One clip from files to file: everything is checked first, then weights are loaded, frames drawn and written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import motion
+from motion.errors import MotionError
+from motion.hosts.standalone import lora
+from motion.settings import Clip, infotext
+from motion.video.write import DEFAULT_MAX_FPS, MAX_FPS, check_destination, write
+
+
+@dataclass(frozen=True)
+class Job:
+    """A clip with the files it is made from and goes to. Checked on construction, before anything is opened.
+
+    Raises MotionError naming the file, folder, device or rate that cannot be.
+    """
+
+    clip: Clip
+    checkpoint: Path
+    module: Path | None
+    out: str
+    loras: tuple[lora.Lora, ...] = ()
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        highest = MAX_FPS.get(check_destination(self.out), DEFAULT_MAX_FPS)
+        if self.clip.fps > highest:
+            raise MotionError(f"fps is {self.clip.fps:g}: {Path(self.out).suffix} plays {highest} at most")
+        if not self.checkpoint.exists():
+            raise MotionError(
+                f"checkpoint {self.checkpoint} does not exist: give a checkpoint file or diffusers folder"
+            )
+        if self.module is not None and not self.module.is_file():
+            raise MotionError(f"motion module {self.module} does not exist: give a motion module file")
+        # Imported late: what can be refused without torch is refused at once.
+        from motion.hosts.standalone.host import device_of, dtype_of
+
+        dtype_of(self.dtype, device_of(self.device))
+
+    def run(self, progress: Any = None) -> dict[str, Any]:
+        """Draw and write the clip; the report names `path seed seconds parameters` and the clip's measures."""
+        from motion.hosts.standalone.host import Standalone, check_module
+
+        start, clip = time.perf_counter(), self.clip.seeded()
+        module = None
+        if self.module is not None:
+            module = motion.load(self.module)
+            check_module(module, clip.frames)
+        host = Standalone.open(self.checkpoint, self.device, self.dtype)
+        frames = host.render(clip, module, progress, self.loras)
+        parameters = infotext(clip, self._provenance())
+        frames = frames.repeat(clip.zoom, axis=1).repeat(clip.zoom, axis=2)
+        write(frames, self.out, clip.fps, parameters)
+        return {
+            "path": self.out,
+            "frames": clip.frames,
+            "fps": clip.fps,
+            "width": frames.shape[2],
+            "height": frames.shape[1],
+            "seed": clip.seed,
+            "device": str(host.device),
+            "dtype": str(host.dtype).removeprefix("torch."),
+            "seconds": round(time.perf_counter() - start, 2),
+            "parameters": parameters,
+        }
+
+    def _provenance(self) -> dict[str, str]:
+        """Names and hashes of the model files, under the keys the WebUI writes."""
+        extra = {"Model hash": _short_hash(self.checkpoint), "Model": self.checkpoint.stem}
+        if self.module is not None:
+            extra |= {"Motion module hash": _short_hash(self.module), "Motion module": self.module.stem}
+        loras = ", ".join(f"{file.path.stem}: {file.weight:g}" for file in self.loras)
+        return {**extra, "LoRA": loras, "Version": f"motion {motion.__version__}"}
+
+
+def _short_hash(path: Path) -> str:
+    """The first 10 digits of the file's SHA-256, as the WebUI names models; nothing for a folder."""
+    from motion.weights.describe import describe
+
+    return str(describe(path)["sha256"])[:10] if path.is_file() else ""

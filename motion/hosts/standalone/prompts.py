@@ -1,0 +1,49 @@
+"""Prompts as the UNet sees them: text of any length through one or two CLIP encoders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from motion.errors import MotionError
+from motion.hosts.standalone.checkpoint import TextEncoder
+from motion.hosts.standalone.tokens import chunks
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the UNet is told: `context` [texts, tokens, channels]; SDXL's `pooled` [texts, channels], else None."""
+
+    context: Tensor
+    pooled: Tensor | None
+
+
+def encode(encoders: tuple[TextEncoder, ...], texts: list[str], clip_skip: int = 1) -> Condition:
+    """The condition of each text, all of one length.
+
+    SD1.5 reads the `clip_skip`-th last layer under the final norm; SDXL the second last of both encoders, and the
+    pooled text of the second. Chunks of 75 tokens are encoded apart and laid side by side; the pooled text is the
+    first chunk's. Raises MotionError if the encoder has fewer than `clip_skip` layers.
+    """
+    hidden, pooled = [], None
+    for encoder in encoders:
+        ids = torch.tensor(chunks(encoder.tokenizer, texts, encoder.pad), device=encoder.model.device)
+        output = encoder.model(rearrange(ids, "n chunks tokens -> (n chunks) tokens"), output_hidden_states=True)
+        state = _layer(encoder, output, clip_skip) if len(encoders) == 1 else output.hidden_states[-2]
+        hidden.append(rearrange(state, "(n chunks) tokens c -> n (chunks tokens) c", n=len(texts)))
+        if hasattr(output, "text_embeds"):
+            pooled = rearrange(output.text_embeds, "(n chunks) c -> n chunks c", n=len(texts))[:, 0]
+    return Condition(torch.cat(hidden, dim=-1), pooled)
+
+
+def _layer(encoder: TextEncoder, output: Any, clip_skip: int) -> Tensor:
+    layers = encoder.model.config.num_hidden_layers
+    if clip_skip > layers:
+        raise MotionError(f"clip skip is {clip_skip}: this checkpoint's text encoder has {layers} layers")
+    last: Tensor = output.last_hidden_state
+    norm: nn.Module = getattr(encoder.model, "text_model", encoder.model).final_layer_norm
+    return last if clip_skip == 1 else cast(Tensor, norm(output.hidden_states[-clip_skip]))

@@ -1,0 +1,78 @@
+"""The UNet classes that live in a WebUI's own checkout: `SD_WEBUI_DIR=/path/to/forge pytest tests/hosts`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+import motion
+from motion.network.architecture import Architecture
+from motion.network.model import MotionModel
+from motion.weights.ldm import unet_name
+
+WEBUI = Path(os.environ.get("SD_WEBUI_DIR", "/nowhere"))
+CLASSES = {
+    "backend/nn/unet.py": ("backend.args", "backend.nn.unet", "IntegratedUNet2DConditionModel", {}),
+    "ldm_patched/ldm/modules/diffusionmodules/openaimodel.py": (
+        "ldm_patched.modules.args_parser",
+        "ldm_patched.ldm.modules.diffusionmodules.openaimodel",
+        "UNetModel",
+        {"image_size": 8, "legacy": False, "dtype": torch.float32},
+    ),
+}
+SHAPE = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "channel_mult": (1, 1, 2, 2),
+    "num_res_blocks": 2,
+    "num_heads": 8,
+    "use_spatial_transformer": True,
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "transformer_depth_middle": 1,
+    "context_dim": 48,
+}
+
+
+def host_unet(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    arguments, module, name, extra = next(
+        (names for file, names in CLASSES.items() if (WEBUI / file).exists()), (None,) * 4
+    )
+    if module is None:
+        pytest.skip("SD_WEBUI_DIR names no checkout of Forge, reForge or Forge Classic")
+    monkeypatch.setattr(sys, "argv", sys.argv[:1])
+    for folder in (WEBUI / "packages_3rdparty", WEBUI):
+        monkeypatch.syspath_prepend(folder)
+    try:
+        import_module(arguments).args.always_cpu = True
+        return getattr(import_module(module), name)(**SHAPE, **extra)
+    except ImportError as missing:
+        pytest.skip(f"the WebUI in SD_WEBUI_DIR does not import here: {missing}")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_parity_and_a_clean_exit(
+    monkeypatch: pytest.MonkeyPatch,
+    oracle_of: Callable[[str], dict[str, Tensor]],
+    clip: dict[str, Tensor],
+) -> None:
+    unet = host_unet(monkeypatch)
+    unet.load_state_dict({unet_name(name): tensor for name, tensor in oracle_of("unet").items()})
+    v3 = MotionModel.from_state(Architecture.of_unet("v3", (32, 32, 64, 64)), oracle_of("v3_mm"))
+    expected = rearrange(oracle_of("v3_io")["y"], "b c f h w -> (b f) c h w")
+    with torch.inference_mode():
+        plain = unet(clip["x"], clip["t"], context=clip["c"])
+        with motion.attach(unet, v3, frames=16):
+            moving = unet(clip["x"], clip["t"], context=clip["c"])
+        again = unet(clip["x"], clip["t"], context=clip["c"])
+    assert (moving - expected).norm() / expected.norm() <= 1e-5
+    assert torch.equal(again, plain)

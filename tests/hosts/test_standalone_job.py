@@ -1,0 +1,112 @@
+"""`render` from files to file: what it reports, what it writes into the clip, and what stands there afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from motion import cli, video
+from motion.hosts.standalone import job
+from motion.settings import Clip, Size, parse_infotext
+from motion.weights.describe import describe
+
+COMMON = ["--prompt", "a red circle", "--steps", "2", "--frames", "3", "--size", "64x64", "--device", "cpu"]
+
+
+def render(tiny: Path, out: Path, *options: str) -> list[str]:
+    return ["render", "--checkpoint", str(tiny / "sd15.safetensors"), "--out", str(out), *COMMON, *options]
+
+
+def test_a_clip_from_files_to_file(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "clip.gif"
+    options = ["--motion", str(tiny / "v3.safetensors"), "--seed", "7", "--negative", "grey", "--json"]
+    assert cli.main(render(tiny, out, *options)) == 0
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert (report["path"], report["frames"], report["width"], report["seed"]) == (str(out), 3, 64, 7)
+    assert "2/2" in printed.err
+    assert video.read_parameters(out) == report["parameters"]
+    clip, extra = parse_infotext(report["parameters"])
+    assert clip == Clip(prompt="a red circle", negative="grey", steps=2, frames=3, seed=7, size=Size(64, 64))
+    assert extra["Model hash"] == str(describe(tiny / "sd15.safetensors")["sha256"])[:10]
+    assert (extra["Model"], extra["Motion module"]) == ("sd15", "v3")
+
+    assert cli.main(["inspect", str(out)]) == 0
+    inspected = json.loads(capsys.readouterr().out)
+    assert (inspected["kind"], inspected["frames"], inspected["fps"]) == ("clip", 3, pytest.approx(8, rel=0.05))
+    assert inspected["settings"]["seed"] == 7
+
+
+def test_a_random_seed_is_reported_and_draws_the_same_again(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "a.png", tmp_path / "b.png"
+    assert cli.main(render(tiny, first, "--frames", "1", "--json")) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert cli.main(render(tiny, second, "--frames", "1", "--seed", str(report["seed"]))) == 0
+    assert (video.read(first).frames == video.read(second).frames).all()
+
+
+def test_zoom_enlarges_every_pixel(tiny: Path, tmp_path: Path) -> None:
+    plain, zoomed = tmp_path / "plain.png", tmp_path / "zoomed.png"
+    options = ("--frames", "1", "--seed", "7")
+    assert cli.main(render(tiny, plain, *options)) == cli.main(render(tiny, zoomed, *options, "--zoom", "3")) == 0
+    assert (video.read(plain).frames.repeat(3, axis=1).repeat(3, axis=2) == video.read(zoomed).frames).all()
+
+
+def test_an_interrupt_leaves_nothing(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli._Bar, "__call__", interrupt)
+    assert cli.main(render(tiny, tmp_path / "clip.gif")) == 130
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_module_for_another_base_is_refused(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(render(tiny, tmp_path / "clip.gif", "--motion", str(tiny / "adxl.safetensors"))) == 2
+    assert "choose a motion module for sd15" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_in_each_others_place_are_refused(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    swapped = ["--checkpoint", str(tiny / "v3.safetensors"), "--motion", str(tiny / "sd15.safetensors")]
+    for options in (swapped, swapped[:2]):
+        assert cli.main(["render", "--out", str(tmp_path / "clip.gif"), *COMMON, *options]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_draws_without_a_network_or_a_cache(tiny: Path, tmp_path: Path) -> None:
+    """A process of its own, in which every socket refuses to connect and no cache holds a file."""
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_): raise OSError('the network was asked')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "from motion.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")}
+    arguments = render(tiny, tmp_path / "clip.webp", "--motion", str(tiny / "v3.safetensors"))
+    root = Path(job.__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, cwd=root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3 frames of 64x64" in done.stdout
+    assert (tmp_path / "clip.webp").stat().st_size > 0
+
+
+def test_the_demo_needs_no_file(tmp_path: Path) -> None:
+    out = tmp_path / "demo.gif"
+    assert cli.main(["render", "--demo", "--out", str(out), "--steps", "2", "--device", "cpu"]) == 0
+    assert video.read(out).frames.shape == (16, 256, 256, 3)

@@ -1,0 +1,135 @@
+"""The field table: what a clip accepts, and that its text reads back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motion.errors import MotionError
+from motion.settings import FIELDS, RANDOM_SEED, SAMPLERS, Clip, Size, infotext, parse_infotext
+
+SIDES = st.integers(8, 512).map(lambda n: 8 * n)
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"))
+PROMPTS = WORDS.map(str.strip).filter(lambda text: not text.startswith("Negative prompt:"))
+CLIPS = st.builds(
+    Clip,
+    prompt=PROMPTS,
+    negative=PROMPTS,
+    steps=st.integers(1, 100),
+    sampler=st.sampled_from(list(SAMPLERS)),
+    cfg=st.floats(1, 100),
+    seed=st.integers(0, 2**63 - 1),
+    size=st.builds(Size, SIDES, SIDES),
+    clip_skip=st.integers(1, 12),
+    frames=st.integers(1, 1024),
+    fps=st.floats(0.1, 100),
+    scale=st.floats(0, 10),
+)
+
+
+def test_the_table_and_the_dataclass_name_the_same_settings() -> None:
+    assert list(FIELDS) == [field.name for field in dataclasses.fields(Clip)]
+    assert len({row.label for row in FIELDS.values()}) == len({row.flag for row in FIELDS.values()}) == len(FIELDS)
+    assert Clip() == Clip(**{name: row.default for name, row in FIELDS.items()})
+
+
+@given(CLIPS)
+def test_every_written_value_is_read_back(clip: Clip) -> None:
+    for name, row in FIELDS.items():
+        assert row.parse(row.write(getattr(clip, name))) == getattr(clip, name)
+
+
+@given(CLIPS, st.dictionaries(st.sampled_from(["Model", "Model hash", "LoRA", "Version"]), WORDS.filter(str.strip)))
+def test_infotext_is_read_back_whole(clip: Clip, extra: dict[str, str]) -> None:
+    stripped = {key: value.strip() for key, value in extra.items()}
+    assert parse_infotext(infotext(clip, stripped)) == (clip, stripped)
+
+
+def test_infotext_is_what_the_webui_reads() -> None:
+    clip = Clip(prompt="a red circle,\nmoving", negative="grey", seed=7, sampler="dpmpp_2m", cfg=7.5)
+    assert infotext(clip, {"Model": "my, model", "LoRA": ""}) == (
+        "a red circle,\nmoving\n"
+        "Negative prompt: grey\n"
+        "Steps: 25, Sampler: DPM++ 2M, CFG scale: 7.5, Seed: 7, Size: 512x512, Clip skip: 1, "
+        'Frames: 16, FPS: 8, Motion scale: 1, Model: "my, model"'
+    )
+    assert parse_infotext(infotext(clip))[0] == clip
+
+
+@given(st.text(max_size=40))
+def test_any_size_text_is_a_size_or_one_sentence(text: str) -> None:
+    try:
+        size = FIELDS["size"].parse(text)
+    except MotionError as error:
+        assert "multiple of 8 from 64 to 4096" in str(error)
+    else:
+        assert FIELDS["size"].parse(str(size)) == size
+        assert all(64 <= side <= 4096 and side % 8 == 0 for side in size)
+
+
+@given(st.sampled_from(list(FIELDS)), st.text(max_size=60))
+def test_no_text_raises_anything_but_motion_error(name: str, text: str) -> None:
+    try:
+        value = FIELDS[name].parse(text)
+    except MotionError as error:
+        assert str(error).startswith(name.replace("_", " "))
+    else:
+        assert FIELDS[name].check(value) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("frames", 0),
+        ("frames", 16.0),
+        ("frames", True),
+        ("frames", "16"),
+        ("steps", 251),
+        ("cfg", math.nan),
+        ("cfg", math.inf),
+        ("cfg", 0.5),
+        ("fps", 0),
+        ("scale", -1),
+        ("seed", -2),
+        ("seed", 2**63),
+        ("size", (512,)),
+        ("size", (512, 100)),
+        ("size", (512, 32)),
+        ("size", (512.0, 512)),
+        ("size", 512),
+        ("sampler", "plms"),
+        ("prompt", None),
+        ("prompt", "nul\0"),
+        ("negative", "half a pair \ud83d"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_remedy(name: str, value: Any) -> None:
+    with pytest.raises(MotionError, match=f"^{name} is .*: (give|choose)"):
+        Clip(**{name: value})
+
+
+def test_lcm_has_few_steps() -> None:
+    assert Clip(sampler="lcm", steps=100).steps == 100
+    with pytest.raises(MotionError, match="LCM"):
+        Clip(sampler="lcm", steps=101)
+
+
+def test_a_random_seed_is_drawn_once_and_a_given_one_is_kept() -> None:
+    drawn = Clip(seed=RANDOM_SEED).seeded()
+    assert drawn.seed >= 0
+    assert drawn.seeded() is drawn
+    assert Clip(seed=5).seeded().seed == 5
+
+
+@pytest.mark.parametrize("text", ["", "only a prompt", "Steps: 25", "Steps: many, Size: 512x512", "a\nSeed: -7"])
+def test_foreign_infotext_gives_a_clip_or_a_sentence(text: str) -> None:
+    try:
+        clip, _ = parse_infotext(text)
+    except MotionError:
+        return
+    assert isinstance(clip, Clip)
