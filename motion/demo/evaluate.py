@@ -1,0 +1,90 @@
+"""The sprite world's examination: what the written files draw for captions that training never saw, as figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+import motion
+from motion.demo.bundle import DEMO
+from motion.demo.detector import Sprite, direction, is_constant, read_clip
+from motion.demo.world import FRAMES, Frames, Scene, all_scenes
+from motion.hosts.standalone import Standalone
+from motion.settings import FIELDS, Clip
+
+AT_ONCE = 4
+"""Clips of 16 frames in one batch."""
+
+Draw = Callable[[Sequence[Clip]], Iterable[Frames]]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """How many stills and clips to draw, and the look they should have."""
+
+    stills: int = 200
+    clips: int = 100
+    look: str = "plain"
+    seed: int = 1000
+
+    def run(self, checkpoint: Path, module: Path | None, device: str = "auto") -> dict[str, float]:
+        """Shares from 0 to 1: of right stills, and of clips as asked, with the module and without it.
+
+        ``still_right``: shape and colour as the caption says. ``still_look``: in the look asked for.
+        ``direction``: the way the caption says. ``constant``: one shape in one shade in all frames;
+        ``constant_right``: and it is the caption's. ``look``: in at least 14 of 16 frames.
+        """
+        host = Standalone.open(checkpoint, device=device)
+        figures = self._stills(lambda clips: host.render_all(clips))
+        if module is not None:
+            model = motion.load(module)
+            figures |= self._clips(lambda clips: host.render_all(clips, model))
+        plain = self._clips(lambda clips: host.render_all(clips))
+        return figures | {f"{name}_without_module": share for name, share in plain.items()}
+
+    def _stills(self, draw: Draw) -> dict[str, float]:
+        right, look = [], []
+        for scene, frames in self._drawn(self.stills, 1, draw):
+            (sprite,) = read_clip(frames)
+            right.append(_is(sprite, scene))
+            look.append(sprite is not None and sprite.look == self.look)
+        return {"still_right": _share(right), "still_look": _share(look)}
+
+    def _clips(self, draw: Draw) -> dict[str, float]:
+        marks: dict[str, list[bool]] = {"direction": [], "constant": [], "constant_right": [], "look": []}
+        for scene, frames in self._drawn(self.clips, FRAMES, draw):
+            sprites = read_clip(frames)
+            constant = is_constant(sprites)
+            marks["direction"].append(direction(sprites) == scene.direction)
+            marks["constant"].append(constant)
+            marks["constant_right"].append(constant and _is(sprites[0], scene))
+            marks["look"].append(sum(s is not None and s.look == self.look for s in sprites) >= FRAMES - 2)
+        return {name: _share(marked) for name, marked in marks.items()}
+
+    def _drawn(self, count: int, frames: int, draw: Draw) -> Iterator[tuple[Scene, Frames]]:
+        """Held-out scenes in turn, each with a seed of its own, and what was drawn for them."""
+        held_out = [scene for scene in all_scenes() if scene.held_out]
+        scenes = iter([held_out[index % len(held_out)] for index in range(count)])
+        seed = self.seed
+        while batch := list(islice(scenes, AT_ONCE * FRAMES // frames)):
+            clips = [demo_clip(scene.caption, seed + index, frames) for index, scene in enumerate(batch)]
+            yield from zip(batch, draw(clips), strict=True)
+            seed += len(batch)
+
+
+def demo_clip(prompt: str, seed: int, frames: int = FRAMES) -> Clip:
+    """A clip at the settings that suit the bundled models."""
+    suited = {name: FIELDS[name].parse(DEMO[name]) for name in ("size", "steps", "cfg")}
+    return Clip(prompt=prompt, seed=seed, frames=frames, **suited)
+
+
+def _is(sprite: Sprite | None, scene: Scene) -> bool:
+    return sprite is not None and (sprite.shape, sprite.colour) == (scene.shape, scene.colour)
+
+
+def _share(marks: Sequence[bool]) -> float:
+    return float(np.mean(marks))

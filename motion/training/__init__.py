@@ -1,0 +1,1 @@
+"""Training: one resumable loop, and one module per recipe."""

@@ -1,0 +1,111 @@
+"""Reading and writing what training works on: whole checkpoints and motion modules, as every host knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from motion.hosts.standalone.checkpoint import open_parts
+from motion.network.model import MotionModel
+from motion.training.image import ImageModel
+from motion.weights.checkpoint import FAMILY_HINT
+from motion.weights.ldm import to_ldm
+
+TEXT_FOLDER = "${oc.env:SD_WEBUI_MOTION,extensions/sd-webui-motion}/motion/hosts/data/clip"
+"""The tokenizer and the width of the sprites' text encoder, seen from the folder that AUTOMATIC1111 is started in.
+
+The path lives on in copies of the ``.yaml`` in people's model folders, so it can be moved from outside: OmegaConf puts
+in the environment variable ``SD_WEBUI_MOTION``, where it is set, for the place that a clone usually has.
+"""
+
+
+def open_image_model(path: Path) -> ImageModel:
+    """A checkpoint ready to be trained: float32, frozen."""
+    parts = open_parts(path)
+    return ImageModel(parts.unet, parts.vae, parts.encoders[0].model).float().eval().requires_grad_(False)
+
+
+def save_image_model(model: ImageModel, path: Path, metadata: Mapping[str, str]) -> Path:
+    """Write a single-file checkpoint (LDM names, fp16), and beside it the ``.yaml`` that AUTOMATIC1111 opens it by."""
+    state = to_ldm(model.unet.state_dict(), model.vae.state_dict(), model.text.state_dict())
+    save_tensors(state, path, metadata)
+    path.with_suffix(".yaml").write_text(_ldm_config(model))
+    return path
+
+
+def save_motion_model(motion: MotionModel, path: Path, metadata: Mapping[str, str]) -> Path:
+    """Write a motion module under the authors' names, fp16."""
+    hint = {FAMILY_HINT: motion.architecture.family.name}
+    return save_tensors(motion.state_dict(), path, {**hint, **metadata})
+
+
+def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> Path:
+    """Write fp16 safetensors whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    halves = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in state.items()}
+    partial = path.with_suffix(".partial")
+    safetensors.torch.save_file(halves, partial, {"format": "pt", **metadata})
+    partial.replace(path)
+    return path
+
+
+def _ldm_config(model: ImageModel) -> str:
+    """The configuration that the LDM code base needs to build a model of these widths."""
+    unet, vae = model.unet.config, model.vae.config
+    return f"""\
+model:
+  target: ldm.models.diffusion.ddpm.LatentDiffusion
+  params:
+    linear_start: 0.00085
+    linear_end: 0.0120
+    timesteps: 1000
+    first_stage_key: jpg
+    cond_stage_key: txt
+    image_size: {unet.sample_size}
+    channels: 4
+    cond_stage_trainable: false
+    conditioning_key: crossattn
+    scale_factor: {vae.scaling_factor}
+    use_ema: false
+    unet_config:
+      target: ldm.modules.diffusionmodules.openaimodel.UNetModel
+      params:
+        image_size: {unet.sample_size}
+        in_channels: 4
+        out_channels: 4
+        model_channels: {unet.block_out_channels[0]}
+        channel_mult: {[width // unet.block_out_channels[0] for width in unet.block_out_channels]}
+        num_res_blocks: {unet.layers_per_block}
+        attention_resolutions: [4, 2, 1]
+        num_heads: 8
+        use_spatial_transformer: true
+        transformer_depth: 1
+        context_dim: {unet.cross_attention_dim}
+        use_checkpoint: false
+        legacy: false
+    first_stage_config:
+      target: ldm.models.autoencoder.AutoencoderKL
+      params:
+        embed_dim: 4
+        ddconfig:
+          double_z: true
+          z_channels: 4
+          resolution: {unet.sample_size * 8}
+          in_channels: 3
+          out_ch: 3
+          ch: {vae.block_out_channels[0]}
+          ch_mult: {[width // vae.block_out_channels[0] for width in vae.block_out_channels]}
+          num_res_blocks: {vae.layers_per_block}
+          attn_resolutions: []
+          dropout: 0.0
+        lossconfig:
+          target: torch.nn.Identity
+    cond_stage_config:
+      target: ldm.modules.encoders.modules.FrozenCLIPEmbedder
+      params:
+        version: {TEXT_FOLDER}
+"""

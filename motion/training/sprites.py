@@ -1,0 +1,81 @@
+"""The sprite world's program: what is trained on what and for how long, and the three files it leaves.
+
+Every stage keeps its state in the folder of the run, so that a killed program goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from motion.demo.world import FRAMES, LOOKS
+from motion.hosts.standalone.tokens import chunks, clip_tokenizer
+from motion.network.architecture import Architecture
+from motion.network.model import MotionModel
+from motion.training.data import LatentClips, sprite_clips, sprite_stills
+from motion.training.files import open_image_model, save_image_model, save_motion_model
+from motion.training.image import ImageModel, train_image
+from motion.training.loop import Plan
+from motion.training.motion_module import train_motion
+from motion.training.vae import train_vae
+
+SEED = 0
+CLIPS = 2048
+VAE_BATCH, IMAGE_BATCH, MOTION_BATCH = 24, 64, 4
+VAE_CROPS = Plan(3500, 2e-3, seed=1)
+VAE_WHOLE = Plan(2400, 1.5e-3, seed=2)
+IMAGE = Plan(6000, 1e-3, warmup=300, ema=0.999, seed=3)
+PERSONAL = Plan(1500, 4e-4, ema=0.998, seed=4)
+MOTION = Plan(7500, 1e-3, warmup=300, ema=0.999, seed=5)
+
+
+def train_base(folder: Path, device: str, steps: int | None = None) -> Path:
+    """Autoencoder, text encoder and UNet from nothing, on stills of the plain look -> ``sprites.safetensors``."""
+    torch.manual_seed(SEED)
+    model = ImageModel.build().to(device)
+    # The autoencoder sees every look: a personal checkpoint changes what is drawn, not what can be drawn.
+    train_vae(model.vae, lambda rng, count: sprite_stills(rng, count, LOOKS), (VAE_CROPS, VAE_WHOLE), VAE_BATCH, folder)
+    plan = _shortened(IMAGE, steps)
+    train_image(model, _clips(model, "plain", folder), plan, IMAGE_BATCH, folder)
+    return save_image_model(model, folder / "sprites.safetensors", _metadata("image", plan, look="plain"))
+
+
+def train_personal(base: Path, look: str, folder: Path, device: str, steps: int | None = None) -> Path:
+    """Text encoder and UNet of ``base`` tuned to another look on stills alone -> ``sprites-<look>.safetensors``."""
+    model = open_image_model(base).to(device)
+    plan = _shortened(PERSONAL, steps)
+    train_image(model, _clips(model, look, folder), plan, IMAGE_BATCH, folder, name=f"image-{look}")
+    return save_image_model(model, folder / f"sprites-{look}.safetensors", _metadata("image", plan, look=look))
+
+
+def train_sprite_motion(base: Path, folder: Path, device: str, steps: int | None = None) -> Path:
+    """A motion module in the v3 layout on plain clips, ``base`` frozen -> ``sprites-motion.safetensors``."""
+    torch.manual_seed(SEED)
+    image = open_image_model(base).to(device)
+    motion = MotionModel(Architecture.of_unet("v3", image.unet.config.block_out_channels)).to(device)
+    plan = _shortened(MOTION, steps)
+    train_motion(image, motion, _clips(image, "plain", folder), plan, MOTION_BATCH, folder)
+    return save_motion_model(motion, folder / "sprites-motion.safetensors", _metadata("motion", plan, frames=FRAMES))
+
+
+def tokenize(captions: Sequence[str]) -> Tensor:
+    """Captions -> token ids of the first 75 tokens, int64 ``[n, 77]``."""
+    tokenizer = clip_tokenizer()
+    return torch.tensor([rows[0] for rows in chunks(tokenizer, list(captions), tokenizer.eos_token_id)])
+
+
+def _clips(model: ImageModel, look: str, folder: Path) -> LatentClips:
+    return sprite_clips(model.vae, tokenize, CLIPS, look, folder / f"latents-{look}.safetensors")
+
+
+def _shortened(plan: Plan, steps: int | None) -> Plan:
+    return plan if steps is None else replace(plan, steps=steps)
+
+
+def _metadata(recipe: str, plan: Plan, **more: object) -> Mapping[str, str]:
+    facts = {"recipe": recipe, "data": "sprite world", "steps": plan.steps, "seed": plan.seed, **more}
+    return {f"motion.{key}": str(value) for key, value in facts.items()}
