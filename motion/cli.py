@@ -105,9 +105,6 @@ class _Bar:
     """A progress bar on standard error that appears with the first step."""
 
     def __enter__(self) -> _Bar:
-        from diffusers.utils import logging as diffusers_logging
-
-        diffusers_logging.set_verbosity_error()
         self.bar: Any = None
         return self
 

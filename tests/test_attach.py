@@ -215,7 +215,8 @@ def test_one_scope_serves_inference_mode_and_gradients(unet: nn.Module) -> None:
             x.requires_grad_()
             output = run(unet, (x, t, c))
             output.square().mean().backward()
-    assert torch.equal(output.detach(), expected.clone())
+    # Not bit-equal: without gradients another library multiplies the matrices (motion/network/linear.py).
+    assert (output.detach() - expected.clone()).norm() / expected.clone().norm() <= 1e-6
     assert x.grad is not None and x.grad.abs().sum() > 0
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from motion.network.architecture import BUILT_POSITIONS, NORM_GROUPS, Slot
+from motion.network.linear import Linear, linear
 
 GRID_LIMIT = 65535
 """CUDA's limit for a launch grid's second and third axis; attention kernels put batch x heads there."""
@@ -78,12 +79,12 @@ class TemporalAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.to_qkv = nn.Parameter(torch.empty(3 * channels, channels))
-        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+        self.to_out = nn.ModuleList([Linear(channels, channels)])
         self.pos_encoder = PositionTable(channels, positions)
         nn.init.uniform_(self.to_qkv, -(channels**-0.5), channels**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = F.linear(self.pos_encoder(x), self.to_qkv)
+        qkv = linear(self.pos_encoder(x), self.to_qkv)
         q, k, v = rearrange(qkv, "n f (qkv heads d) -> qkv n heads f d", qkv=3, heads=self.heads)
         x = F.scaled_dot_product_attention(q, k, v)
         x = self.to_out[0](rearrange(x, "n heads f d -> n f (heads d)"))
@@ -112,7 +113,7 @@ class GatedLinear(nn.Module):
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(channels, 2 * inner)
+        self.proj = Linear(channels, 2 * inner)
 
     def forward(self, x: Tensor) -> Tensor:
         x, gate = self.proj(x).chunk(2, dim=-1)
@@ -125,7 +126,7 @@ class FeedForward(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         # The files count a dropout (without weights) between the two layers.
-        self.net = nn.ModuleDict({"0": GatedLinear(channels, 4 * channels), "2": nn.Linear(4 * channels, channels)})
+        self.net = nn.ModuleDict({"0": GatedLinear(channels, 4 * channels), "2": Linear(4 * channels, channels)})
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.net["2"](self.net["0"](x))
@@ -163,9 +164,9 @@ class TemporalTransformer(nn.Module):
         self.norm_over_frames = norm_over_frames
         self.heads = slot.heads
         self.norm = nn.GroupNorm(NORM_GROUPS, slot.channels, eps=1e-6)
-        self.proj_in = nn.Linear(slot.channels, slot.channels)
+        self.proj_in = Linear(slot.channels, slot.channels)
         self.transformer_blocks = nn.ModuleList([TemporalBlock(slot)])
-        self.proj_out = nn.Linear(slot.channels, slot.channels)
+        self.proj_out = Linear(slot.channels, slot.channels)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 

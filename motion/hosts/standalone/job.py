@@ -46,7 +46,11 @@ class Job:
 
     def run(self, progress: Any = None) -> dict[str, Any]:
         """Draw and write the clip; the report names `path seed seconds parameters` and the clip's measures."""
+        from diffusers.utils import logging as diffusers_logging
+
         from motion.hosts.standalone.host import Standalone, check_module
+
+        diffusers_logging.set_verbosity_error()  # its remarks would stand between the user and the progress bar
 
         start, clip = time.perf_counter(), self.clip.seeded()
         module = None
