@@ -46,10 +46,9 @@ def _recipe(recipes: Any, name: str, text: str, run: Any) -> argparse.ArgumentPa
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 def _image(arguments: argparse.Namespace) -> None:

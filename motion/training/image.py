@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -20,7 +22,6 @@ IMAGE_BETAS = Betas("scaled_linear", 0.00085, 0.012)
 """The schedule of SD1.5."""
 TEXT_DROP = 0.1
 """Share of captions replaced by the empty one, so that classifier-free guidance has its other side."""
-SNR_CAP = 5.0
 
 
 @dataclass(frozen=True)
@@ -59,48 +60,72 @@ class ImageModel(nn.Module):
         )
         return cls(unet, vae, CLIPTextModel(text))
 
+    def freeze(self) -> None:
+        """Set up for a recipe, which thaws what it trains."""
+        self.eval().requires_grad_(False)
+        if self.unet.device.type == "cpu":  # heads of a few channels: plain products beat the fused kernel by a seventh
+            self.unet.set_attn_processor(AttnProcessor())
+
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Token ids ``[n, 77]`` -> the last hidden states, ``[n, 77, width]``."""
         hidden: Tensor = self.text(tokens).last_hidden_state
         return hidden
 
 
-def train_image(
-    model: ImageModel, clips: LatentClips, plan: Plan, batch: int, folder: Path, name: str = "image"
-) -> None:
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the image recipe: name, length, and the schedules that noise its samples, in equal shares."""
+
+    name: str
+    plan: Plan
+    schedules: tuple[Betas, ...] = (IMAGE_BETAS,)
+
+
+def train_image(model: ImageModel, clips: LatentClips, stage: Stage, batch: int, folder: Path) -> None:
     """Train text encoder and UNet together on single frames of ``clips``; the autoencoder is frozen."""
-    model.requires_grad_(False)
+    model.freeze()
     learner = nn.ModuleDict({"unet": model.unet, "text": model.text}).train().requires_grad_(True)
     device = model.unet.device
-    alphas = IMAGE_BETAS.alphas_cumprod().to(device)
+    alphas = torch.stack([betas.alphas_cumprod() for betas in stage.schedules])
 
     def loss_of(seed: int) -> Tensor:
         rng = np.random.default_rng(seed)
         latents, tokens = clips.stills(rng, batch, TEXT_DROP)
         noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
-        times = torch.from_numpy(rng.integers(0, len(alphas), batch))
-        return noise_loss(
-            model, latents.to(device), noise.to(device), times.to(device), model.encode_text(tokens.to(device)), alphas
-        )
+        times = torch.from_numpy(rng.integers(0, alphas.shape[1], batch))
+        kept = alphas[torch.from_numpy(rng.integers(0, len(alphas), batch)), times]
+        noised = Noised(latents.to(device), noise.to(device), times.to(device), kept.to(device))
+        return noise_loss(model.unet, noised, model.encode_text(tokens.to(device)), min_snr)
 
-    train(name, learner, loss_of, plan, folder)
-    model.eval().requires_grad_(False)
+    train(stage.name, learner, loss_of, stage.plan, folder)
+    model.freeze()
 
 
-def noise_loss(
-    model: ImageModel, latents: Tensor, noise: Tensor, times: Tensor, context: Tensor, alphas: Tensor
-) -> Tensor:
-    """Mean squared error of the predicted noise, each sample weighed by ``min(SNR, 5) / SNR`` (Hang et al. 2023).
+@dataclass(frozen=True)
+class Noised:
+    """Clean, scaled latents ``[n, 4, h, w]`` and the noise to add to them; of each the time step, int ``[n]``, and
+    the share of its variance that the schedule keeps there (cumulative alpha)."""
 
-    Args:
-        latents: clean, scaled latents ``[n, 4, h, w]``; ``noise`` likewise.
-        times: the step of each sample, int ``[n]``.
-        context: text embeddings ``[n, tokens, width]``.
-        alphas: cumulative alphas of the schedule ``[1000]``.
-    """
-    kept = alphas[times]
-    noisy = kept.sqrt()[:, None, None, None] * latents + (1 - kept).sqrt()[:, None, None, None] * noise
-    predicted = model.unet(noisy, times, context).sample
-    ratio = kept / (1 - kept)
-    weight = ratio.clamp(max=SNR_CAP) / ratio
-    return ((predicted - noise).square().mean(dim=(1, 2, 3)) * weight).mean()
+    latents: Tensor
+    noise: Tensor
+    times: Tensor
+    kept: Tensor
+
+
+def min_snr(ratio: Tensor) -> Tensor:
+    """Weight of each sample by its signal-to-noise ratio: ``min(SNR, 5) / SNR`` (Hang et al. 2023)."""
+    return ratio.clamp(max=5) / ratio
+
+
+def debiased(ratio: Tensor) -> Tensor:
+    """``1 / sqrt(SNR)`` (Yu et al. 2024): more for the noisiest steps, where it is settled what moves where."""
+    return ratio.rsqrt()
+
+
+def noise_loss(unet: nn.Module, noised: Noised, context: Tensor, weight: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean squared error of the predicted noise; ``context`` is the text ``[n, tokens, width]``, ``weight`` gives the
+    weight of a sample from its signal-to-noise ratio."""
+    signal, spread = (share.sqrt()[:, None, None, None] for share in (noised.kept, 1 - noised.kept))
+    predicted = unet(signal * noised.latents + spread * noised.noise, noised.times, context).sample
+    error = (predicted - noised.noise).square().mean(dim=(1, 2, 3))
+    return (error * weight(noised.kept / (1 - noised.kept))).mean()

@@ -12,7 +12,7 @@ from torch import Tensor
 from motion.animation import attach
 from motion.network.model import MotionModel
 from motion.training.data import LatentClips
-from motion.training.image import TEXT_DROP, ImageModel, noise_loss
+from motion.training.image import TEXT_DROP, ImageModel, Noised, debiased, noise_loss
 from motion.training.loop import Plan, train
 
 
@@ -20,7 +20,7 @@ def train_motion(
     image: ImageModel, motion: MotionModel, clips: LatentClips, plan: Plan, batch: int, folder: Path
 ) -> None:
     """Train every parameter of ``motion`` on ``batch`` clips a step: one time step per clip, fresh noise per frame."""
-    image.eval().requires_grad_(False)
+    image.freeze()
     motion.train().requires_grad_(True)
     device = image.unet.device
     frames = clips.latents.shape[1]
@@ -34,7 +34,7 @@ def train_motion(
         times = torch.from_numpy(rng.integers(0, len(alphas), batch)).to(device).repeat_interleave(frames)
         with torch.no_grad():
             context = image.encode_text(tokens.to(device)).repeat_interleave(frames, dim=0)
-        return noise_loss(image, latents, noise, times, context, alphas)
+        return noise_loss(image.unet, Noised(latents, noise, times, alphas[times]), context, debiased)
 
     with attach(image.unet, motion, frames=frames):
         train("motion", motion, loss_of, plan, folder)

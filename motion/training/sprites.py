@@ -14,11 +14,11 @@ from torch import Tensor
 
 from motion.demo.world import FRAMES, LOOKS
 from motion.hosts.standalone.tokens import chunks, clip_tokenizer
-from motion.network.architecture import Architecture
+from motion.network.architecture import FAMILIES, Architecture
 from motion.network.model import MotionModel
 from motion.training.data import LatentClips, sprite_clips, sprite_stills
 from motion.training.files import open_image_model, save_image_model, save_motion_model
-from motion.training.image import ImageModel, train_image
+from motion.training.image import IMAGE_BETAS, ImageModel, Stage, train_image
 from motion.training.loop import Plan
 from motion.training.motion_module import train_motion
 from motion.training.vae import train_vae
@@ -28,9 +28,12 @@ CLIPS = 2048
 VAE_BATCH, IMAGE_BATCH, MOTION_BATCH = 24, 64, 4
 VAE_CROPS = Plan(3500, 2e-3, seed=1)
 VAE_WHOLE = Plan(2400, 1.5e-3, seed=2)
-IMAGE = Plan(6000, 1e-3, warmup=300, ema=0.999, seed=3)
-PERSONAL = Plan(1500, 4e-4, ema=0.998, seed=4)
-MOTION = Plan(7500, 1e-3, warmup=300, ema=0.999, seed=5)
+BOTH_SCHEDULES = (IMAGE_BETAS, FAMILIES["v3"].betas)
+IMAGE = Stage("image", Plan(6000, 1e-3, warmup=300, ema=0.999, seed=3))
+# A large model takes the noise levels of the motion module's schedule as they come; this one has to be shown them.
+IMAGE_BOTH = Stage("image-both", Plan(1500, 6e-4, warmup=50, ema=0.998, seed=6), BOTH_SCHEDULES)
+PERSONAL = Stage("image-personal", Plan(700, 6e-4, warmup=50, ema=0.998, seed=4), BOTH_SCHEDULES)
+MOTION = Plan(8200, 1e-3, warmup=300, ema=0.999, seed=5)
 
 
 def train_base(folder: Path, device: str, steps: int | None = None) -> Path:
@@ -39,17 +42,18 @@ def train_base(folder: Path, device: str, steps: int | None = None) -> Path:
     model = ImageModel.build().to(device)
     # The autoencoder sees every look: a personal checkpoint changes what is drawn, not what can be drawn.
     train_vae(model.vae, lambda rng, count: sprite_stills(rng, count, LOOKS), (VAE_CROPS, VAE_WHOLE), VAE_BATCH, folder)
-    plan = _shortened(IMAGE, steps)
-    train_image(model, _clips(model, "plain", folder), plan, IMAGE_BATCH, folder)
-    return save_image_model(model, folder / "sprites.safetensors", _metadata("image", plan, look="plain"))
+    clips = _clips(model, "plain", folder)
+    for stage in (IMAGE, IMAGE_BOTH):
+        train_image(model, clips, _shortened(stage, steps), IMAGE_BATCH, folder)
+    return save_image_model(model, folder / "sprites.safetensors", _metadata("image", look="plain"))
 
 
 def train_personal(base: Path, look: str, folder: Path, device: str, steps: int | None = None) -> Path:
     """Text encoder and UNet of ``base`` tuned to another look on stills alone -> ``sprites-<look>.safetensors``."""
     model = open_image_model(base).to(device)
-    plan = _shortened(PERSONAL, steps)
-    train_image(model, _clips(model, look, folder), plan, IMAGE_BATCH, folder, name=f"image-{look}")
-    return save_image_model(model, folder / f"sprites-{look}.safetensors", _metadata("image", plan, look=look))
+    stage = replace(_shortened(PERSONAL, steps), name=f"image-{look}")
+    train_image(model, _clips(model, look, folder), stage, IMAGE_BATCH, folder)
+    return save_image_model(model, folder / f"sprites-{look}.safetensors", _metadata("image", look=look))
 
 
 def train_sprite_motion(base: Path, folder: Path, device: str, steps: int | None = None) -> Path:
@@ -57,9 +61,11 @@ def train_sprite_motion(base: Path, folder: Path, device: str, steps: int | None
     torch.manual_seed(SEED)
     image = open_image_model(base).to(device)
     motion = MotionModel(Architecture.of_unet("v3", image.unet.config.block_out_channels)).to(device)
-    plan = _shortened(MOTION, steps)
+    plan = MOTION if steps is None else replace(MOTION, steps=steps)
     train_motion(image, motion, _clips(image, "plain", folder), plan, MOTION_BATCH, folder)
-    return save_motion_model(motion, folder / "sprites-motion.safetensors", _metadata("motion", plan, frames=FRAMES))
+    return save_motion_model(
+        motion, folder / "sprites-motion.safetensors", _metadata("motion", steps=plan.steps, frames=FRAMES)
+    )
 
 
 def tokenize(captions: Sequence[str]) -> Tensor:
@@ -72,10 +78,10 @@ def _clips(model: ImageModel, look: str, folder: Path) -> LatentClips:
     return sprite_clips(model.vae, tokenize, CLIPS, look, folder / f"latents-{look}.safetensors")
 
 
-def _shortened(plan: Plan, steps: int | None) -> Plan:
-    return plan if steps is None else replace(plan, steps=steps)
+def _shortened(stage: Stage, steps: int | None) -> Stage:
+    return stage if steps is None else replace(stage, plan=replace(stage.plan, steps=steps))
 
 
-def _metadata(recipe: str, plan: Plan, **more: object) -> Mapping[str, str]:
-    facts = {"recipe": recipe, "data": "sprite world", "steps": plan.steps, "seed": plan.seed, **more}
+def _metadata(recipe: str, **more: object) -> Mapping[str, str]:
+    facts = {"recipe": recipe, "data": "sprite world", "seed": SEED, **more}
     return {f"motion.{key}": str(value) for key, value in facts.items()}

@@ -56,12 +56,12 @@ def train_vae(vae: AutoencoderKL, stills: Stills, plans: tuple[Plan, Plan], batc
             y, x = rng.integers(0, side + 1, 2)
             frames = np.ascontiguousarray(frames[:, y : y + side, x : x + side])
         torch.manual_seed(seed)
-        return _loss(vae, to_pixels(frames), half=not crop)
+        return _loss(vae, to_pixels(frames).to(vae.device), half=not crop)
 
     train("vae-crops", vae, lambda seed: loss_of(seed, crop=True), crops, folder)
     train("vae", vae, lambda seed: loss_of(seed, crop=False), replace(whole, seed=crops.seed + 1), folder)
     vae.eval()
-    normalise_latents(vae, to_pixels(stills(np.random.default_rng(0), 512)))
+    normalise_latents(vae, to_pixels(stills(np.random.default_rng(0), 512)).to(vae.device))
 
 
 def _loss(vae: AutoencoderKL, pixels: Tensor, half: bool) -> Tensor:

@@ -14,7 +14,7 @@ from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 from motion.training import data
 from motion.training.data import sprite_clips, sprite_stills, training_scenes
-from motion.training.image import IMAGE_BETAS, ImageModel, Widths, noise_loss, train_image
+from motion.training.image import IMAGE_BETAS, ImageModel, Noised, Stage, Widths, min_snr, noise_loss, train_image
 from motion.training.loop import Plan
 from motion.training.motion_module import train_motion
 from motion.training.sprites import tokenize
@@ -77,7 +77,7 @@ def test_the_image_recipe_leaves_the_autoencoder(clips: data.LatentClips, tmp_pa
     model = ImageModel.build(NARROW)
     vae = {name: tensor.clone() for name, tensor in model.vae.state_dict().items()}
     unet, text = (next(part.parameters()).clone() for part in (model.unet, model.text))
-    train_image(model, clips, PLAN, 2, tmp_path)
+    train_image(model, clips, Stage("image", PLAN), 2, tmp_path)
     assert all(torch.equal(tensor, vae[name]) for name, tensor in model.vae.state_dict().items())
     assert not torch.equal(next(model.unet.parameters()), unet)
     assert not torch.equal(next(model.text.parameters()), text)
@@ -99,7 +99,7 @@ def test_an_untrained_module_changes_nothing(image: ImageModel, clips: data.Late
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     times = torch.full((len(latents),), 500)
     context = image.encode_text(clips.tokens[0, :1]).expand(len(latents), -1, -1)
-    alphas = IMAGE_BETAS.alphas_cumprod()
-    plain = noise_loss(image, latents, noise, times, context, alphas)
+    noised = Noised(latents, noise, times, IMAGE_BETAS.alphas_cumprod()[times])
+    plain = noise_loss(image.unet, noised, context, min_snr)
     with motion.attach(image.unet, module, frames=len(latents)):
-        assert torch.equal(noise_loss(image, latents, noise, times, context, alphas), plain)
+        assert torch.equal(noise_loss(image.unet, noised, context, min_snr), plain)

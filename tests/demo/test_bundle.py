@@ -1,0 +1,38 @@
+"""The bundled files are what they say, and draw what they are asked for.
+
+The whole examination takes minutes: ``python -m motion train evaluate`` (motion/demo/README.md). This is its small
+sister on other seeds; the bounds are far enough below the figures there not to depend on a processor's rounding.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from motion.demo.bundle import DEMO, WEIGHTS
+from motion.demo.evaluate import Examination
+from motion.weights.describe import describe
+
+MODULE = Path(DEMO["motion"])
+
+
+def test_the_bundle_is_small() -> None:
+    assert sum(file.stat().st_size for file in WEIGHTS.rglob("*") if file.is_file()) <= 30e6
+
+
+def test_the_module_is_told_by_its_keys() -> None:
+    report = describe(MODULE)
+    assert (report["kind"], report["family"], report["frames"]) == ("motion module", "v3", 32)
+
+
+@pytest.mark.parametrize(("checkpoint", "look"), [("sprites", "plain"), ("sprites-neon", "neon")])
+def test_a_small_examination(checkpoint: str, look: str) -> None:
+    figures = Examination(stills=32, clips=8, look=look, seed=77).run(
+        WEIGHTS / f"{checkpoint}.safetensors", MODULE, device="cpu"
+    )
+    assert figures["still_right"] >= 0.8
+    assert figures["direction"] >= 0.6
+    assert figures["constant"] >= 0.6
+    assert figures["look"] >= 0.7
+    assert figures["constant_without_module"] <= 0.4

@@ -1,0 +1,66 @@
+"""The recipes from the command line: what they leave, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from motion import cli
+from motion.demo.bundle import DEMO
+from motion.training import sprites
+from motion.weights.describe import describe
+
+
+def test_the_whole_program_in_miniature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("VAE_CROPS", "VAE_WHOLE", "MOTION"):
+        monkeypatch.setattr(sprites, name, replace(getattr(sprites, name), steps=1))
+    for name in ("CLIPS", "VAE_BATCH", "IMAGE_BATCH", "MOTION_BATCH"):
+        monkeypatch.setattr(sprites, name, 2)
+    assert cli.main(["train", "sprites", "--out", str(tmp_path), "--device", "cpu", "--steps", "1"]) == 0
+    base, module, personal = (Path(line) for line in capsys.readouterr().out.splitlines())
+    assert [describe(path)["kind"] for path in (base, module, personal)] == [
+        describe(Path(DEMO[name]))["kind"] for name in ("checkpoint", "motion", "checkpoint")
+    ]
+    assert base.with_suffix(".yaml").is_file()
+
+    arguments = ["--checkpoint", str(base), "--motion", str(module), "--stills", "2", "--clips", "1", "--device", "cpu"]
+    assert cli.main(["train", "evaluate", *arguments]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert {"still_right", "direction", "constant", "constant_without_module"} <= figures.keys()
+    assert all(0 <= share <= 1 for share in figures.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["motion", "--out", "x", "--checkpoint", "missing.safetensors"], "missing.safetensors"),
+        (["image", "--out", "x", "--look", "neon"], "--base"),
+        (["image", "--out", "x", "--base", "missing.safetensors"], "missing.safetensors"),
+        (["image", "--out", "x", "--steps", "0"], "'0'"),
+        (["image", "--out", "x", "--steps", "many"], "'many'"),
+        (["image", "--out", "x", "--device", "abacus"], "abacus"),
+        (["image"], "--out"),
+        (["evaluate", "--checkpoint", "missing.safetensors"], "missing.safetensors"),
+        (["evaluate", "--checkpoint", DEMO["checkpoint"], "--motion", "missing.ckpt"], "missing.ckpt"),
+        (["juggling"], "juggling"),
+        ([], "RECIPE"),
+    ],
+)
+def test_bad_input_ends_with_one_line(
+    arguments: list[str],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert named in printed.err
+    assert list(tmp_path.iterdir()) == []
