@@ -56,7 +56,7 @@ def test_infotext_is_what_the_webui_reads() -> None:
         "a red circle,\nmoving\n"
         "Negative prompt: grey\n"
         "Steps: 25, Sampler: DPM++ 2M, CFG scale: 7.5, Seed: 7, Size: 512x512, Clip skip: 1, "
-        'Frames: 16, FPS: 8, Motion scale: 1, Model: "my, model"'
+        'Frames: 16, FPS: 8, Zoom: 1, Motion scale: 1, Model: "my, model"'
     )
     assert parse_infotext(infotext(clip))[0] == clip
 

@@ -2,7 +2,9 @@
 
 Everything a caption says is drawn, and a little that it does not say: the exact shade, the size, the place and the
 speed belong to one clip, so a clip that keeps them has been made as a clip and not as sixteen stills.
-The half of a shape that faces its direction is lit, so that a still shows what a motion word means.
+A motion word shows in a still too: the half of a shape that faces its direction is lit, and the background is lighter
+where the shape is heading. Without the latter a word would mean nothing before the shape has emerged from the noise,
+and by then it is settled where the shape goes.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ PIXELS = 64
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS = {"red": 0, "yellow": 52, "green": 120, "cyan": 182, "blue": 225, "pink": 310}
 """Colour word -> hue in degrees."""
-BACKGROUNDS = {"black": (14, 14, 18), "navy": (22, 24, 82), "gray": (122, 122, 122), "white": (236, 236, 236)}
+BACKGROUNDS = {"black": (16, 16, 20), "navy": (22, 24, 82), "gray": (122, 122, 122), "white": (232, 232, 232)}
+SLOPE = 14
+"""Difference of the background's brightness between its middle and its edge ahead, of 255."""
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 """Direction word -> unit step (x to the right, y down)."""
 LOOKS = ("plain", "neon")
@@ -92,8 +96,7 @@ def draw_clip(scene: Scene, rng: np.random.Generator, look: str = "plain", frame
     path = np.round(np.arange(frames)[:, None] * step[None]).astype(int)
     low, high = -path.min(axis=0), GRID - size - path.max(axis=0)
     start = rng.integers(np.minimum(low + 1, high), np.maximum(high, low + 2))
-    art = np.empty((frames, GRID, GRID, 3), dtype=np.uint8)
-    art[:] = BACKGROUNDS[scene.background]
+    art = np.tile(_background(scene), (frames, 1, 1, 1))
     for frame, (x, y) in zip(art, start + path, strict=True):
         frame[y : y + size, x : x + size][mask] = sprite[mask]
     scale = PIXELS // GRID
@@ -111,6 +114,13 @@ def shape_mask(shape: str, size: int) -> Mask:
         "cross": np.minimum(abs(x), abs(y)) <= 0.4,
     }
     return masks[shape]
+
+
+def _background(scene: Scene) -> Frames:
+    """The plain background, uint8 ``[32, 32, 3]``, on a slope of light that rises in the direction."""
+    offset = (np.indices((GRID, GRID))[::-1] + 0.5) / GRID * 2 - 1
+    slope = SLOPE * np.tensordot(DIRECTIONS[scene.direction], offset, axes=1)
+    return (np.array(BACKGROUNDS[scene.background]) + slope[..., None]).round().astype(np.uint8)
 
 
 def _paint(mask: Mask, scene: Scene, rng: np.random.Generator, look: str) -> Frames:

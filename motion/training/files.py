@@ -54,7 +54,10 @@ def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str,
 
 
 def _ldm_config(model: ImageModel) -> str:
-    """The configuration that the LDM code base needs to build a model of these widths."""
+    """The configuration that the LDM code base needs to build a model of these widths.
+
+    Its picture sizes are those of every SD1.x configuration; nothing is built from them.
+    """
     unet, vae = model.unet.config, model.vae.config
     return f"""\
 model:
@@ -65,7 +68,7 @@ model:
     timesteps: 1000
     first_stage_key: jpg
     cond_stage_key: txt
-    image_size: {unet.sample_size}
+    image_size: 64
     channels: 4
     cond_stage_trainable: false
     conditioning_key: crossattn
@@ -74,7 +77,7 @@ model:
     unet_config:
       target: ldm.modules.diffusionmodules.openaimodel.UNetModel
       params:
-        image_size: {unet.sample_size}
+        image_size: 32
         in_channels: 4
         out_channels: 4
         model_channels: {unet.block_out_channels[0]}
@@ -94,7 +97,7 @@ model:
         ddconfig:
           double_z: true
           z_channels: 4
-          resolution: {unet.sample_size * 8}
+          resolution: 256
           in_channels: 3
           out_ch: 3
           ch: {vae.block_out_channels[0]}
