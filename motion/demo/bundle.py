@@ -16,10 +16,7 @@ DEMO: Mapping[str, str] = MappingProxyType(
         "size": "64x64",
         "zoom": "4",
         "steps": "25",
-        "cfg": "4",
+        "cfg": "7.5",
     }
 )
-"""What ``render --demo`` takes for every option that is not given, spelled as on the command line.
-
-Guidance is half of what SD is used to: at 8 the colours of models this small burn out.
-"""
+"""What ``render --demo`` takes for every option that is not given, spelled as on the command line."""
