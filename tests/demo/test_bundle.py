@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from motion.demo.bundle import DEMO, WEIGHTS
 from motion.demo.evaluate import Examination
 from motion.weights.describe import describe
@@ -24,11 +26,22 @@ def test_the_module_is_told_by_its_keys() -> None:
     assert (report["kind"], report["family"], report["frames"]) == ("motion module", "v3", 32)
 
 
-def test_a_small_examination() -> None:
-    figures = Examination(stills=24, clips=8, seed=77).run(Path(DEMO["checkpoint"]), MODULE, device="cpu")
+@pytest.fixture(scope="module")
+def figures() -> dict[str, float]:
+    return Examination(stills=24, clips=8, seed=77).run(Path(DEMO["checkpoint"]), MODULE, device="cpu")
+
+
+def test_a_small_examination(figures: dict[str, float]) -> None:
     assert figures["still_right"] >= 0.8
     assert figures["direction"] >= 0.35
     assert figures["direction"] > figures["direction_without_module"]
+
+
+@pytest.mark.xfail(strict=True, reason="the module is not trained to the end: figures in motion/demo/README.md")
+def test_the_figures_of_the_sprite_table(figures: dict[str, float]) -> None:
+    assert figures["direction"] >= 0.85
+    assert figures["constant"] >= 0.9
+    assert figures["constant_without_module"] < 0.2
 
 
 def test_the_personal_checkpoint_has_its_look() -> None:
