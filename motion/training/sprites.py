@@ -33,7 +33,7 @@ IMAGE = Stage("image", Plan(6000, 1e-3, warmup=300, ema=0.999, seed=3))
 # A large model takes the noise levels of the motion module's schedule as they come; this one has to be shown them.
 IMAGE_BOTH = Stage("image-both", Plan(1500, 6e-4, warmup=50, ema=0.998, seed=6), BOTH_SCHEDULES)
 PERSONAL = Stage("image-personal", Plan(700, 6e-4, warmup=50, ema=0.998, seed=4), BOTH_SCHEDULES)
-MOTION = Plan(8200, 1e-3, warmup=300, ema=0.999, seed=5)
+MOTION = Plan(11000, 1e-3, warmup=300, ema=0.999, seed=5)
 
 
 def train_base(folder: Path, device: str, steps: int | None = None) -> Path:

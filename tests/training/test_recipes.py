@@ -16,7 +16,7 @@ from motion.training import data
 from motion.training.data import sprite_clips, sprite_stills, training_scenes
 from motion.training.image import IMAGE_BETAS, ImageModel, Noised, Stage, Widths, min_snr, noise_loss, train_image
 from motion.training.loop import Plan
-from motion.training.motion_module import train_motion
+from motion.training.motion_module import NOISIEST, draw_times, hiding, train_motion
 from motion.training.sprites import tokenize
 from motion.training.vae import LATENT_SCALE, build_vae, normalise_latents, to_pixels
 
@@ -103,3 +103,19 @@ def test_an_untrained_module_changes_nothing(image: ImageModel, clips: data.Late
     plain = noise_loss(image.unet, noised, context, min_snr)
     with motion.attach(image.unet, module, frames=len(latents)):
         assert torch.equal(noise_loss(image.unet, noised, context, min_snr), plain)
+
+
+def test_half_of_the_time_steps_come_from_the_noisiest() -> None:
+    times = draw_times(np.random.default_rng(0), 100_000, 1000)
+    assert (times.min(), times.max()) == (0, 999)
+    assert (times >= NOISIEST).mean() == pytest.approx(0.5 + 0.5 * (1000 - NOISIEST) / 1000, abs=0.01)
+    assert ((times >= 500) & (times < NOISIEST)).mean() == pytest.approx(0.5 * (NOISIEST - 500) / 1000, abs=0.01)
+
+
+def test_hidden_latents_look_like_noise_alone() -> None:
+    draw = torch.Generator().manual_seed(0)
+    latents, noise = torch.randn(2, 3, 4, 8, 8, generator=draw)
+    kept = torch.tensor([0.002, 0.01, 0.05])
+    found = kept.sqrt()[:, None, None, None] * latents
+    found += (1 - kept).sqrt()[:, None, None, None] * hiding(latents, noise, kept)
+    assert torch.allclose(found, noise, atol=1e-6)
