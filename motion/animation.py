@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from motion import patching
+from motion.arrangement import Arrangement, reordered, restored
 from motion.errors import MotionError
 from motion.network import sites
 from motion.network.architecture import Architecture
@@ -20,12 +21,19 @@ from motion.network.temporal import TemporalTransformer, over_frames, per_frame
 
 
 @contextmanager
-def attach(unet: nn.Module, model: MotionModel, frames: int = 16, scale: float = 1.0) -> Iterator[None]:
+def attach(
+    unet: nn.Module,
+    model: MotionModel,
+    frames: int = 16,
+    scale: float = 1.0,
+    arrangement: Arrangement | None = None,
+) -> Iterator[None]:
     """Within the scope every forward of ``unet`` sees its batch as clips of ``frames``.
 
-    The batch is ``(groups frames)``, the frames of a clip side by side; any number of groups. ``scale`` multiplies
-    what the layers add; at 0 the UNet's output is bit-equal to the plain one. ``unet`` is recognised by its
-    structure (ldm, sgm, Forge, ldm_patched, diffusers), and is on exit exactly as it was found.
+    The batch is ``(groups frames)``, the frames of a clip side by side; any number of groups; an ``arrangement`` says
+    where it is otherwise. ``scale`` multiplies what the layers add; at 0 the UNet's output is bit-equal to the plain
+    one. ``unet`` is recognised by its structure (ldm, sgm, Forge, ldm_patched, diffusers), and is on exit exactly as
+    it was found.
 
     ``model`` is neither moved nor cast nor owned by the UNet. Its layers run as they are where their device and
     dtype are those of the data; else each layer runs as a copy that follows the data and lives as long as the
@@ -48,7 +56,27 @@ def attach(unet: nn.Module, model: MotionModel, frames: int = 16, scale: float =
                     undo.callback(patching.after(norm, lambda _, args, output: per_frame(output)))
             for name, layer in model.slots.items():
                 undo.callback(patching.after(found.by_slot[name].layer, _Continuation(layer, frames, scale)))
+            if arrangement is not None:
+                _arrange(unet, arrangement, undo)
         yield
+
+
+def _arrange(unet: nn.Module, arrangement: Arrangement, undo: ExitStack) -> None:
+    """Put the rows of each batch in order on the way in, and back on the way out."""
+    order: list[int] = []
+
+    def sort(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        order[:] = arrangement.next_order(_batch(args, kwargs))
+        return reordered((args, kwargs), order)
+
+    undo.callback(patching.before(unet, sort, with_kwargs=True))
+    undo.callback(patching.after(unet, lambda _, args, output: restored(output, order)))
+
+
+def _batch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Rows of what a UNet is called with, wherever its host puts them."""
+    x = args[0] if args else kwargs.get("x", kwargs.get("sample"))
+    return len(x) if isinstance(x, Tensor) else 0
 
 
 class _BatchGuard:
@@ -58,10 +86,9 @@ class _BatchGuard:
         self.frames = frames
 
     def __call__(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        x = args[0] if args else kwargs.get("x", kwargs.get("sample"))
-        if isinstance(x, Tensor) and len(x) % self.frames:
+        if (batch := _batch(args, kwargs)) % self.frames:
             raise MotionError(
-                f"a batch of {len(x)} is no multiple of {self.frames} frames: "
+                f"a batch of {batch} is no multiple of {self.frames} frames: "
                 "give every clip all its frames, side by side."
             )
 

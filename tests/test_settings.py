@@ -11,7 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import MotionError
-from motion.settings import FIELDS, RANDOM_SEED, SAMPLERS, Clip, Size, infotext, parse_infotext
+from motion.fields import Size
+from motion.network.architecture import SCHEDULES
+from motion.settings import (
+    BETAS,
+    FIELDS,
+    FORMATS,
+    LOOPS,
+    RANDOM_SEED,
+    SAMPLERS,
+    SEED_MODES,
+    STARTS,
+    TAB_FIELDS,
+    Clip,
+    Tab,
+    infotext,
+    parse_infotext,
+)
 
 SIDES = st.integers(8, 512).map(lambda n: 8 * n)
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"))
@@ -29,6 +45,19 @@ CLIPS = st.builds(
     frames=st.integers(1, 1024),
     fps=st.floats(0.1, 100),
     scale=st.floats(0, 10),
+    loop=st.sampled_from(list(LOOPS)),
+    seed_mode=st.sampled_from(list(SEED_MODES)),
+    betas=st.sampled_from(list(BETAS)),
+)
+TABS = st.builds(
+    Tab,
+    enabled=st.booleans(),
+    module=WORDS,
+    frames=st.integers(1, 1024),
+    fps=st.floats(0.1, 100),
+    formats=st.lists(st.sampled_from(list(FORMATS)), min_size=1, unique=True),
+    start=st.sampled_from(list(STARTS)),
+    fade_power=st.floats(0.1, 10),
 )
 
 
@@ -36,12 +65,27 @@ def test_the_table_and_the_dataclass_name_the_same_settings() -> None:
     assert list(FIELDS) == [field.name for field in dataclasses.fields(Clip)]
     assert len({row.label for row in FIELDS.values()}) == len({row.flag for row in FIELDS.values()}) == len(FIELDS)
     assert Clip() == Clip(**{name: row.default for name, row in FIELDS.items()})
+    assert list(TAB_FIELDS) == [field.name for field in dataclasses.fields(Tab)]
+    assert Tab() == Tab(**{name: row.default for name, row in TAB_FIELDS.items()})
 
 
-@given(CLIPS)
-def test_every_written_value_is_read_back(clip: Clip) -> None:
-    for name, row in FIELDS.items():
-        assert row.parse(row.write(getattr(clip, name))) == getattr(clip, name)
+def test_both_tables_call_the_same_setting_the_same() -> None:
+    shared = FIELDS.keys() & TAB_FIELDS.keys()
+    assert {"frames", "fps", "scale", "loop"} <= shared
+    assert all(FIELDS[name] == TAB_FIELDS[name] for name in shared)
+    keys = [row.key for row in TAB_FIELDS.values() if row.key]
+    assert len(set(keys)) == len(keys)
+    assert all(key.startswith("Motion ") for key in keys)
+
+
+def test_every_named_schedule_is_there() -> None:
+    assert BETAS.keys() == {"auto", *SCHEDULES}
+
+
+@given(st.one_of(CLIPS, TABS))
+def test_every_written_value_is_read_back(settings: Clip | Tab) -> None:
+    for name, row in (FIELDS if isinstance(settings, Clip) else TAB_FIELDS).items():
+        assert row.parse(row.write(getattr(settings, name))) == getattr(settings, name)
 
 
 @given(CLIPS, st.dictionaries(st.sampled_from(["Model", "Model hash", "LoRA", "Version"]), WORDS.filter(str.strip)))
@@ -56,7 +100,8 @@ def test_infotext_is_what_the_webui_reads() -> None:
         "a red circle,\nmoving\n"
         "Negative prompt: grey\n"
         "Steps: 25, Sampler: DPM++ 2M, CFG scale: 7.5, Seed: 7, Size: 512x512, Clip skip: 1, "
-        'Frames: 16, FPS: 8, Zoom: 1, Motion scale: 1, Model: "my, model"'
+        "Motion frames: 16, Motion FPS: 8, Motion scale: 1, Motion loop: None, Motion seed mode: Clip, "
+        'Motion beta schedule: Auto, Zoom: 1, Model: "my, model"'
     )
     assert parse_infotext(infotext(clip))[0] == clip
 
@@ -103,6 +148,8 @@ def test_no_text_raises_anything_but_motion_error(name: str, text: str) -> None:
         ("size", (512.0, 512)),
         ("size", 512),
         ("sampler", "plms"),
+        ("loop", "round"),
+        ("betas", None),
         ("prompt", None),
         ("prompt", "nul\0"),
         ("negative", "half a pair \ud83d"),
@@ -111,6 +158,15 @@ def test_no_text_raises_anything_but_motion_error(name: str, text: str) -> None:
 def test_a_bad_value_is_named_with_its_remedy(name: str, value: Any) -> None:
     with pytest.raises(MotionError, match=f"^{name} is .*: (give|choose)"):
         Clip(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("enabled", 1), ("formats", ()), ("formats", "gif"), ("formats", ["gif", "avi"]), ("fade_power", 0)],
+)
+def test_a_bad_value_of_the_tab_is_named_with_its_remedy(name: str, value: Any) -> None:
+    with pytest.raises(MotionError, match=f"^{name.replace('_', ' ')} is .*: (give|choose)"):
+        Tab(**{name: value})
 
 
 def test_lcm_has_few_steps() -> None:

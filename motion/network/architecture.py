@@ -62,18 +62,27 @@ class Family:
     resnet_norm_over_frames: bool = False
     motion_norm_over_frames: bool = False
 
+    def schedule(self, name: str = "auto") -> Betas:
+        """The noise schedule to sample with: one of `SCHEDULES`, or for "auto" the family's own."""
+        return self.betas if name == "auto" else SCHEDULES[name]
 
-_ANIMATEDIFF = Betas("linear", 0.00085, 0.012)
+
+SCHEDULES: dict[str, Betas] = {
+    "linear": Betas("linear", 0.00085, 0.012),
+    "scaled_linear": Betas("scaled_linear", 0.00085, 0.012),
+    "sdxl": Betas("scaled_linear", 0.00085, 0.020),
+}
+"""The noise schedules in use: AnimateDiff's on SD1.5, Stable Diffusion's own, AnimateDiff's on SDXL."""
 
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        Family("v1", "sd15", _ANIMATEDIFF, resnet_norm_over_frames=True),
-        Family("v2", "sd15", _ANIMATEDIFF),
-        Family("v3", "sd15", _ANIMATEDIFF),
-        Family("animatelcm", "sd15", _ANIMATEDIFF),
-        Family("sdxl", "sdxl", Betas("scaled_linear", 0.00085, 0.020), motion_norm_over_frames=True),
-        Family("hotshot", "sdxl", Betas("scaled_linear", 0.00085, 0.012), frames=8, resnet_norm_over_frames=True),
+        Family("v1", "sd15", SCHEDULES["linear"], resnet_norm_over_frames=True),
+        Family("v2", "sd15", SCHEDULES["linear"]),
+        Family("v3", "sd15", SCHEDULES["linear"]),
+        Family("animatelcm", "sd15", SCHEDULES["linear"]),
+        Family("sdxl", "sdxl", SCHEDULES["sdxl"], motion_norm_over_frames=True),
+        Family("hotshot", "sdxl", SCHEDULES["scaled_linear"], frames=8, resnet_norm_over_frames=True),
     )
 }
 
@@ -126,6 +135,11 @@ class Architecture:
     def max_frames(self) -> int:
         """The longest clip that the shortest position table reaches."""
         return min((slot.positions or BUILT_POSITIONS for slot in self.slots), default=0)
+
+    def frames_to_draw(self, frames: int) -> int:
+        """Frames to draw for a clip of ``frames``: shorter clips than the layers were trained on come out as noise, so
+        they are drawn in full and cut."""
+        return max(frames, min(self.family.frames, self.max_frames))
 
 
 def _places(widths: Sequence[int], layers: int) -> Iterator[tuple[str, int]]:

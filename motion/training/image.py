@@ -13,12 +13,12 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from motion.network.architecture import Betas
+from motion.network.architecture import SCHEDULES, Betas
 from motion.training.data import LatentClips
 from motion.training.loop import Plan, train
 from motion.training.vae import build_vae
 
-IMAGE_BETAS = Betas("scaled_linear", 0.00085, 0.012)
+IMAGE_BETAS = SCHEDULES["scaled_linear"]
 """The schedule of SD1.5."""
 TEXT_DROP = 0.1
 """Share of captions replaced by the empty one, so that classifier-free guidance has its other side."""

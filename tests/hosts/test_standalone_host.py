@@ -19,7 +19,8 @@ from motion.hosts.standalone.samplers import scheduler
 from motion.hosts.standalone.tokens import chunks, clip_tokenizer
 from motion.network.architecture import FAMILIES
 from motion.network.model import MotionModel
-from motion.settings import SAMPLERS, Clip, Size
+from motion.fields import Size
+from motion.settings import SAMPLERS, Clip
 
 # diffusers 0.42 turns tensors into arrays in a way NumPy 2.4 frowns upon, whenever a scheduler holds sigmas.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
@@ -139,15 +140,32 @@ def test_guidance_of_one_is_the_prompt_alone(sd15: Standalone, v3: MotionModel) 
     hook = sd15.parts.unet.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[0]))
     plain = sd15.render(replace(CLIP, cfg=1.0), v3)
     hook.remove()
-    assert set(rows) == {3}
+    assert set(rows) == {16}
     assert np.array_equal(plain, sd15.render(replace(CLIP, cfg=1.0, negative="anything"), v3))
 
 
 def test_motion_moves_and_its_scale_takes_it_away(sd15: Standalone, v3: MotionModel, monkeypatch: Any) -> None:
     monkeypatch.setattr("motion.hosts.standalone.samplers.STABLE_DIFFUSION", BETAS)
-    still = sd15.render(CLIP)
-    assert not np.array_equal(sd15.render(CLIP, v3), still)
-    assert np.array_equal(sd15.render(replace(CLIP, scale=0.0), v3), still)
+    full = replace(CLIP, frames=16)
+    still = sd15.render(full)
+    assert not np.array_equal(sd15.render(full, v3), still)
+    assert np.array_equal(sd15.render(replace(full, scale=0.0), v3), still)
+
+
+def test_a_short_clip_is_a_full_one_cut(sd15: Standalone, v3: MotionModel) -> None:
+    assert np.array_equal(sd15.render(CLIP, v3), sd15.render(replace(CLIP, frames=16), v3)[:3])
+
+
+def test_seeds_by_frame_are_those_of_single_pictures(sd15: Standalone) -> None:
+    frames = sd15.render(replace(CLIP, seed_mode="frame"))
+    alone = [sd15.render(replace(CLIP, frames=1, seed=CLIP.seed + frame))[0] for frame in range(CLIP.frames)]
+    assert np.abs(frames.astype(int) - np.stack(alone)).max() <= 1
+    assert not np.array_equal(frames[1], sd15.render(CLIP)[1])
+
+
+@pytest.mark.parametrize("change", [{"loop": "closed"}, {"betas": "scaled_linear"}])
+def test_a_loop_and_a_schedule_reach_the_frames(change: dict[str, Any], sd15: Standalone, v3: MotionModel) -> None:
+    assert not np.array_equal(sd15.render(replace(CLIP, **change), v3), sd15.render(CLIP, v3))
 
 
 def test_sdxl_draws_with_its_module(sdxl: Standalone, tiny: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from motion import cli, video
 from motion.hosts.standalone import job
-from motion.settings import Clip, Size, parse_infotext
+from motion.fields import Size
+from motion.settings import Clip, parse_infotext
 from motion.weights.describe import describe
 
 COMMON = ["--prompt", "a red circle", "--steps", "2", "--frames", "3", "--size", "64x64", "--device", "cpu"]

@@ -16,7 +16,8 @@ from motion.errors import MotionError
 from motion.hosts.standalone import Lora, Standalone, lora
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.lora_weights import worn
-from motion.settings import Clip, Size
+from motion.fields import Size
+from motion.settings import Clip
 
 UNET = "down_blocks.1.attentions.0.transformer_blocks.0.attn1"
 TEXT = "encoder.layers.0.self_attn.q_proj"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 import motion
+from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.hosts.standalone import lora, samplers
 from motion.hosts.standalone.checkpoint import Parts, open_parts
@@ -30,7 +31,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 DECODED_AT_ONCE = 4 * 512 * 512
 """Pixels that go through the VAE together, but always a whole frame."""
 
-SHARED = ("frames", "steps", "sampler", "cfg", "size", "clip_skip", "scale")
+SHARED = ("frames", "steps", "sampler", "cfg", "size", "clip_skip", "scale", "loop", "seed_mode", "betas")
 """Settings that clips drawn in one batch have in common."""
 
 
@@ -110,11 +111,12 @@ class Standalone:
         """
         clips = [clip.seeded() for clip in clips]
         self._check(clips, module, loras)
-        # A seed's generator draws the initial noise and then whatever noise the sampler adds to each of its frames.
-        generators = [torch.Generator("cpu").manual_seed(clip.seed) for clip in clips]
+        asked = clips[0].frames
+        if module is not None:
+            clips = [replace(clip, frames=module.architecture.frames_to_draw(asked)) for clip in clips]
         with _memory_error_told(clips[0]), worn(self.parts, loras):
-            latents = self._denoise(clips, self._condition(clips), generators, module, progress)
-            return self._decode(latents, clips)
+            latents = self._denoise(clips, self._condition(clips), module, progress)
+            return self._decode(latents, clips)[:, :asked]
 
     def _check(self, clips: Sequence[Clip], module: MotionModel | None, loras: Sequence[lora.Lora]) -> None:
         for name in SHARED:
@@ -147,22 +149,22 @@ class Standalone:
         self,
         clips: Sequence[Clip],
         condition: tuple[Tensor, dict[str, Tensor] | None],
-        generators: list[torch.Generator],
         module: MotionModel | None,
         progress: Progress | None,
     ) -> Tensor:
         """Sample latents, float32 `[(clips frames), 4, height/8, width/8]`."""
         clip, (context, added) = clips[0], condition
-        betas = samplers.STABLE_DIFFUSION if module is None else module.architecture.family.betas
+        betas = module.architecture.family.schedule(clip.betas) if module else samplers.STABLE_DIFFUSION
         scheduler = samplers.scheduler(clip.sampler, betas, clip.steps)
-        shape = (clip.frames, self.parts.unet.config.in_channels, clip.size.height // 8, clip.size.width // 8)
-        noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+        generators = [generator for clip in clips for generator in frame_generators(clip)]
+        shape = (self.parts.unet.config.in_channels, clip.size.height // 8, clip.size.width // 8)
+        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
         latents = noise.to(self.device) * scheduler.init_noise_sigma
-        of_frames = [generator for generator in generators for _ in range(clip.frames)]
         passes = len(context) // len(latents)
         with ExitStack() as scope:
             if module is not None:
-                scope.enter_context(motion.attach(self.parts.unet, module, clip.frames, clip.scale))
+                closed = Arrangement(clip.frames, closed=True) if clip.loop == "closed" else None
+                scope.enter_context(motion.attach(self.parts.unet, module, clip.frames, clip.scale, closed))
             report = progress or (lambda done, steps: None)
             report(0, clip.steps)
             for done, t in enumerate(scheduler.timesteps, start=1):
@@ -171,7 +173,7 @@ class Standalone:
                 if passes == 2:
                     unguided, guided = noise.chunk(2)
                     noise = unguided + clip.cfg * (guided - unguided)
-                latents = scheduler.step(noise, t, latents, generator=of_frames, return_dict=False)[0]
+                latents = scheduler.step(noise, t, latents, generator=generators, return_dict=False)[0]
                 report(done, clip.steps)
         return latents
 
@@ -185,6 +187,13 @@ class Standalone:
         ]
         pixels = (torch.cat(frames) * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         return rearrange(pixels, "(n f) c h w -> n f h w c", n=len(clips)).numpy()
+
+
+def frame_generators(clip: Clip) -> list[torch.Generator]:
+    """For each frame the source of its initial noise, and then of whatever noise the sampler adds to it."""
+    if clip.seed_mode == "frame":
+        return [torch.Generator("cpu").manual_seed(clip.seed + frame) for frame in range(clip.frames)]
+    return [torch.Generator("cpu").manual_seed(clip.seed)] * clip.frames
 
 
 def check_module(module: MotionModel, frames: int, base: str | None = None) -> None:

@@ -11,6 +11,7 @@ import motion
 from motion.errors import MotionError
 from motion.hosts.standalone import lora
 from motion.settings import Clip, infotext
+from motion.video.loop import played
 from motion.video.write import DEFAULT_MAX_FPS, MAX_FPS, check_destination, write
 
 
@@ -60,11 +61,11 @@ class Job:
         host = Standalone.open(self.checkpoint, self.device, self.dtype)
         frames = host.render(clip, module, progress, self.loras)
         parameters = infotext(clip, self._provenance())
-        frames = frames.repeat(clip.zoom, axis=1).repeat(clip.zoom, axis=2)
+        frames = frames[played(len(frames), clip.loop)].repeat(clip.zoom, axis=1).repeat(clip.zoom, axis=2)
         write(frames, self.out, clip.fps, parameters)
         return {
             "path": self.out,
-            "frames": clip.frames,
+            "frames": len(frames),
             "fps": clip.fps,
             "width": frames.shape[2],
             "height": frames.shape[1],

@@ -6,10 +6,10 @@ from typing import Any
 
 import diffusers
 
-from motion.network.architecture import Betas
+from motion.network.architecture import SCHEDULES, Betas
 from motion.settings import LCM_STEPS
 
-STABLE_DIFFUSION = Betas("scaled_linear", 0.00085, 0.012)
+STABLE_DIFFUSION = SCHEDULES["scaled_linear"]
 """The image models' own schedule, for frames without a motion module."""
 
 # The authors of AnimateDiff sample from t = 1, 1 + 1000/steps, ... ("leading" spacing, offset 1) without clipping.

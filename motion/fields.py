@@ -1,0 +1,219 @@
+"""The rows of a field table: one object per setting, which names it, reads it from text, checks it and writes it.
+
+A settings dataclass declares its fields with `setting`; `table` collects the rows. Options, interface, infotext, API
+and documentation are all made from them, so a setting is written down once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+from motion.errors import MotionError
+
+
+class Size(NamedTuple):
+    """Width and height in pixels; written `512x512`."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One row of the field table: how a setting is named, read from text, checked and written."""
+
+    name: str
+    label: str
+    help: str
+    default: Any
+    key: str
+    """What infotext calls it."""
+    group: str
+    """Where an interface shows it."""
+
+    metavar: ClassVar[str] = "TEXT"
+
+    @property
+    def remedy(self) -> str:
+        """What to give instead of a refused value."""
+        return "give text in valid Unicode without NUL"
+
+    @property
+    def flag(self) -> str:
+        """The command-line option, `--clip-skip` for `clip_skip`."""
+        return "--" + self.name.replace("_", "-")
+
+    def parse(self, text: str) -> Any:
+        """The value that `text` spells. Raises MotionError."""
+        return self.check(text)
+
+    def check(self, value: Any) -> Any:
+        """`value` in the field's own type. Raises MotionError if it is of another type or out of range."""
+        return self._accept(value, isinstance(value, str) and _is_plain(value))
+
+    def write(self, value: Any) -> str:
+        """`value` as infotext spells it; `parse` reads it back."""
+        return str(value)
+
+    def _accept(self, value: Any, valid: bool) -> Any:
+        if not valid:
+            raise MotionError(f"{self.name.replace('_', ' ')} is {value!s:.80}: {self.remedy}")
+        return value
+
+
+@dataclass(frozen=True)
+class Choice(Field):
+    """One of a few names; infotext writes the label."""
+
+    choices: Mapping[str, str]
+    metavar = "NAME"
+
+    @property
+    def remedy(self) -> str:
+        return "choose one of " + ", ".join(self.choices)
+
+    def parse(self, text: str) -> Any:
+        return self.check(next((key for key, label in self.choices.items() if label == text), text))
+
+    def check(self, value: Any) -> Any:
+        return self._accept(value, isinstance(value, str) and value in self.choices)
+
+    def write(self, value: Any) -> str:
+        return self.choices[value]
+
+
+@dataclass(frozen=True)
+class Number(Field):
+    """A number from `low` to `high`, whole if the default is; NaN and infinity are in no range."""
+
+    low: float
+    high: float
+    metavar = "N"
+
+    @property
+    def remedy(self) -> str:
+        whole = "whole " if isinstance(self.default, int) else ""
+        return f"give a {whole}number from {self.low} to {self.high}"
+
+    def parse(self, text: str) -> Any:
+        try:
+            value = type(self.default)(text)
+        except ValueError:
+            value = text
+        return self.check(value)
+
+    def check(self, value: Any) -> Any:
+        kinds = int if isinstance(self.default, int) else (int, float)
+        number = isinstance(value, kinds) and not isinstance(value, bool)
+        return type(self.default)(self._accept(value, number and self.low <= value <= self.high))
+
+    def write(self, value: Any) -> str:
+        return str(value).removesuffix(".0")
+
+
+@dataclass(frozen=True)
+class Pixels(Field):
+    """A width and a height, each a multiple of `multiple` from `low` to `high`."""
+
+    low: int
+    high: int
+    multiple: int
+    metavar = "WxH"
+
+    @property
+    def remedy(self) -> str:
+        return f"give WIDTHxHEIGHT, each a multiple of {self.multiple} from {self.low} to {self.high}"
+
+    def parse(self, text: str) -> Any:
+        match = re.fullmatch(r"\s*(\d{1,9})\s*[xX]\s*(\d{1,9})\s*", text, re.ASCII)
+        return self.check(Size(int(match[1]), int(match[2])) if match else text)
+
+    def check(self, value: Any) -> Any:
+        pair = isinstance(value, (tuple, list)) and len(value) == 2
+        return Size(*self._accept(value, pair and all(map(self._side, value))))
+
+    def _side(self, side: Any) -> bool:
+        whole = isinstance(side, int) and not isinstance(side, bool)
+        return whole and self.low <= side <= self.high and side % self.multiple == 0
+
+
+@dataclass(frozen=True)
+class Flag(Field):
+    """Yes or no."""
+
+    metavar = "yes|no"
+
+    @property
+    def remedy(self) -> str:
+        return "give yes or no"
+
+    def parse(self, text: str) -> Any:
+        return self.check({"yes": True, "true": True, "no": False, "false": False}.get(text.strip().lower(), text))
+
+    def check(self, value: Any) -> Any:
+        return self._accept(value, isinstance(value, bool))
+
+    def write(self, value: Any) -> str:
+        return "yes" if value else "no"
+
+
+@dataclass(frozen=True)
+class Several(Field):
+    """One or more of a few names, as a tuple without repeats; infotext writes the labels."""
+
+    choices: Mapping[str, str]
+    metavar = "NAME,..."
+
+    @property
+    def remedy(self) -> str:
+        return "choose from " + ", ".join(self.choices)
+
+    def parse(self, text: str) -> Any:
+        names = {label: name for name, label in self.choices.items()}
+        return self.check(tuple(names.get(part.strip(), part.strip()) for part in text.split(",")))
+
+    def check(self, value: Any) -> Any:
+        listed = isinstance(value, (tuple, list)) and len(value) > 0
+        known = listed and all(isinstance(name, str) and name in self.choices for name in value)
+        return tuple(dict.fromkeys(self._accept(value, known)))
+
+    def write(self, value: Any) -> str:
+        return ", ".join(self.choices[name] for name in value)
+
+
+def setting(
+    kind: type[Field], default: Any, label: str, help: str, *limits: Any, key: str | None = None, group: str = "main"
+) -> Any:
+    """Declare a field of a settings dataclass; `limits` are the rest of the row's own fields, `key` is the label."""
+    row = partial(_row, kind, default, label, help, limits, label if key is None else key, group)
+    return field(default=default, metadata={"row": row})
+
+
+def _row(
+    kind: type[Field], default: Any, label: str, help: str, limits: Sequence[Any], key: str, group: str, name: str
+) -> Field:
+    return kind(name, label, help, default, key, group, *limits)
+
+
+def table(settings: type[Any]) -> Mapping[str, Field]:
+    """The rows of a settings dataclass by name, in the order interfaces show them."""
+    return MappingProxyType({made.name: made.metadata["row"](made.name) for made in fields(settings)})
+
+
+def check(settings: Any, rows: Mapping[str, Field]) -> None:
+    """Put each value of a frozen settings object into its field's own type; MotionError names the first bad one."""
+    for row in rows.values():
+        object.__setattr__(settings, row.name, row.check(getattr(settings, row.name)))
+
+
+def _is_plain(text: str) -> bool:
+    """Whether every file format can carry `text`: no NUL, no half of a surrogate pair."""
+    return not re.search("[\0\ud800-\udfff]", text)
