@@ -1,0 +1,260 @@
+"""The motion modules a user has: files in folders, found by name and described without reading their data.
+
+Cheap to import: torch comes with the first look at a folder.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from os import stat_result
+from pathlib import Path
+from typing import NamedTuple
+
+from motion.errors import MotionError
+
+UNREADABLE = "unreadable"
+"""The kind of a file that cannot be opened, beside those of `motion.weights.kinds`."""
+HASH_DIGITS = 10
+NEAR_NAMES = 5
+BASES = {"sd15": "SD1.5", "sd2": "SD2", "sdxl": "SDXL"}
+
+_HASHED = re.compile(rf"(.+) \[([0-9a-f]{{{HASH_DIGITS}}})\]", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file: what lists and infotext call it, and where it lies."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a file is; None where it does not apply or cannot be told.
+
+    `base` is the image model it was made for ("sd15", "sdxl"), `frames` the longest clip, `widths` its channels from
+    the outside in, `problem` a sentence, in which the file is "it", that says why it will not load.
+    """
+
+    kind: str
+    family: str | None = None
+    base: str | None = None
+    frames: int | None = None
+    widths: tuple[int, ...] = ()
+    problem: str | None = None
+
+
+class Library:
+    """The weights files in some folders and all below them, as they are at each call."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = tuple(map(_absolute, folders))
+
+    def entries(self) -> list[Entry]:
+        """Every weights file, sorted by name regardless of case.
+
+        Links are followed. Missing folders, unreadable ones and whatever begins with a dot are left out.
+        """
+        return [entry for entry, _ in self._scan()]
+
+    def find(self, name: str) -> Entry:
+        """The file that `name` means: an entry's name, with or without suffix, folders and ``[sha256 prefix]``.
+
+        An absolute path counts if it leads to one of the entries. Raises MotionError, which says what there is, where
+        nothing or more than one file is meant, and where the file has another hash.
+        """
+        files = self._scan()
+        found = _matching(files, name) or _matching(files, name.strip())
+        hashed = _HASHED.fullmatch(name.strip())
+        if hashed and not found:
+            named = _matching(files, hashed[1])
+            found = [entry for entry in named if short_hash(entry.path) == hashed[2].lower()]
+            if named and not found:
+                has = ", ".join(f"{entry.name} [{short_hash(entry.path)}]" for entry in named)
+                raise MotionError(f"{_short(name)} is another file than {has}: give the name alone to use that one")
+        if len(found) > 1:
+            names = ", ".join(entry.name for entry in found)
+            raise MotionError(f"{_short(name)} can be any of {names}: give one of these names")
+        if not found:
+            raise MotionError(self._missing(name, [entry.name for entry, _ in files]))
+        return found[0]
+
+    @staticmethod
+    def describe(entry: Entry) -> Description:
+        """What the file is, told by its keys and shapes; a file that is broken or gone is described by its problem."""
+        try:
+            return _described(*_version(entry.path))
+        except Exception as error:  # one odd file must not take the whole list with it
+            told = str(error) if isinstance(error, MotionError) else f"it cannot be read ({error!r:.200})"
+            return Description(UNREADABLE, problem=told.replace(str(entry.path), "it", 1))
+
+    @staticmethod
+    def misfit(description: Description, base: str | None) -> str | None:
+        """Why the file is of no use with a checkpoint of this `base`, in a few words; None if it fits.
+
+        With `base` None, for no checkpoint or one of unknown kind, only what the file itself is counts.
+        """
+        from motion.weights.kinds import REFUSALS
+
+        if description.kind in REFUSALS:
+            return REFUSALS[description.kind][0]
+        if description.problem is not None:
+            reason = description.problem.partition(";")[0]
+            return reason if "damaged" in reason else f"damaged: {reason}"
+        if base is None or description.base in (base, None):
+            return None
+        return f"made for {BASES.get(str(description.base), description.base)}"
+
+    def _scan(self) -> list[tuple[Entry, _File]]:
+        seen: set[tuple[int, int]] = set()
+        files = [_File(folder, path) for folder in self.folders for path in _weights_below(folder, seen)]
+        pairs = [(Entry(name, file.path), file) for name, file in zip(_names(files), files, strict=True)]
+        return sorted(pairs, key=lambda pair: (pair[0].name.casefold(), pair[0].name))
+
+    def _missing(self, name: str, names: list[str]) -> str:
+        where = f"put the file into {self.folders[0]}" if self.folders else "name a folder with motion modules"
+        if not names:
+            return f"{_short(name)} was not found, for there are no motion modules yet: {where}"
+        folded = {known.casefold(): known for known in names}
+        close = get_close_matches(name[:200].casefold(), folded, NEAR_NAMES, cutoff=0.4)
+        near = [folded[known] for known in close] or names[:NEAR_NAMES]
+        return f"{_short(name)} is none of the motion modules: give one such as {', '.join(near)}, or {where}"
+
+
+def short_hash(path: Path) -> str:
+    """The first 10 hexadecimal digits of the file's SHA-256, remembered while its size and time stay the same.
+
+    Raises MotionError for a file that cannot be read.
+    """
+    try:
+        return _digest(*_version(path))[:HASH_DIGITS]
+    except OSError as error:
+        raise MotionError(f"{path} cannot be read ({error.strerror}); check its name and its permissions.") from error
+
+
+class _File(NamedTuple):
+    folder: Path
+    path: Path
+
+    @property
+    def relative(self) -> Path:
+        return self.path.relative_to(self.folder)
+
+    def spellings(self) -> tuple[str, ...]:
+        """Names from the shortest to the one that no other file has."""
+        relative = self.relative.as_posix()
+        short, whole = self.relative.with_suffix("").as_posix(), self.path.as_posix()
+        return tuple(map(_plain, (short, relative, f"{self.folder.name}/{relative}", whole)))
+
+
+def _names(files: Sequence[_File]) -> list[str]:
+    """For each file its shortest spelling that is no other's name; all files that share one take a longer one."""
+    spellings = [file.spellings() for file in files]
+    lengths = [0] * len(files)
+    while True:
+        names = [spelling[length] for spelling, length in zip(spellings, lengths, strict=True)]
+        uses = Counter(names)
+        shared = [i for i, name in enumerate(names) if uses[name] > 1 and lengths[i] + 1 < len(spellings[i])]
+        if not shared:
+            return names
+        for i in shared:
+            lengths[i] += 1
+
+
+def _matching(files: Sequence[tuple[Entry, _File]], text: str) -> list[Entry]:
+    """The entries that `text` means by the strictest reading that any answers to."""
+    exact = [entry for entry, _ in files if entry.name == text]
+    slashed = text.replace("\\", "/")
+    spelled = exact or [entry for entry, file in files if slashed in file.spellings()[1:]]
+    given = None if spelled else _resolved(text)
+    there = spelled or [entry for entry, _ in files if given is not None and _resolved(entry.path) == given]
+    return there or [entry for entry, _ in files if text in (_plain(entry.path.name), _plain(entry.path.stem))]
+
+
+def _weights_below(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """The weights files in `folder` and below, each directory once: its number on the disk goes into `seen`."""
+    from motion.weights.files import SUFFIXES
+
+    waiting = deque([folder])
+    while waiting:
+        directory = waiting.popleft()
+        status = _status(directory)
+        if status is None or (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for path in _listed(directory):
+            found = None if path.name.startswith(".") else _status(path)
+            if found is not None and stat.S_ISDIR(found.st_mode):
+                # Links last, so that what has a place of its own is named after that.
+                add = waiting.append if path.is_symlink() else waiting.appendleft
+                add(path)
+            elif found is not None and stat.S_ISREG(found.st_mode) and path.suffix.lower() in SUFFIXES:
+                yield path
+
+
+def _listed(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []
+
+
+def _status(path: Path) -> stat_result | None:
+    try:
+        return path.stat()
+    except (OSError, ValueError):  # the latter for a NUL in a folder's name
+        return None
+
+
+def _absolute(folder: Path) -> Path:
+    try:
+        return folder.expanduser().absolute()
+    except RuntimeError:  # ~name of nobody
+        return folder.absolute()
+
+
+def _resolved(given: str | Path) -> Path | None:
+    """Where an absolute path leads to; None for any other text."""
+    path = Path(given)
+    try:
+        return path.resolve() if path.is_absolute() else None
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def _plain(name: str) -> str:
+    """`name` with what is no Unicode in it spelled out, so that pages and infotext can carry it."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 80 else name[:77] + "...")
+
+
+def _version(path: Path) -> tuple[Path, int, int]:
+    """What changes whenever the file does. Raises OSError."""
+    status = path.stat()
+    return path, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=4096)
+def _described(path: Path, size: int, modified: int) -> Description:
+    from motion.weights.describe import outline
+    from motion.weights.files import open_weights
+
+    told = outline(open_weights(path))
+    return Description(told.kind, told.family, told.base, told.frames, tuple(told.channels or ()), told.problem)
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: Path, size: int, modified: int) -> str:
+    from motion.weights.describe import sha256
+
+    return sha256(path)
