@@ -67,10 +67,15 @@ def _arrange(unet: nn.Module, arrangement: Arrangement, undo: ExitStack) -> None
 
     def sort(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
         order[:] = arrangement.next_order(_batch(args, kwargs))
-        return reordered((args, kwargs), order)
+        return None if order == sorted(order) else reordered((args, kwargs), order)
 
     undo.callback(patching.before(unet, sort, with_kwargs=True))
-    undo.callback(patching.after(unet, lambda _, args, output: restored(output, order)))
+
+    def sort_back(_: nn.Module, args: Any, output: Any) -> Any:
+        return None if order == sorted(order) else restored(output, order)
+
+    undo.callback(patching.before(unet, sort, with_kwargs=True))
+    undo.callback(patching.after(unet, sort_back))
 
 
 def _batch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:

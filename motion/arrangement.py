@@ -14,12 +14,13 @@ GOLDEN = 0.6180339887498949
 """Fraction of a loop between the seams of two passes: the multiples of it spread evenly, however many there are."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Arrangement:
     """How a host lays out its batches of ``frames``.
 
-    ``prompts``: prompts per frame. A host that composes several (AND) puts those of one frame side by side, in front
-    of the rest: ``[(frames prompts) + (groups frames)]``; with 1 every group of the batch is a whole clip already.
+    ``prompts``: prompts per frame, which may change between passes. A host that composes several (AND) puts those of
+    one frame side by side, in front of the rest: ``[(frames prompts) + (groups frames)]``; with 1 every group of the
+    batch is a whole clip already.
     ``closed``: the clip is a loop. Each pass begins it at another frame, so no two frames are always its ends.
     """
 

@@ -6,6 +6,7 @@ and documentation are all made from them, so a setting is written down once.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -44,7 +45,7 @@ class Field:
     @property
     def remedy(self) -> str:
         """What to give instead of a refused value."""
-        return "give text in valid Unicode without NUL"
+        return "give text (valid Unicode without NUL)"
 
     @property
     def flag(self) -> str:
@@ -92,10 +93,14 @@ class Choice(Field):
 
 @dataclass(frozen=True)
 class Number(Field):
-    """A number from `low` to `high`, whole if the default is; NaN and infinity are in no range."""
+    """A number from `low` to `high`, whole if the default is (16.0 is 16); NaN and infinity are in no range."""
 
     low: float
     high: float
+    step: float = 0
+    """Of a slider; 0: a box to type into suits better."""
+    reach: float = 0
+    """Where a slider ends; more is typed."""
     metavar = "N"
 
     @property
@@ -111,9 +116,9 @@ class Number(Field):
         return self.check(value)
 
     def check(self, value: Any) -> Any:
-        kinds = int if isinstance(self.default, int) else (int, float)
-        number = isinstance(value, kinds) and not isinstance(value, bool)
-        return type(self.default)(self._accept(value, number and self.low <= value <= self.high))
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        fits = number and self.low <= value <= self.high and not (isinstance(self.default, int) and value % 1)
+        return type(self.default)(self._accept(value, fits))
 
     def write(self, value: Any) -> str:
         return str(value).removesuffix(".0")
@@ -189,6 +194,24 @@ class Several(Field):
         return ", ".join(self.choices[name] for name in value)
 
 
+@dataclass(frozen=True)
+class Image(Field):
+    """A picture or none: base64 (also as a data URL), or what the interface's own picture is. Infotext has no room."""
+
+    metavar = "IMAGE"
+
+    @property
+    def remedy(self) -> str:
+        return "give a picture in base64, or nothing"
+
+    def check(self, value: Any) -> Any:
+        value = None if isinstance(value, str) and not value else value
+        return self._accept(value, value is None or isinstance(value, str) or hasattr(value, "convert"))
+
+    def write(self, value: Any) -> str:
+        return ""
+
+
 def setting(
     kind: type[Field], default: Any, label: str, help: str, *limits: Any, key: str | None = None, group: str = "main"
 ) -> Any:
@@ -212,6 +235,15 @@ def check(settings: Any, rows: Mapping[str, Field]) -> None:
     """Put each value of a frozen settings object into its field's own type; MotionError names the first bad one."""
     for row in rows.values():
         object.__setattr__(settings, row.name, row.check(getattr(settings, row.name)))
+
+
+def markdown(rows: Mapping[str, Field]) -> str:
+    """The rows as a table for the documentation."""
+    lines = ["| name | label | default | accepts | what it does |", "|---|---|---|---|---|"]
+    for row in rows.values():
+        default = f"`{json.dumps(row.default, ensure_ascii=False)}`"
+        lines.append(f"| `{row.name}` | {row.label} | {default} | {row.remedy} | {row.help} |")
+    return "\n".join(lines) + "\n"
 
 
 def _is_plain(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from torch import nn
@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 Undo = Callable[[], None]
 
+_ABSENT = object()
 _log = logging.getLogger(__name__)
 
 
@@ -23,6 +24,22 @@ def before(module: nn.Module, hook: Callable[..., Any], with_kwargs: bool = Fals
     """Let ``hook(module, args[, kwargs])`` see, or by returning something replace, the input of ``module``."""
     handle = module.register_forward_pre_hook(hook, with_kwargs=with_kwargs)
     return _undo(module._forward_pre_hooks, handle, hook)
+
+
+def item(table: MutableMapping[Any, Any], key: Any, value: Any) -> Undo:
+    """Put ``value`` into ``table``: a dictionary, or ``vars(owner)`` for an attribute of a module or an instance."""
+    found = table.get(key, _ABSENT)
+    table[key] = value
+
+    def undo() -> None:
+        if table.get(key, _ABSENT) is not value:
+            _log.warning("%s was changed by somebody else while this extension used it; left as it is", key)
+        elif found is _ABSENT:
+            del table[key]
+        else:
+            table[key] = found
+
+    return undo
 
 
 def _undo(table: dict[int, Any], handle: RemovableHandle, hook: Callable[..., Any]) -> Undo:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from motion.errors import MotionError
-from motion.fields import Choice, Field, Flag, Number, Pixels, Several, Size, check, setting, table
+from motion.fields import Choice, Field, Flag, Image, Number, Pixels, Several, Size, check, setting, table
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
     {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M", "lcm": "LCM"}
@@ -55,9 +55,9 @@ class Picture:
 class Movement:
     """What makes a clip of a picture."""
 
-    frames: int = setting(Number, 16, "Frames", "frames in the clip", 1, 1024, key="Motion frames")
-    fps: float = setting(Number, 8.0, "FPS", "frames per second", 0.1, 100, key="Motion FPS")
-    scale: float = setting(Number, 1.0, "Motion scale", "strength of the motion module; 0 = off", 0, 10)
+    frames: int = setting(Number, 16, "Frames", "frames in the clip", 1, 1024, 1, 32, key="Motion frames")
+    fps: float = setting(Number, 8.0, "FPS", "frames per second", 0.1, 100, 1, 30, key="Motion FPS")
+    scale: float = setting(Number, 1.0, "Motion scale", "strength of the motion module; 0 = off", 0, 10, 0.05, 2)
     loop: str = setting(
         Choice, "none", "Loop", "closed: the last frame leads into the first; ping-pong: there and back", LOOPS,
         key="Motion loop",
@@ -99,11 +99,17 @@ FIELDS = table(Clip)
 
 
 @dataclass(frozen=True)
-class Tab(Movement):
-    """What the WebUI's tab adds to the host's own settings. Every field is checked on construction."""
+class Switch:
+    """Whether a clip is made at all, and by which module."""
 
     enabled: bool = setting(Flag, False, "Enable", "make a clip instead of a picture", key="")
     module: str = setting(Field, "", "Motion module", "the file in models/motion that moves the checkpoint")
+
+
+@dataclass(frozen=True)
+class Tab(Movement, Switch):
+    """What the WebUI's tab adds to the host's own settings. Every field is checked on construction."""
+
     formats: tuple[str, ...] = setting(
         Several, ("gif",), "Formats", "the files that are written; frames: each frame as a picture", FORMATS,
         key="Motion formats",
@@ -113,12 +119,17 @@ class Tab(Movement):
         STARTS, key="Motion initial image", group="img2img",
     )  # fmt: skip
     fade_power: float = setting(
-        Number, 1.0, "Fade power", "p in 1 - i^p / s, the weight of the initial image in frame i", 0.1, 10,
+        Number, 1.0, "Fade power", "p in 1 - i^p / s, the weight of the initial image in frame i", 0.1, 10, 0.1, 10,
         key="Motion fade power", group="img2img",
     )  # fmt: skip
     fade_scale: float = setting(
-        Number, 32.0, "Fade scale", "s in 1 - i^p / s, the weight of the initial image in frame i", 1, 1024,
+        Number, 32.0, "Fade scale", "s in 1 - i^p / s, the weight of the initial image in frame i", 1, 1024, 1, 128,
         key="Motion fade scale", group="img2img",
+    )  # fmt: skip
+
+    last_frame: Any = setting(  # noqa: RUF009
+        Image, None, "Last frame", "where the clip ends; the initial image then fades out after the first frame",
+        key="", group="img2img",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

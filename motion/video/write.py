@@ -66,12 +66,26 @@ def check_destination(path: PathLike) -> Encoder:
         if target.exists():
             raise MotionError(f"{target} is a file, not a folder: give a name that ends in {', '.join(ENCODERS)}.")
         return encoders.encode_folder
-    encode = ENCODERS.get(target.suffix.lower())
+    return encoder_for(target.suffix.lower())
+
+
+def encoder_for(suffix: str, fps: float = 1.0) -> Encoder:
+    """The encoder of a format; MotionError for one that is unknown, not installed or does not play ``fps``."""
+    encode = ENCODERS.get(suffix)
     if encode is None:
-        raise MotionError(f"{target.suffix!r} is no clip format: use {', '.join(ENCODERS)}, or a folder's name.")
+        raise MotionError(f"{suffix!r} is no clip format: use {', '.join(ENCODERS)}, or a folder's name.")
     if encode in (encoders.encode_mp4, encoders.encode_webm):
         encoders.import_av()
+    check_rate(encode, fps)
     return encode
+
+
+def check_rate(encode: Encoder, fps: float) -> None:
+    """Raise MotionError for frames per second that players of the format slow down."""
+    highest = MAX_FPS.get(encode, DEFAULT_MAX_FPS)
+    if fps > highest:
+        suffix = next((suffix for suffix, encoder in ENCODERS.items() if encoder is encode), "a folder")
+        raise MotionError(f"fps is {fps:g}: {suffix} plays {highest} at most")
 
 
 def _rate(fps: float | Fraction, highest: float) -> Fraction:

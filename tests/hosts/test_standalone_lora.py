@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from motion.errors import MotionError
+from motion.fields import Size
 from motion.hosts.standalone import Lora, Standalone, lora
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.lora_weights import worn
-from motion.fields import Size
 from motion.settings import Clip
 
 UNET = "down_blocks.1.attentions.0.transformer_blocks.0.attn1"

@@ -166,7 +166,8 @@ class Standalone:
                 closed = Arrangement(clip.frames, closed=True) if clip.loop == "closed" else None
                 scope.enter_context(motion.attach(self.parts.unet, module, clip.frames, clip.scale, closed))
             report = progress or (lambda done, steps: None)
-            report(0, clip.steps)
+            steps = len(scheduler.timesteps)
+            report(0, steps)
             for done, t in enumerate(scheduler.timesteps, start=1):
                 rows = scheduler.scale_model_input(latents, t).repeat(passes, 1, 1, 1).to(self.dtype)
                 noise = self.parts.unet(rows, t, context, added_cond_kwargs=added, return_dict=False)[0].float()
@@ -174,7 +175,7 @@ class Standalone:
                     unguided, guided = noise.chunk(2)
                     noise = unguided + clip.cfg * (guided - unguided)
                 latents = scheduler.step(noise, t, latents, generator=generators, return_dict=False)[0]
-                report(done, clip.steps)
+                report(done, steps)
         return latents
 
     def _decode(self, latents: Tensor, clips: Sequence[Clip]) -> Frames:

@@ -12,7 +12,7 @@ from motion.errors import MotionError
 from motion.hosts.standalone import lora
 from motion.settings import Clip, infotext
 from motion.video.loop import played
-from motion.video.write import DEFAULT_MAX_FPS, MAX_FPS, check_destination, write
+from motion.video.write import check_destination, check_rate, write
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,7 @@ class Job:
     dtype: str = "auto"
 
     def __post_init__(self) -> None:
-        highest = MAX_FPS.get(check_destination(self.out), DEFAULT_MAX_FPS)
-        if self.clip.fps > highest:
-            raise MotionError(f"fps is {self.clip.fps:g}: {Path(self.out).suffix} plays {highest} at most")
+        check_rate(check_destination(self.out), self.clip.fps)
         if not self.checkpoint.exists():
             raise MotionError(
                 f"checkpoint {self.checkpoint} does not exist: give a checkpoint file or diffusers folder"

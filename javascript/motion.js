@@ -1,0 +1,44 @@
+// Plays the clips that the host's gallery cannot show (MP4, WebM) under it, from the paths in its comments.
+(function () {
+    const tabs = ["txt2img", "img2img"];
+    const label = "Motion clip: ";
+    const shown = {};
+
+    // The paths named in the result's comments, or null while they are the ones shown already.
+    function clips(tab) {
+        const comments = gradioApp().querySelector(`#html_log_${tab} .comments`);
+        const text = comments ? comments.innerText : "";
+        if (text === shown[tab]) return null;
+        shown[tab] = text;
+        const lines = text.split("\n").filter((line) => line.startsWith(label));
+        return lines.map((line) => line.slice(label.length).trim());
+    }
+
+    function video(path) {
+        const element = document.createElement("video");
+        element.src = `file=${encodeURI(path)}?${Date.now()}`;
+        element.controls = element.loop = element.autoplay = element.muted = true;
+        element.style.maxWidth = "100%";
+        return element;
+    }
+
+    function place(tab, found) {
+        const gallery = gradioApp().getElementById(`${tab}_gallery_container`);
+        if (!gallery) return;
+        const id = `motion_videos_${tab}`;
+        gradioApp().getElementById(id)?.remove();
+        const videos = found.filter((path) => /\.(mp4|webm)$/.test(path)).map(video);
+        if (!videos.length) return;
+        const box = document.createElement("div");
+        box.id = id;
+        box.append(...videos);
+        gallery.after(box);
+    }
+
+    onAfterUiUpdate(() => {
+        for (const tab of tabs) {
+            const found = clips(tab);
+            if (found) place(tab, found);
+        }
+    });
+})();

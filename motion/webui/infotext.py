@@ -1,0 +1,45 @@
+"""The tab's settings in the host's infotext, and back from it into the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from motion.errors import MotionError
+from motion.fields import Field
+from motion.library import Entry, short_hash
+from motion.settings import TAB_FIELDS, Tab
+from motion.webui.models import library
+
+MODULE = TAB_FIELDS["module"].key
+"""The key that says that a picture is a clip."""
+
+
+def written(tab: Tab, entry: Entry, is_img2img: bool) -> dict[str, str]:
+    """What `p.extra_generation_params` gets: every setting by its key; those for initial images only where one is."""
+    rows = [row for row in TAB_FIELDS.values() if row.key and (is_img2img or row.group != "img2img")]
+    texts = {row.key: row.write(getattr(tab, row.name)) for row in rows}
+    return {**texts, MODULE: f"{entry.name} [{short_hash(entry.path)}]"}
+
+
+def reader(row: Field) -> Callable[[Mapping[str, Any]], Any]:
+    """What the host calls with a pasted infotext's pairs to fill `row`'s component; None leaves it as it is.
+
+    A still's infotext switches Motion off and leaves the rest; a clip's puts every setting in place, also those that
+    it does not name.
+    """
+
+    def read(pairs: Mapping[str, Any]) -> Any:
+        if row.name == "enabled":
+            return MODULE in pairs
+        if MODULE not in pairs:
+            return None
+        if row.key not in pairs:
+            return row.default
+        try:
+            value = row.parse(str(pairs[row.key]))
+            return library().find(value).name if row.key == MODULE else value
+        except MotionError:
+            return None
+
+    return read

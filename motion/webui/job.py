@@ -1,0 +1,188 @@
+"""One job of the host as a clip: planned before it begins, attached while it samples, gathered when it is done.
+
+All of its state hangs on the host's processing object `p`. The host logs and swallows what its scripts raise and goes
+on to make stills, so nothing is raised here: what is wrong is kept, and raised from `p.sample`, which the host obeys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from motion.errors import MotionError
+from motion.settings import Tab
+from motion.video.loop import played
+from motion.video.write import encoder_for
+
+OWN = (
+    "batch_size",
+    "n_iter",
+    "prompt",
+    "negative_prompt",
+    "seed",
+    "subseed",
+    "do_not_save_grid",
+    "do_not_save_samples",
+)
+"""Attributes of `p` that a clip needs otherwise; they are put back when the job ends."""
+
+
+class Refused(MotionError):
+    """What cannot be done, as the host's API answers it."""
+
+    def __init__(self, reason: BaseException) -> None:
+        text = str(reason) if isinstance(reason, MotionError) else f"{type(reason).__name__}: {reason}"
+        super().__init__(text)
+        self.status_code = 422 if isinstance(reason, MotionError) else 500
+        self.detail = text
+
+
+class Sample:
+    """What stands in for `p.sample` of one job."""
+
+    def __init__(self, p: Any, job: Job | None, refusal: Refused | None = None) -> None:
+        self.p, self.job, self.refusal = p, job, refusal
+        self.before = vars(p).get("sample")
+        self.original: Callable[..., Any] = p.sample
+        p.sample = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.refusal is not None:
+            raise self.refusal
+        assert self.job is not None
+        with self.job.sampling.scope(self.p):
+            return self.original(*args, **kwargs)
+
+    def undo(self) -> None:
+        """Give `p` its own `sample` back, unless somebody has put another in place since."""
+        if vars(self.p).get("sample") is self:
+            del self.p.sample
+            if self.before is not None:
+                self.p.sample = self.before
+
+
+@dataclass
+class Job:
+    """A clip that is being made: `frames` of each are drawn and `tab.frames` kept; `clips` in all, one a batch."""
+
+    p: Any
+    tab: Tab
+    sampling: Any
+    frames: int
+    clips: int
+    own: Mapping[str, Any]
+    infotext: Mapping[str, str]
+    several_prompts: bool
+
+    @classmethod
+    def of(cls, p: Any) -> Job | None:
+        """The job of this very `p`, not of one that it was copied from."""
+        sample = vars(p).get("sample")
+        return sample.job if isinstance(sample, Sample) and sample.p is p else None
+
+
+def begin(p: Any, tab: Callable[[], Tab], plan: Callable[[Any, Tab], Job]) -> None:
+    """Called before the host does anything: plan the clip and take `p` over, or see to it that it makes nothing."""
+    sample = vars(p).get("sample")
+    if isinstance(sample, Sample):
+        if sample.p is p and sample.job is not None:
+            return  # another extension runs the callbacks of a job in progress again (ADetailer)
+        del p.sample  # of a job that this p was copied from
+        if sample.before is not None:
+            p.sample = sample.before
+    try:
+        settings = tab()
+        if settings.enabled and not getattr(p, "_ad_inner", False):  # ADetailer's own pictures stay pictures
+            job = plan(p, settings)
+            _take_over(p, job)
+            Sample(p, job)
+    except Exception as error:  # whatever it is, stills are not what was asked for
+        Sample(p, None, Refused(error))
+
+
+def own_values(p: Any) -> dict[str, Any]:
+    """The values of `p` that a clip changes."""
+    return {name: getattr(p, name) for name in OWN}
+
+
+def clip_count(p: Any) -> int:
+    """Pictures that `p` was to make, each of which is a clip now."""
+    lists = [value for value in (p.prompt, p.negative_prompt) if isinstance(value, list)]
+    return len(lists[0]) if lists else p.n_iter * p.batch_size
+
+
+def check_output(tab: Tab) -> None:
+    """Raise MotionError for a format that cannot be written here, or that does not play the frame rate."""
+    for name in tab.formats:
+        if name != "frames":
+            encoder_for(f".{name}", tab.fps)
+
+
+def _take_over(p: Any, job: Job) -> None:
+    """One clip is one batch of the host's."""
+    p.batch_size, p.n_iter = job.frames, job.clips
+    for name in ("prompt", "negative_prompt", "seed", "subseed"):
+        value = getattr(p, name)
+        if isinstance(value, list):
+            setattr(p, name, [one for one in value for _ in range(job.frames)])
+    p.do_not_save_grid = True
+    if "frames" not in job.tab.formats:
+        p.do_not_save_samples = True
+    p.extra_generation_params.update(job.infotext)
+
+
+def name_seeds(p: Any, job: Job) -> None:
+    """Give every frame its seed: seed + 1, + 2 ... in a clip, and each further clip begins one later.
+
+    In seed mode "clip" only the first counts, but samplers that draw noise by the frames' seeds need different ones;
+    infotext then names the clip's seed in all of its frames. In mode "frame" the host's own numbering stands.
+    """
+    if job.tab.seed_mode == "frame" or isinstance(job.own["seed"], list):
+        return
+    for name, fixed in (("all_seeds", p.subseed_strength != 0), ("all_subseeds", False)):
+        first = getattr(p, name)[0]
+        seeds = [first + (0 if fixed else clip) + frame for clip in range(job.clips) for frame in range(job.frames)]
+        setattr(p, name, seeds)
+    p.extra_generation_params["Seed"] = _clip_seed(job.frames)
+
+
+def _clip_seed(frames: int) -> Callable[..., int]:
+    def seed(all_seeds: Sequence[int], index: int, **_: Any) -> int:
+        return all_seeds[index - index % frames]
+
+    return seed
+
+
+def one_prompt(p: Any, job: Job, batch: int) -> None:
+    """All frames of a clip have its first frame's prompts, whatever other extensions drew for the others."""
+    frames = slice(batch * job.frames, (batch + 1) * job.frames)
+    for name in ("all_prompts", "all_negative_prompts", "all_hr_prompts", "all_hr_negative_prompts"):
+        texts = getattr(p, name, None)
+        if texts:
+            texts[frames] = [texts[frames.start]] * len(texts[frames])
+    p.prompts, p.negative_prompts = p.all_prompts[frames], p.all_negative_prompts[frames]
+
+
+def end(p: Any, job: Job) -> None:
+    """Leave `p` as it was found."""
+    vars(p)["sample"].undo()
+    for name, value in job.own.items():
+        setattr(p, name, value)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One finished clip: its frames as the host's pictures, and their texts, in the order they are played."""
+
+    pictures: Sequence[Any]
+    texts: Sequence[str]
+
+
+def gather(job: Job, pictures: Sequence[Any], texts: Sequence[str], each: int) -> list[Drawn]:
+    """The clips among the host's pictures, of which it made `each` per frame (masks follow their frame)."""
+    frames = list(pictures[::each])
+    size = job.tab.frames
+    order = played(size, job.tab.loop)
+    whole = range(0, len(frames) - size + 1, size)
+    return [Drawn([frames[at + n] for n in order], [texts[at + n] for n in order]) for at in whole]

@@ -1,0 +1,26 @@
+"""The motion modules that the host's user has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from motion.hosts.a1111 import host_module
+from motion.library import Library
+
+FOLDER = "motion"
+"""The folder in the host's models folder."""
+FOLDERS_SETTING = "motion_folders"
+_PREDECESSORS = ("AnimateDiff", "../extensions/sd-webui-animatediff/model")
+
+
+def folders() -> list[Path]:
+    """Where modules are looked for: `models/motion`, what the user added, and where older extensions kept theirs."""
+    models, shared = Path(host_module("paths").models_path), host_module("shared")
+    added = [*(getattr(shared.cmd_opts, "motion_dir", None) or [])]
+    added += [line.strip() for line in shared.opts.data.get(FOLDERS_SETTING, "").splitlines() if line.strip()]
+    return [models / FOLDER, *map(Path, added), *(models / name for name in _PREDECESSORS)]
+
+
+def library() -> Library:
+    """The files in these folders, as they are now."""
+    return Library(folders())

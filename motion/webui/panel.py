@@ -1,0 +1,97 @@
+"""The accordion: one component per row of the field table. Building it reads nothing but a list of file names."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from motion.fields import Choice, Field, Flag, Image, Number, Several
+from motion.hosts.a1111 import host_module, loaded_base
+from motion.settings import TAB_FIELDS
+from motion.webui import infotext, preset_row
+from motion.webui.models import folders, library
+
+REFRESH = "\U0001f504"
+NO_FILES = "No motion module found: put one into {folder} and press {button}."
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The components in the order of the field table, and the host's paste functions for them."""
+
+    components: list[Any]
+    infotext_fields: list[tuple[Any, Callable[..., Any]]]
+
+
+def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
+    """Build the accordion inside the host's page; `elem_id` names an element by its setting."""
+    ui_components = host_module("ui_components")
+    made: dict[str, Any] = {}
+    groups: dict[str, list[Field]] = {}
+    for row in TAB_FIELDS.values():
+        groups.setdefault(row.group, []).append(row)
+    made["enabled"] = ui_components.InputAccordion(False, label="Motion", elem_id=elem_id("enabled"))
+    with made["enabled"]:
+        with gr.Row(elem_id=elem_id("files")):
+            made["module"] = _modules(TAB_FIELDS["module"], elem_id)
+            refresh = ui_components.ToolButton(REFRESH, elem_id=elem_id("refresh"), tooltip="Look for files again")
+        problems = gr.HTML(elem_id=elem_id("problems"))
+        for group, rows in groups.items():
+            with _frame(group, is_img2img):
+                made |= {row.name: component(row, elem_id) for row in rows if row.name not in made}
+    for trigger in (made["enabled"].change, refresh.click):
+        trigger(offer, inputs=[made["module"]], outputs=[made["module"], problems], show_progress=False)
+    preset_row.build(made, elem_id)
+    pasted = [row for row in TAB_FIELDS.values() if row.key or row.name == "enabled"]
+    fields = [(made[row.name], infotext.reader(row)) for row in pasted]
+    return Panel([made[name] for name in TAB_FIELDS], fields)
+
+
+def component(row: Field, elem_id: Callable[[str], str]) -> Any:
+    """The component that shows a row of the field table."""
+    common = {"label": row.label, "info": row.help, "elem_id": elem_id(row.name)}
+    if isinstance(row, Number) and row.step:
+        return gr.Slider(row.low, row.reach, row.default, step=row.step, **common)
+    if isinstance(row, Choice):
+        return gr.Radio(_labelled(row.choices), value=row.default, **common)
+    if isinstance(row, Several):
+        return gr.CheckboxGroup(_labelled(row.choices), value=list(row.default), **common)
+    if isinstance(row, Image):
+        return gr.Image(type="pil", label=row.label, elem_id=elem_id(row.name))
+    if isinstance(row, Flag):
+        return gr.Checkbox(row.default, **common)
+    return gr.Textbox(row.default, **common)
+
+
+def offer(chosen: str) -> tuple[Any, str]:
+    """The modules that fit the loaded checkpoint, and a line for each that does not."""
+    base, files = loaded_base(), library()
+    misfits = {entry.name: files.misfit(files.describe(entry), base) for entry in files.entries()}
+    fitting = [name for name, reason in misfits.items() if reason is None]
+    lines = [f"{name}: {reason}" for name, reason in misfits.items() if reason is not None]
+    if not misfits:
+        lines = [NO_FILES.format(folder=folders()[0], button=REFRESH)]
+    text = "".join(f"<p style='opacity: 0.6'>{html.escape(line)}</p>" for line in lines)
+    return gr.update(choices=fitting, value=chosen if chosen in fitting else next(iter(fitting), "")), text
+
+
+def _modules(row: Field, elem_id: Callable[[str], str]) -> Any:
+    names = [entry.name for entry in library().entries()]
+    return gr.Dropdown(
+        names, value=next(iter(names), ""), label=row.label, info=row.help, elem_id=elem_id(row.name),
+        allow_custom_value=True,
+    )  # fmt: skip
+
+
+def _labelled(choices: Any) -> list[tuple[str, str]]:
+    return [(label, name) for name, label in choices.items()]
+
+
+def _frame(group: str, is_img2img: bool) -> Any:
+    if group == "advanced":
+        return gr.Accordion("Advanced", open=False)
+    return gr.Group(visible=group != "img2img" or is_img2img)

@@ -1,0 +1,18 @@
+"""What the WebUI runs: everything else is in the packages beside this folder."""
+
+from pathlib import Path
+
+import motion
+
+_HERE = Path(__file__).resolve().parents[1]
+if not Path(motion.__file__).resolve().is_relative_to(_HERE):
+    raise ImportError(f"another package called 'motion' is in the way: {motion.__file__}; remove it to use {_HERE}")
+
+from modules import script_callbacks  # noqa: E402
+
+from motion.webui import api, axes, options  # noqa: E402
+from motion.webui.script import MotionScript  # noqa: E402, F401  (the host looks for it here)
+
+script_callbacks.on_app_started(api.add_routes)
+script_callbacks.on_before_ui(axes.register)
+script_callbacks.on_ui_settings(options.add_options)
