@@ -27,6 +27,8 @@ class Arrangement:
     frames: int
     prompts: int = 1
     closed: bool = False
+    shift: int = field(default=0, init=False)
+    """The frame that the pass in progress begins with."""
     _passes: count[int] = field(default_factory=count, compare=False, repr=False)
 
     def next_order(self, batch: int) -> list[int]:
@@ -34,9 +36,13 @@ class Arrangement:
         mixed = self.frames * self.prompts
         rows = [*(row for prompt in range(self.prompts) for row in range(prompt, mixed, self.prompts))]
         rows += range(mixed, batch)
-        shift = int(next(self._passes) * GOLDEN * self.frames) % self.frames if self.closed else 0
+        self.shift = int(next(self._passes) * GOLDEN * self.frames) % self.frames if self.closed else 0
         clips = [rows[start : start + self.frames] for start in range(0, batch, self.frames)]
-        return [row for clip in clips for row in (*clip[shift:], *clip[:shift])]
+        return [row for clip in clips for row in (*clip[self.shift :], *clip[: self.shift])]
+
+    def frame_numbers(self, batch: int) -> list[int]:
+        """The frame in each row of the pass in progress, once its rows are in order."""
+        return [(row + self.shift) % self.frames for row in range(batch)]
 
 
 def reordered(tree: T, order: list[int]) -> T:

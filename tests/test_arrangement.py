@@ -23,6 +23,7 @@ def test_every_order_is_a_permutation_that_keeps_clips_whole(
         assert sorted(order) == list(range(batch))
         owner = [row % prompts if row < frames * prompts else prompts + row // frames for row in order]
         frame = [row // prompts if row < frames * prompts else row % frames for row in order]
+        assert frame == arrangement.frame_numbers(batch)
         for start in range(0, batch, frames):
             assert len(set(owner[start : start + frames])) == 1
             first = frame[start]

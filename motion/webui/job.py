@@ -7,13 +7,15 @@ on to make stills, so nothing is raised here: what is wrong is kept, and raised 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 from motion.errors import MotionError
 from motion.settings import Tab
 from motion.video.loop import played
 from motion.video.write import encoder_for
+from motion.webui import controlnet
 
 OWN = (
     "batch_size",
@@ -51,8 +53,15 @@ class Sample:
         if self.refusal is not None:
             raise self.refusal
         assert self.job is not None
-        with self.job.sampling.scope(self.p):
-            return self.original(*args, **kwargs)
+        with ExitStack() as undo:
+            # The host forgets a job that fails: what was changed for all of it is then taken back here.
+            failed = undo.enter_context(ExitStack())
+            failed.callback(self.job.undo.close)
+            undo.enter_context(self.job.sampling.scope(self.p))
+            controlnet.hints_by_frame(self.p, self.job.sampling.arrangement, undo)
+            samples = self.original(*args, **kwargs)
+            failed.pop_all()
+        return samples
 
     def undo(self) -> None:
         """Give `p` its own `sample` back, unless somebody has put another in place since."""
@@ -74,6 +83,7 @@ class Job:
     own: Mapping[str, Any]
     infotext: Mapping[str, str]
     several_prompts: bool
+    undo: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
     def of(cls, p: Any) -> Job | None:
@@ -126,6 +136,7 @@ def _take_over(p: Any, job: Job) -> None:
         value = getattr(p, name)
         if isinstance(value, list):
             setattr(p, name, [one for one in value for _ in range(job.frames)])
+    controlnet.units_per_frame(p, job.frames, job.undo)
     p.do_not_save_grid = True
     if "frames" not in job.tab.formats:
         p.do_not_save_samples = True
@@ -166,6 +177,7 @@ def one_prompt(p: Any, job: Job, batch: int) -> None:
 
 def end(p: Any, job: Job) -> None:
     """Leave `p` as it was found."""
+    job.undo.close()
     vars(p)["sample"].undo()
     for name, value in job.own.items():
         setattr(p, name, value)
@@ -179,10 +191,14 @@ class Drawn:
     texts: Sequence[str]
 
 
-def gather(job: Job, pictures: Sequence[Any], texts: Sequence[str], each: int) -> list[Drawn]:
-    """The clips among the host's pictures, of which it made `each` per frame (masks follow their frame)."""
-    frames = list(pictures[::each])
+def gather(job: Job, pictures: Sequence[Any], texts: Sequence[str], each: int) -> tuple[list[Drawn], list[Any]]:
+    """The clips among the host's pictures, and what other extensions have put behind them.
+
+    The host made one text and `each` pictures per frame (masks follow their frame).
+    """
+    frames = pictures[: len(texts) * each : each]
     size = job.tab.frames
     order = played(size, job.tab.loop)
     whole = range(0, len(frames) - size + 1, size)
-    return [Drawn([frames[at + n] for n in order], [texts[at + n] for n in order]) for at in whole]
+    clips = [Drawn([frames[at + n] for n in order], [texts[at + n] for n in order]) for at in whole]
+    return clips, list(pictures[len(texts) * each :])

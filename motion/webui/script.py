@@ -59,8 +59,9 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
         if job is None or not processed.images:
             return  # another extension rehearses the end of a job that goes on (ADetailer)
         jobs.end(p, job)
-        clips = jobs.gather(job, processed.images, processed.infotexts, _pictures_per_frame(p))
+        clips, others = jobs.gather(job, processed.images, processed.infotexts, _pictures_per_frame(p))
         output.deliver(p, processed, job, clips)
+        processed.images += others
 
 
 def read_args(args: Sequence[Any], changed: Mapping[str, Any] = MappingProxyType({})) -> Tab:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.settings import Tab
 from motion.webui import job as jobs
@@ -29,6 +30,7 @@ class Processing:
         self.subseed_strength = 0.0
         self.do_not_save_grid = self.do_not_save_samples = False
         self.extra_generation_params: dict[str, Any] = {}
+        self.scripts = None
 
     def sample(self, value: str) -> str:
         return f"sampled {value}"
@@ -38,6 +40,7 @@ class Sampling:
     """A scope that notes when it is open."""
 
     open = False
+    arrangement = Arrangement(FRAMES)
 
     @contextmanager
     def scope(self, p: Any) -> Iterator[None]:
@@ -210,15 +213,16 @@ def test_all_frames_of_a_clip_have_one_prompt() -> None:
 def test_clips_are_gathered_without_masks_and_in_the_order_of_play(each: int) -> None:
     job = begun(Processing(), frames=3, loop="ping-pong")
     pictures = [picture for n in range(6) for picture in (n, *["mask"] * (each - 1))]
-    clips = jobs.gather(job, pictures, [f"text {n}" for n in range(6)], each)
+    clips, others = jobs.gather(job, [*pictures, "map"], [f"text {n}" for n in range(6)], each)
+    assert others == ["map"]
     assert [clip.pictures for clip in clips] == [[0, 1, 2, 1], [3, 4, 5, 4]]
     assert clips[1].texts[0] == "text 3"
 
 
 def test_an_interrupted_job_has_the_clips_that_were_done() -> None:
     job = begun(Processing())
-    assert len(jobs.gather(job, range(4), "abcd", 1)) == 1
-    assert jobs.gather(job, [], [], 1) == []
+    assert len(jobs.gather(job, range(4), "abcd", 1)[0]) == 1
+    assert jobs.gather(job, [], [], 1) == ([], [])
 
 
 def test_a_rate_that_a_format_cannot_play_is_refused() -> None:

@@ -1,0 +1,120 @@
+"""ControlNet's units on a clip, with stand-ins for that extension's objects."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from motion.arrangement import Arrangement
+from motion.errors import MotionError
+from motion.video.write import write
+from motion.webui import controlnet
+
+FRAMES = 4
+
+
+class Network(nn.Module):
+    def forward(self, x: Tensor, hint: Tensor) -> Tensor:
+        return hint
+
+
+def processing(*units: Any, hints: int = 0) -> Any:
+    network = Network()
+    param = SimpleNamespace(control_model=network, hint_cond=torch.arange(hints)[:, None, None, None])
+    script = SimpleNamespace(
+        title=lambda: "ControlNet", args_from=1, args_to=1 + len(units), enabled_units=list(units),
+        latest_network=SimpleNamespace(control_params=[param]), network=network,
+    )  # fmt: skip
+    args = ("other", *units, "more")
+    return SimpleNamespace(
+        scripts=SimpleNamespace(alwayson_scripts=[script]), script=script, script_args=args, script_args_value=args
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    images = tmp_path / "hints"
+    images.mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(images / f"{number}.png")
+    return images
+
+
+@pytest.mark.parametrize("kind", [dict, SimpleNamespace])
+def test_a_batch_input_becomes_one_image_per_frame_for_this_job_only(kind: Any, folder: Path) -> None:
+    mode = "batch" if kind is dict else SimpleNamespace(value="batch")
+    batch = kind(enabled=True, input_mode=mode, batch_images=str(folder))
+    single = kind(enabled=True, input_mode="simple", image="x", batch_images="")
+    p = processing(single, batch)
+    with ExitStack() as undo:
+        controlnet.units_per_frame(p, FRAMES, undo)
+        other, first, second, more = p.script_args_value
+        assert (other, first, more) == ("other", single, "more")
+        unit = second if kind is dict else vars(second)
+        assert unit["animatediff_batch"]
+        (fit,) = unit["batch_modifiers"]
+        assert fit(["a", "b", "c"], p) == ["a", "b", "c", "c"]
+        assert fit(list("abcdef"), p) == list("abcd")
+    assert p.script_args_value is p.script_args
+    assert "animatediff_batch" not in (batch if kind is dict else vars(batch))
+
+
+def test_a_video_is_taken_apart(tmp_path: Path) -> None:
+    video = tmp_path / "hints.gif"
+    write(np.arange(5, dtype=np.uint8).repeat(192).reshape(5, 8, 8, 3) * 40, video, 8)
+    p = processing({"enabled": True, "batch_images": str(video)})
+    with ExitStack() as undo:
+        controlnet.units_per_frame(p, FRAMES, undo)
+        images = Path(p.script_args_value[1]["batch_images"])
+        assert len(list(images.iterdir())) == 5
+    assert not images.exists()
+
+
+def test_an_input_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    p = processing({"enabled": True, "batch_images": str(tmp_path / "gone")})
+    with pytest.raises(MotionError, match="holds no images"):
+        controlnet.units_per_frame(p, FRAMES, ExitStack())
+
+
+def test_without_the_extension_there_is_nothing_to_do() -> None:
+    p = SimpleNamespace(scripts=None)
+    controlnet.units_per_frame(p, FRAMES, ExitStack())
+    controlnet.hints_by_frame(p, Arrangement(FRAMES), ExitStack())
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize("hints", [FRAMES, 2 * FRAMES])
+def test_each_call_gets_the_hints_of_its_frames(groups: int, hints: int) -> None:
+    p = processing(object(), hints=hints)
+    hint = p.script.latest_network.control_params[0].hint_cond
+    arrangement = Arrangement(FRAMES, closed=True)
+    x = torch.zeros(groups * FRAMES, 4)
+    with ExitStack() as undo:
+        controlnet.hints_by_frame(p, arrangement, undo)
+        for _ in range(3):
+            arrangement.next_order(len(x))
+            rows = p.script.network(x=x, hint=hint).flatten() % FRAMES
+            assert rows.tolist() == arrangement.frame_numbers(len(x))
+    assert p.script.network(x=x, hint=hint) is hint
+
+
+def test_one_hint_for_all_frames_is_left_to_the_extension() -> None:
+    p = processing(object(), hints=1)
+    with ExitStack() as undo:
+        controlnet.hints_by_frame(p, Arrangement(FRAMES), undo)
+        assert not p.script.network._forward_pre_hooks
+
+
+def test_units_that_could_not_be_prepared_stop_the_job() -> None:
+    p = processing(object())
+    p.script.latest_network = None
+    with pytest.raises(MotionError, match="could not prepare"):
+        controlnet.hints_by_frame(p, Arrangement(FRAMES), ExitStack())
