@@ -83,6 +83,10 @@ def test_both_tables_call_the_same_setting_the_same() -> None:
     assert all(key.startswith("Motion ") for key in keys)
 
 
+def test_every_setting_of_the_tab_has_a_place() -> None:
+    assert {row.group for row in TAB_FIELDS.values()} == {"main", "img2img", "advanced"}
+
+
 def test_the_documentation_is_the_table() -> None:
     assert (Path(__file__).parent.parent / "docs" / "api.md").read_text(encoding="utf-8").endswith(markdown(TAB_FIELDS))
 

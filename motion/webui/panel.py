@@ -12,9 +12,10 @@ import gradio as gr
 from motion.fields import Choice, Field, Flag, Image, Number, Several
 from motion.hosts.a1111 import host_module, loaded_base
 from motion.settings import TAB_FIELDS
-from motion.webui import infotext, preset_row
+from motion.webui import download_row, infotext, preset_row
 from motion.webui.models import folders, library
 
+GROUPS = ("main", "img2img", "advanced")
 REFRESH = "\U0001f504"
 NO_FILES = "No motion module found: put one into {folder} and press {button}."
 
@@ -31,21 +32,20 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
     """Build the accordion inside the host's page; `elem_id` names an element by its setting."""
     ui_components = host_module("ui_components")
     made: dict[str, Any] = {}
-    groups: dict[str, list[Field]] = {}
-    for row in TAB_FIELDS.values():
-        groups.setdefault(row.group, []).append(row)
     made["enabled"] = ui_components.InputAccordion(False, label="Motion", elem_id=elem_id("enabled"))
     with made["enabled"]:
         with gr.Row(elem_id=elem_id("files")):
             made["module"] = _modules(TAB_FIELDS["module"], elem_id)
             refresh = ui_components.ToolButton(REFRESH, elem_id=elem_id("refresh"), tooltip="Look for files again")
         problems = gr.HTML(elem_id=elem_id("problems"))
-        for group, rows in groups.items():
+        for group in GROUPS:
+            rows = [row for row in TAB_FIELDS.values() if row.group == group and row.name not in made]
             with _frame(group, is_img2img):
-                made |= {row.name: component(row, elem_id) for row in rows if row.name not in made}
-    for trigger in (made["enabled"].change, refresh.click):
+                made |= {row.name: component(row, elem_id) for row in rows}
+        preset_row.build(made, elem_id)
+        arrived = download_row.build(elem_id)
+    for trigger in (made["enabled"].change, refresh.click, arrived.change):
         trigger(offer, inputs=[made["module"]], outputs=[made["module"], problems], show_progress=False)
-    preset_row.build(made, elem_id)
     pasted = [row for row in TAB_FIELDS.values() if row.key or row.name == "enabled"]
     fields = [(made[row.name], infotext.reader(row)) for row in pasted]
     return Panel([made[name] for name in TAB_FIELDS], fields)
