@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ IN_AN_IMAGE_TAG = ("gif", "webp", "apng")
 """Formats that play in the host's gallery, which shows pictures only."""
 
 
+NAME_LENGTH = 200
+"""Most characters of a file's name that come from the user's pattern; file systems end at 255 bytes or so."""
 CLIP_COMMENT = "Motion clip: "
 
 
@@ -63,21 +66,21 @@ def deliver(p: Any, processed: Any, job: Job, clips: Sequence[Drawn]) -> None:
 def _write(p: Any, job: Job, clip: Drawn, seed: int) -> list[Written]:
     """The clip in each of its formats: kept if the host keeps its pictures, else where the page plays it from."""
     frames = np.stack([np.asarray(picture.convert("RGB")) for picture in clip.pictures])
+    formats = [name for name in job.tab.formats if name != "frames"]
     written = []
-    for name in job.tab.formats:
-        if name == "frames":
-            continue
-        with ExitStack() as undo:
-            if p.save_samples():
-                path: Path | None = _place(p, clip, seed, name)
-            elif p.is_api:
-                path = None
-            else:
-                path = Path(tempfile.mkdtemp(prefix="motion-", dir=_temporary_folder())) / f"clip.{name}"
-            target = path or Path(undo.enter_context(tempfile.TemporaryDirectory())) / f"clip.{name}"
-            write(frames, target, job.tab.fps, clip.texts[0])
-            data = base64.b64encode(target.read_bytes()).decode() if p.is_api else None
-        written.append(Written(name, path, data, len(frames), job.tab.fps, seed))
+    with ExitStack() as undo:
+        kept = p.save_samples() or not p.is_api
+        if p.save_samples():
+            stem = _place(p, clip, seed, formats)
+        elif p.is_api:
+            stem = Path(undo.enter_context(tempfile.TemporaryDirectory())) / "clip"
+        else:
+            stem = Path(tempfile.mkdtemp(prefix="motion-", dir=_temporary_folder())) / "clip"
+        for name in formats:
+            path = stem.with_name(f"{stem.name}.{name}")
+            write(frames, path, job.tab.fps, clip.texts[0])
+            data = base64.b64encode(path.read_bytes()).decode() if p.is_api else None
+            written.append(Written(name, path if kept else None, data, len(frames), job.tab.fps, seed))
     return written
 
 
@@ -91,8 +94,8 @@ def _announce(p: Any, file: Written) -> None:
         host_module("ui_tempdir").register_tmp_file(shared.demo, str(file.path))
 
 
-def _place(p: Any, clip: Drawn, seed: int, suffix: str) -> Path:
-    """Where the host would save a picture of this seed and prompt, under its own name patterns."""
+def _place(p: Any, clip: Drawn, seed: int, formats: Sequence[str]) -> Path:
+    """Where the host would save a picture of this seed and prompt, under its own name patterns; without a suffix."""
     images, opts = host_module("images"), host_module("shared").opts
     names = images.FilenameGenerator(p, seed, p.prompt, clip.pictures[0])
     folder = Path(p.outpath_samples)
@@ -100,21 +103,12 @@ def _place(p: Any, clip: Drawn, seed: int, suffix: str) -> Path:
         folder /= names.apply(opts.directories_filename_pattern or "[prompt_words]").lstrip(" ").rstrip("\\ /")
     folder.mkdir(parents=True, exist_ok=True)
     pattern = opts.samples_filename_pattern or ("[seed]" if opts.save_to_dirs else "[seed]-[prompt_spaces]")
-    decoration = names.apply(pattern)
-    if opts.save_images_add_number or not decoration:
-        number = images.get_next_sequence_number(str(folder), "")
-        decoration = f"{number:05}-{decoration}" if decoration else f"{number:05}"
-    return _free(folder / f"{decoration[:200]}.{suffix}")
-
-
-def _free(path: Path) -> Path:
-    """`path`, or the first of its like with -1, -2 ... that is not taken."""
-    taken = 0
-    free = path
-    while free.exists():
-        taken += 1
-        free = path.with_name(f"{path.stem}-{taken}{path.suffix}")
-    return free
+    name = names.apply(pattern)[:NAME_LENGTH]
+    if opts.save_images_add_number or not name:
+        number = f"{images.get_next_sequence_number(str(folder), ''):05}"
+        name = f"{number}-{name}" if name else number
+    candidates = (folder / (f"{name}-{again}" if again else name) for again in count())
+    return next(stem for stem in candidates if not any(Path(f"{stem}.{suffix}").exists() for suffix in formats))
 
 
 def _temporary_folder() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import gradio as gr
@@ -41,7 +42,9 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
         for group in GROUPS:
             rows = [row for row in TAB_FIELDS.values() if row.group == group and row.name not in made]
             with _frame(group, is_img2img):
-                made |= {row.name: component(row, elem_id) for row in rows}
+                for _, alike in groupby(rows, key=type):
+                    with gr.Row():
+                        made |= {row.name: component(row, elem_id) for row in alike}
         preset_row.build(made, elem_id)
         arrived = download_row.build(elem_id)
     for trigger in (made["enabled"].change, refresh.click, arrived.change):
