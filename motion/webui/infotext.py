@@ -43,3 +43,8 @@ def reader(row: Field) -> Callable[[Mapping[str, Any]], Any]:
             return None
 
     return read
+
+
+PASTED = {row.name: reader(row) for row in TAB_FIELDS.values() if row.key or row.name == "enabled"}
+"""The readers of all settings that infotext holds, the same objects in both tabs: by them the host pairs the
+components of one tab with those of the other when it sends a picture over."""

@@ -49,9 +49,7 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
         arrived = download_row.build(elem_id)
     for trigger in (made["enabled"].change, refresh.click, arrived.change):
         trigger(offer, inputs=[made["module"]], outputs=[made["module"], problems], show_progress=False)
-    pasted = [row for row in TAB_FIELDS.values() if row.key or row.name == "enabled"]
-    fields = [(made[row.name], infotext.reader(row)) for row in pasted]
-    return Panel([made[name] for name in TAB_FIELDS], fields)
+    return Panel([made[name] for name in TAB_FIELDS], [(made[name], read) for name, read in infotext.PASTED.items()])
 
 
 def component(row: Field, elem_id: Callable[[str], str]) -> Any:

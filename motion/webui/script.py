@@ -32,7 +32,7 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
     def ui(self, is_img2img: bool) -> list[Any]:
         built = panel.build(self.elem_id, is_img2img)
         self.infotext_fields = built.infotext_fields
-        self.paste_field_names = [field.key for field in TAB_FIELDS.values() if field.key]
+        self.paste_field_names = list(infotext.PASTED.values())
         return built.components
 
     def before_process(self, p: Any, *args: Any) -> None:

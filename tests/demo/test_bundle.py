@@ -33,13 +33,12 @@ def figures() -> dict[str, float]:
 
 def test_a_small_examination(figures: dict[str, float]) -> None:
     assert figures["still_right"] >= 0.8
-    assert figures["direction"] >= 0.35
-    assert figures["direction"] > figures["direction_without_module"]
-
-
-@pytest.mark.xfail(strict=True, reason="the module is not trained to the end: figures in motion/demo/README.md")
-def test_the_figures_of_the_sprite_table(figures: dict[str, float]) -> None:
     assert figures["direction"] >= 0.85
+    assert figures["direction_without_module"] < 0.6
+
+
+@pytest.mark.xfail(strict=True, reason="the image model is too narrow: figures in motion/demo/README.md")
+def test_clips_are_constant(figures: dict[str, float]) -> None:
     assert figures["constant"] >= 0.9
     assert figures["constant_without_module"] < 0.2
 
