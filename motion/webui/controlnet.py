@@ -36,12 +36,15 @@ def units_per_frame(p: Any, frames: int, undo: ExitStack) -> None:
     if script is None:
         return
     args = list(p.script_args)
+    undo.callback(setattr, p, "script_args_value", p.script_args)
     for index in range(script.args_from, script.args_to):
-        if _is_batch(args[index]):
-            args[index] = _per_frame(args[index], frames, undo)
-    if any(new is not old for new, old in zip(args, p.script_args, strict=True)):
-        undo.callback(setattr, p, "script_args_value", p.script_args)
+        if not _is_batch(args[index]):
+            continue
+        # Left in its batch mode, the extension would make a job of its own of each image.
+        unit = args[index] = _changed(args[index], {"input_mode": _simple(args[index])})
         p.script_args_value = type(p.script_args)(args)
+        args[index] = _changed(unit, _per_frame(unit, frames, undo))
+    p.script_args_value = type(p.script_args)(args)
 
 
 def hints_by_frame(p: Any, arrangement: Arrangement, undo: ExitStack) -> None:
@@ -87,7 +90,23 @@ def _field(unit: Any, name: str, default: Any = None) -> Any:
     return unit.get(name, default) if isinstance(unit, dict) else getattr(unit, name, default)
 
 
-def _per_frame(unit: Any, frames: int, undo: ExitStack) -> Any:
+def _simple(unit: Any) -> Any:
+    mode = _field(unit, "input_mode", "batch")
+    return "simple" if isinstance(mode, str) else type(mode)("simple")
+
+
+def _changed(unit: Any, fields: dict[str, Any]) -> Any:
+    """A copy: the page keeps the unit itself for the next job."""
+    if isinstance(unit, dict):
+        return {**unit, **fields}
+    unit = copy.copy(unit)
+    for name, value in fields.items():
+        setattr(unit, name, value)
+    return unit
+
+
+def _per_frame(unit: Any, frames: int, undo: ExitStack) -> dict[str, Any]:
+    """The fields by which a unit takes each frame's image from a folder."""
     given = _field(unit, "batch_images")
     folder = Path(given.splitlines()[0].strip() if isinstance(given, str) else str(given))
     if folder.suffix.lower() in VIDEOS and folder.is_file():
@@ -98,13 +117,7 @@ def _per_frame(unit: Any, frames: int, undo: ExitStack) -> Any:
     def fit(files: Sequence[str], _: Any) -> list[str]:
         return [*files[:frames], *[files[-1]] * (frames - len(files))]
 
-    changed = {"animatediff_batch": True, "batch_images": str(folder), "batch_modifiers": [fit]}
-    if isinstance(unit, dict):
-        return {**unit, **changed}
-    unit = copy.copy(unit)
-    for name, value in changed.items():
-        setattr(unit, name, value)
-    return unit
+    return {"animatediff_batch": True, "batch_images": str(folder), "batch_modifiers": [fit]}
 
 
 def _extracted(video: Path, undo: ExitStack) -> Path:

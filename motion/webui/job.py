@@ -6,8 +6,8 @@ on to make stills, so nothing is raised here: what is wrong is kept, and raised 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +53,7 @@ class Sample:
         if self.refusal is not None:
             raise self.refusal
         assert self.job is not None
-        with ExitStack() as undo:
+        with ExitStack() as undo, refusals():
             # The host forgets a job that fails: what was changed for all of it is then taken back here.
             failed = undo.enter_context(ExitStack())
             failed.callback(self.job.undo.close)
@@ -71,6 +71,17 @@ class Sample:
                 self.p.sample = self.before
 
 
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Within, what a user can mend is answered as such."""
+    try:
+        yield
+    except Refused:
+        raise
+    except MotionError as error:
+        raise Refused(error) from error
+
+
 @dataclass
 class Job:
     """A clip that is being made: `frames` of each are drawn and `tab.frames` kept; `clips` in all, one a batch."""
@@ -83,6 +94,8 @@ class Job:
     own: Mapping[str, Any]
     infotext: Mapping[str, str]
     several_prompts: bool
+    done: int = 0
+    """Clips that the host has finished."""
     undo: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
@@ -194,11 +207,11 @@ class Drawn:
 def gather(job: Job, pictures: Sequence[Any], texts: Sequence[str], each: int) -> tuple[list[Drawn], list[Any]]:
     """The clips among the host's pictures, and what other extensions have put behind them.
 
-    The host made one text and `each` pictures per frame (masks follow their frame).
+    The host made `each` pictures per frame (masks follow their frame) of the batches that are done, and at least one
+    text.
     """
-    frames = pictures[: len(texts) * each : each]
     size = job.tab.frames
     order = played(size, job.tab.loop)
-    whole = range(0, len(frames) - size + 1, size)
-    clips = [Drawn([frames[at + n] for n in order], [texts[at + n] for n in order]) for at in whole]
-    return clips, list(pictures[len(texts) * each :])
+    starts = range(0, job.done * size, size)
+    clips = [Drawn([pictures[(at + n) * each] for n in order], [texts[at + n] for n in order]) for at in starts]
+    return clips, list(pictures[job.done * size * each :])

@@ -53,6 +53,7 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
     def postprocess_batch_list(self, p: Any, pp: Any, *args: Any, **kwargs: Any) -> None:
         if job := Job.of(p):
             pp.images[:] = pp.images[: job.tab.frames]
+            job.done += 1
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         job = Job.of(p)

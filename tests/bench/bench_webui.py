@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import time
@@ -19,7 +20,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import safetensors.torch
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
@@ -32,8 +32,10 @@ from server import Host, booted
 
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
-from motion.weights.ldm import to_ldm
+from motion.training.files import TEXT_FOLDER, save_image_model, save_motion_model
+from motion.training.image import ImageModel
 
+TOKENIZER = Path(__file__).parents[2] / "motion" / "hosts" / "data" / "clip"
 WIDTHS = (320, 640, 1280, 1280)
 FRAMES, STEPS = 16, 2
 CHECKPOINT, MODULE = "random-sd15", "random-v3"
@@ -64,17 +66,18 @@ def write_models(models: Path) -> None:
     text = CLIPTextModel(
         CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
     )
-    state = to_ldm(unet.state_dict(), vae.state_dict(), text.state_dict())
-    save(state, models / "Stable-diffusion" / f"{CHECKPOINT}.safetensors")
+    checkpoint = models / "Stable-diffusion" / f"{CHECKPOINT}.safetensors"
+    save_image_model(ImageModel(unet, vae, text), checkpoint, {})
+    # Offline the host needs the text encoder's shape and tokenizer from a folder.
+    folder = models / "clip"
+    shutil.copytree(TOKENIZER, folder)
+    text.config.save_pretrained(folder)
+    config = checkpoint.with_suffix(".yaml")
+    config.write_text(config.read_text().replace(TEXT_FOLDER, str(folder)))
     module = MotionModel(Architecture.of_unet("v3", WIDTHS))
     for layer in module.slots.values():
         nn.init.normal_(layer.proj_out.weight, std=0.02)
-    save(module.state_dict(), models / "motion" / f"{MODULE}.safetensors")
-
-
-def save(state: dict[str, torch.Tensor], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file({name: tensor.half().contiguous() for name, tensor in state.items()}, path)
+    save_motion_model(module, models / "motion" / f"{MODULE}.safetensors", {})
 
 
 def measure(url: str, size: int, repeats: int) -> tuple[list[float], list[float]]:

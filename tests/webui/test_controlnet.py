@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,11 @@ from motion.video.write import write
 from motion.webui import controlnet
 
 FRAMES = 4
+
+
+class Mode(Enum):
+    SIMPLE = "simple"
+    BATCH = "batch"
 
 
 class Network(nn.Module):
@@ -50,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", [dict, SimpleNamespace])
 def test_a_batch_input_becomes_one_image_per_frame_for_this_job_only(kind: Any, folder: Path) -> None:
-    mode = "batch" if kind is dict else SimpleNamespace(value="batch")
+    mode = "batch" if kind is dict else Mode.BATCH
     batch = kind(enabled=True, input_mode=mode, batch_images=str(folder))
     single = kind(enabled=True, input_mode="simple", image="x", batch_images="")
     p = processing(single, batch)
@@ -60,6 +66,7 @@ def test_a_batch_input_becomes_one_image_per_frame_for_this_job_only(kind: Any, 
         assert (other, first, more) == ("other", single, "more")
         unit = second if kind is dict else vars(second)
         assert unit["animatediff_batch"]
+        assert unit["input_mode"] in ("simple", Mode.SIMPLE)
         (fit,) = unit["batch_modifiers"]
         assert fit(["a", "b", "c"], p) == ["a", "b", "c", "c"]
         assert fit(list("abcdef"), p) == list("abcd")
@@ -80,8 +87,8 @@ def test_a_video_is_taken_apart(tmp_path: Path) -> None:
 
 def test_an_input_that_is_not_there_is_refused(tmp_path: Path) -> None:
     p = processing({"enabled": True, "batch_images": str(tmp_path / "gone")})
-    with pytest.raises(MotionError, match="holds no images"):
-        controlnet.units_per_frame(p, FRAMES, ExitStack())
+    with ExitStack() as undo, pytest.raises(MotionError, match="holds no images"):
+        controlnet.units_per_frame(p, FRAMES, undo)
 
 
 def test_without_the_extension_there_is_nothing_to_do() -> None:
