@@ -28,6 +28,8 @@ OWN = (
     "do_not_save_samples",
 )
 """Attributes of `p` that a clip needs otherwise; they are put back when the job ends."""
+ATTRIBUTE = "_motion"
+"""The attribute of `p` that leads to its job."""
 
 
 class Refused(MotionError):
@@ -41,15 +43,19 @@ class Refused(MotionError):
 
 
 class Sample:
-    """What stands in for `p.sample` of one job."""
+    """What stands in for `p.sample` of one job, and where the job is found again: other extensions wrap it in turn."""
 
     def __init__(self, p: Any, job: Job | None, refusal: Refused | None = None) -> None:
         self.p, self.job, self.refusal = p, job, refusal
+        self.over = False
         self.before = vars(p).get("sample")
         self.original: Callable[..., Any] = p.sample
         p.sample = self
+        setattr(p, ATTRIBUTE, self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.over:
+            return self.original(*args, **kwargs)
         if self.refusal is not None:
             raise self.refusal
         assert self.job is not None
@@ -57,18 +63,21 @@ class Sample:
             # The host forgets a job that fails: what was changed for all of it is then taken back here.
             failed = undo.enter_context(ExitStack())
             failed.callback(self.job.undo.close)
+            failed.callback(setattr, self, "over", True)
             undo.enter_context(self.job.sampling.scope(self.p))
             controlnet.hints_by_frame(self.p, self.job.sampling.arrangement, undo)
             samples = self.original(*args, **kwargs)
             failed.pop_all()
         return samples
 
-    def undo(self) -> None:
-        """Give `p` its own `sample` back, unless somebody has put another in place since."""
-        if vars(self.p).get("sample") is self:
-            del self.p.sample
+    def leave(self, p: Any) -> None:
+        """Take this off `p`; where somebody has wrapped it, it only hands on from now on, unless it is another's."""
+        vars(p).pop(ATTRIBUTE, None)
+        if vars(p).get("sample") is self:
+            del p.sample
             if self.before is not None:
-                self.p.sample = self.before
+                p.sample = self.before
+        self.over = self.over or p is self.p
 
 
 @contextmanager
@@ -101,19 +110,18 @@ class Job:
     @classmethod
     def of(cls, p: Any) -> Job | None:
         """The job of this very `p`, not of one that it was copied from."""
-        sample = vars(p).get("sample")
-        return sample.job if isinstance(sample, Sample) and sample.p is p else None
+        sample = vars(p).get(ATTRIBUTE)
+        running = isinstance(sample, Sample) and sample.p is p and not sample.over
+        return sample.job if running else None
 
 
 def begin(p: Any, tab: Callable[[], Tab], plan: Callable[[Any, Tab], Job]) -> None:
     """Called before the host does anything: plan the clip and take `p` over, or see to it that it makes nothing."""
-    sample = vars(p).get("sample")
-    if isinstance(sample, Sample):
-        if sample.p is p and sample.job is not None:
-            return  # another extension runs the callbacks of a job in progress again (ADetailer)
-        del p.sample  # of a job that this p was copied from
-        if sample.before is not None:
-            p.sample = sample.before
+    if Job.of(p) is not None:
+        return  # another extension runs the callbacks of a job in progress again (ADetailer)
+    for stale in (vars(p).get(ATTRIBUTE), vars(p).get("sample")):
+        if isinstance(stale, Sample):  # of a job that has failed, or that this p was copied from
+            stale.leave(p)
     try:
         settings = tab()
         if settings.enabled and not getattr(p, "_ad_inner", False):  # ADetailer's own pictures stay pictures
@@ -191,7 +199,7 @@ def one_prompt(p: Any, job: Job, batch: int) -> None:
 def end(p: Any, job: Job) -> None:
     """Leave `p` as it was found."""
     job.undo.close()
-    vars(p)["sample"].undo()
+    vars(p)[ATTRIBUTE].leave(p)
     for name, value in job.own.items():
         setattr(p, name, value)
 

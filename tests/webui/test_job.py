@@ -119,6 +119,29 @@ def test_sampling_runs_in_the_scope_and_the_scope_ends_with_an_error() -> None:
     assert not job.sampling.open
 
 
+def test_another_extension_may_wrap_the_sampling_and_leave_it_wrapped() -> None:
+    p = Processing()
+    job = begun(p)
+    ours = p.sample
+    p.sample = lambda value: ours(value) + " in control"  # type: ignore[method-assign, assignment]
+    assert Job.of(p) is job
+    assert p.sample("x") == "sampled x in control"
+    jobs.end(p, job)
+    assert p.sample("x") == "sampled x in control"
+    assert Job.of(p) is None
+    p.sample = ours  # type: ignore[method-assign]
+    jobs.begin(p, Tab, plan)
+    assert "sample" not in vars(p)
+
+
+def test_a_copy_samples_itself() -> None:
+    p: Any = Processing()
+    begun(p)
+    other = copy.copy(p)
+    jobs.begin(other, Tab, plan)
+    assert other.sample.__self__ is other
+
+
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [(MotionError("too long"), 422, "too long"), (OSError("gone"), 500, "OSError: gone")],
