@@ -69,8 +69,6 @@ def _arrange(unet: nn.Module, arrangement: Arrangement, undo: ExitStack) -> None
         order[:] = arrangement.next_order(_batch(args, kwargs))
         return None if order == sorted(order) else reordered((args, kwargs), order)
 
-    undo.callback(patching.before(unet, sort, with_kwargs=True))
-
     def sort_back(_: nn.Module, args: Any, output: Any) -> Any:
         return None if order == sorted(order) else restored(output, order)
 

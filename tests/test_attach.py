@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import motion
+from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
@@ -229,3 +230,32 @@ def test_training_reaches_every_parameter_of_the_model_and_none_of_the_unet(
         run(unet, batch()).square().mean().backward()
     assert all(p.grad is not None and p.grad.dtype == dtype and p.grad.any() for p in model.parameters())
     assert all(p.grad is None for p in unet.parameters())
+
+
+def test_prompts_side_by_side_are_put_into_clips_and_back(host: nn.Module) -> None:
+    """Two prompts per frame, side by side, then the frames without one: the same as three whole clips."""
+    model, inputs = random_model(), batch(groups=3)
+    arrangement = Arrangement(FRAMES, prompts=2)
+    mixed = [row for frame in range(FRAMES) for row in (frame, FRAMES + frame)] + list(range(2 * FRAMES, 3 * FRAMES))
+    with motion.attach(host, model, FRAMES):
+        whole = run(host, inputs)
+    with motion.attach(host, model, FRAMES, arrangement=arrangement):
+        side_by_side = run(host, tuple(part[mixed] for part in inputs))  # type: ignore[arg-type]
+    assert torch.equal(side_by_side, whole[mixed])
+
+
+def test_a_loop_turns_with_its_frames(host: nn.Module) -> None:
+    """Wherever a pass begins the loop, each frame's output stays in its row."""
+    model, inputs = random_model(), batch()
+    arrangement = Arrangement(FRAMES, closed=True)
+    with motion.attach(host, model, FRAMES):
+        plain = run(host, inputs)
+    with motion.attach(host, model, FRAMES, arrangement=arrangement):
+        assert torch.equal(run(host, inputs), plain)
+        turned = run(host, inputs)
+    shift = arrangement.shift
+    assert shift
+    order = [(frame + shift) % FRAMES for frame in range(FRAMES)]
+    with motion.attach(host, model, FRAMES):
+        wanted = run(host, tuple(part[order] for part in inputs))  # type: ignore[arg-type]
+    assert torch.equal(turned[order], wanted)

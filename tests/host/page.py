@@ -1,0 +1,147 @@
+"""The host's page in a browser: where things are on it, and what a user does with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from motion.settings import TAB_FIELDS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page, Route
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+SCREENSHOTS = "SD_WEBUI_SCREENSHOTS"
+"""The environment variable that names a folder for pictures of the page."""
+SECONDS = 120_000
+"""Milliseconds that anything on the page may take."""
+
+LABEL = "Motion"
+TABS = {"txt2img": "#tab_txt2img", "img2img": "#tab_img2img"}
+MOTION = ".input-accordion:has(> .label-wrap:has-text('{label}'))"
+FIELD = "[data-testid=block-info]:text-is('{label}')"
+BLOCK = "xpath=ancestor::*[contains(concat(' ', @class, ' '), ' block ')][1]"
+MOVING = "img[src*='.gif'], img[src*='.webp'], img[src*='.apng'], video"
+
+
+@contextmanager
+def browser_page(url: str) -> Iterator[WebuiPage]:
+    """The page, loaded. It gets nothing but from the host."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1800})
+        page.set_default_timeout(SECONDS)
+        shown = WebuiPage(page, url)
+        page.route("**/*", shown.admit)
+        page.on("pageerror", lambda error: shown.errors.append(str(error)))
+        shown.load()
+        yield shown
+        browser.close()
+
+
+@dataclass
+class WebuiPage:
+    """One tab of the page, txt2img unless `go` has changed it."""
+
+    page: Page
+    url: str
+    tab: str = "txt2img"
+    errors: list[str] = field(default_factory=list)
+    """What scripts of the page raised."""
+
+    def admit(self, route: Route) -> None:
+        """Let only the host's own addresses through: the tests need no network, and wait for none."""
+        local = route.request.url.startswith((self.url, "data:", "blob:"))
+        route.continue_() if local else route.abort()
+
+    def load(self) -> None:
+        self.page.goto(self.url)
+        self.page.wait_for_selector(f"#{self.tab}_generate", state="visible")
+        self.page.wait_for_function(
+            "() => typeof uiCurrentTab !== 'undefined' && gradioApp().querySelector('#quicksettings')"
+        )
+
+    def go(self, tab: str) -> None:
+        self.tab = tab
+        self.page.click(f"#tabs > .tab-nav button:text-is('{tab}')")
+        self.page.wait_for_selector(f"#{tab}_generate", state="visible")
+
+    @property
+    def motion(self) -> Locator:
+        """The accordion; its own state is the Enable setting."""
+        return self.page.locator(TABS[self.tab]).locator(MOTION.format(label=LABEL)).first
+
+    @property
+    def enabled(self) -> bool:
+        return self.motion.locator(".label-wrap input[type=checkbox]").is_checked()
+
+    def enable(self, wanted: bool = True) -> None:
+        if self.enabled != wanted:
+            self.motion.locator("> .label-wrap > span").first.click()
+            self.page.wait_for_timeout(300)
+
+    def block(self, name: str) -> Locator:
+        """The block of the setting `name` (of the field table)."""
+        return self.motion.locator(FIELD.format(label=TAB_FIELDS[name].label)).locator(BLOCK)
+
+    def value(self, name: str) -> str:
+        return self.block(name).locator("input").first.input_value()
+
+    def choose(self, name: str, choice: str) -> None:
+        """Choose from a dropdown."""
+        self.block(name).locator("input").first.click()
+        self.page.locator("ul.options li", has_text=choice).first.click()
+
+    def write(self, name: str, choice: str) -> None:
+        """Type into a dropdown."""
+        box = self.block(name).locator("input").first
+        box.fill(choice)
+        box.press("Enter")
+
+    def fill(self, name: str, value: object) -> None:
+        """Type into a number or text."""
+        self._type(self.block(name).locator("input").first, value)
+
+    def host_fill(self, name: str, value: object) -> None:
+        """Type into a field of the host: `prompt`, `steps`, `width` ..."""
+        inputs = "textarea, input[type=number]"
+        self._type(self.page.locator(f"#{self.tab}_{name}").locator(inputs).first, value)
+
+    def host_value(self, name: str) -> str:
+        return self.page.locator(f"#{self.tab}_{name}").locator("textarea, input[type=number]").first.input_value()
+
+    def _type(self, box: Locator, value: object) -> None:
+        box.fill(str(value))
+        box.press("Tab")
+
+    def click(self, name: str) -> None:
+        """Press a button of the host: `generate`, `interrupt` ..."""
+        self.page.locator(f"#{self.tab}_{name}").click()
+
+    def paste(self) -> None:
+        """Read the last generation's parameters into the page; from the prompt, if there is one."""
+        self.page.locator(f"#{self.tab}_tools #paste").click()
+        self.page.wait_for_timeout(2000)
+
+    def finished(self) -> None:
+        """Wait until the job has ended and the page says how long it took."""
+        self.page.locator(f"#{self.tab}_results .performance").wait_for(state="visible")
+        for button in ("interrupt", "interrupting"):
+            self.page.locator(f"#{self.tab}_{button}").wait_for(state="hidden")
+
+    @property
+    def clips(self) -> Locator:
+        """What moves in the results."""
+        return self.page.locator(f"#{self.tab}_results").locator(MOVING)
+
+    def photograph(self, name: str) -> None:
+        """Save a picture of the page where the environment asks for it."""
+        if folder := os.environ.get(SCREENSHOTS):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)

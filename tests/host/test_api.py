@@ -1,0 +1,195 @@
+"""Clips through the host's API: what comes back, what is refused."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import motion
+from motion import video
+from motion.demo.bundle import DEMO
+from motion.demo.detector import direction, read_clip
+from motion.demo.world import parse_caption
+from motion.settings import TAB_FIELDS
+
+from .server import STRANGER
+from .webui import FRAMES, QUICK, Webui, apart, changed, moving
+
+CAPTIONS = {
+    1: "a red circle moving right on a navy background",
+    2: "a green square moving left on a black background",
+    3: "a yellow circle moving up on a navy background",
+    4: "a cyan square moving down on a black background",
+}
+"""Captions by their seed."""
+SUITED = {"steps": int(DEMO["steps"]), "cfg_scale": float(DEMO["cfg"])}
+"""What the bundled models need to draw what they are asked for."""
+TABLE = 32
+"""Positions in the bundled module's table."""
+DENOISER = "modules.sd_samplers_cfg_denoiser.CFGDenoiser.forward"
+AS_A_BATCH = {"seed_mode": "frame", "betas": "scaled_linear"}
+"""Settings with which a clip differs from a plain batch by the motion module alone."""
+
+
+def test_a_clip_moves_as_captioned(webui: Webui) -> None:
+    right, coloured = 0, 0
+    for seed, caption in CAPTIONS.items():
+        frames = webui.clip(prompt=caption, seed=seed, **SUITED).frames
+        assert frames.shape == (FRAMES, 64, 64, 3)
+        sprites, scene = read_clip(frames), parse_caption(caption)
+        right += direction(sprites) == scene.direction
+        coloured += sprites[0] is not None and sprites[0].colour == scene.colour
+    assert right >= 3
+    assert coloured >= 3
+
+
+@pytest.mark.parametrize("name", ["gif", "webp", "apng"])
+def test_the_file_is_the_clip(webui: Webui, name: str) -> None:
+    (clip,) = webui.clip({"formats": [name], "fps": 10}, save_images=True).clips
+    (file,) = clip.files
+    assert (file["format"], file["frames"], file["fps"], file["seed"]) == (name, FRAMES, 10, QUICK["seed"])
+    path = Path(file["path"])
+    assert path.read_bytes() == base64.b64decode(file["base64"])
+    assert path.is_relative_to(webui.server.data / "outputs")
+    read = video.read(path)
+    assert read.frames.shape == clip.frames.shape
+    assert read.fps == pytest.approx(10)
+    assert apart(read.frames, clip.frames) < (0.01 if name == "apng" else 16)
+    assert read.parameters is not None
+    assert all(text in read.parameters for text in (QUICK["prompt"], "Motion frames: 16", "Steps: 3", "Seed: 5"))
+
+
+def test_several_formats_at_once(webui: Webui) -> None:
+    (clip,) = webui.clip({"formats": ["gif", "webp"]}, save_images=True).clips
+    assert [file["format"] for file in clip.files] == ["gif", "webp"]
+    assert len({file["path"] for file in clip.files}) == 2
+
+
+def test_nothing_is_kept_that_is_not_to_be_saved(webui: Webui, tmp_path: Path) -> None:
+    """The host's API saves nothing unless asked: then the answer alone has the clip."""
+    saved = webui.server.outputs
+    (clip,) = webui.clip().clips
+    assert webui.server.outputs == saved
+    assert clip.files[0]["path"] is None
+    file = tmp_path / "clip.gif"
+    file.write_bytes(base64.b64decode(clip.files[0]["base64"]))
+    assert len(video.read(file).frames) == FRAMES
+
+
+def test_the_cover_is_the_first_frame(webui: Webui) -> None:
+    (clip,) = webui.clip().clips
+    assert (clip.cover == clip.frames[0]).all()
+
+
+def test_the_same_request_gives_the_same_clip(webui: Webui) -> None:
+    assert webui.clip().images == webui.clip().images
+
+
+def test_two_clips_are_whole_and_have_their_seeds(webui: Webui) -> None:
+    both = webui.clip(n_iter=2)
+    assert [clip.seed for clip in both.clips] == [5, 6]
+    assert [len(clip.frames) for clip in both.clips] == [FRAMES, FRAMES]
+    for clip in both.clips:
+        assert (clip.frames == webui.clip(seed=clip.seed).frames).all()
+
+
+def test_every_sampler_moves_the_frames(webui: Webui, subtests: pytest.Subtests) -> None:
+    for sampler in webui.get("/sdapi/v1/samplers"):
+        request = {"sampler_name": sampler["name"]}
+        with subtests.test(**request):
+            body = {**QUICK, **request, "batch_size": FRAMES}
+            if webui.reply("/sdapi/v1/txt2img", body).status != 200:
+                pytest.skip("the host itself cannot use it with so few steps")
+            plain = webui.txt2img(**body).pictures[-FRAMES:]
+            frames = webui.clip(AS_A_BATCH, **request).frames
+            assert frames.shape == plain.shape
+            assert np.isfinite(apart(frames, plain)) and apart(frames, plain) > 0.5
+            assert (webui.clip({**AS_A_BATCH, "scale": 0}, **request).frames == plain).all()
+
+
+def test_ping_pong_goes_there_and_back(webui: Webui) -> None:
+    (clip,), (plain,) = webui.clip({"loop": "ping-pong"}).clips, webui.clip().clips
+    assert clip.files[0]["frames"] == len(clip.frames) == 2 * FRAMES - 2
+    assert (clip.frames[:FRAMES] == plain.frames).all()
+    assert (clip.frames[FRAMES:] == plain.frames[-2:0:-1]).all()
+
+
+def test_a_closed_loop_closes(webui: Webui) -> None:
+    """From the last frame to the first it is no longer the whole way back, and the picture is still the caption's."""
+    closed, open_ = (webui.clip({"loop": loop}, seed=1, **SUITED).frames for loop in ("closed", "none"))
+    assert apart(closed[-1], closed[0]) < 0.5 * apart(open_[-1], open_[0])
+    sprites = read_clip(closed)
+    assert sum(sprite is not None and (sprite.shape, sprite.colour) == ("circle", "red") for sprite in sprites) >= 14
+
+
+def test_few_and_many_frames(webui: Webui) -> None:
+    assert len(webui.clip({"frames": 2}).frames) == 2
+    assert len(webui.clip({"frames": TABLE}).frames) == TABLE
+
+
+def test_a_single_frame_is_a_clip_too(webui: Webui) -> None:
+    assert len(webui.clip({"frames": 1}).frames) == 1
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown field": ({"frame": 16}, "frame"),
+    "value out of range": ({"frames": 0}, "frames is 0"),
+    "value of another type": ({"fps": "many"}, "fps is many"),
+    "unknown choice": ({"loop": "sideways"}, "loop is sideways"),
+    "no format": ({"formats": []}, "formats"),
+    "unknown module": ({"module": "no-such-module"}, "no-such-module"),
+    "no module": ({"module": ""}, "module"),
+    "wrong kind of file": ({"module": STRANGER}, STRANGER),
+    "more frames than positions": ({"frames": TABLE + 1}, str(TABLE)),
+}
+
+
+@pytest.mark.parametrize(("fields", "named"), REFUSED.values(), ids=REFUSED)
+def test_refusals(webui: Webui, still: str, fields: dict[str, Any], named: str) -> None:
+    saved, before = webui.server.outputs, webui.facts()
+    with webui.calls(DENOISER) as calls:
+        reply = webui.refusal(fields, save_images=True)
+    assert reply.status == 422, reply.body
+    assert named in reply.sentence
+    assert "Traceback" not in reply.sentence
+    assert not calls
+    assert webui.server.outputs == saved
+    assert not changed(before, webui.facts())
+
+
+@pytest.mark.parametrize("args", [[], [{"enabled": False}], [{"enabled": False, "frames": 4}]])
+def test_without_it_a_still_is_a_still(webui: Webui, args: list[Any]) -> None:
+    plain = webui.txt2img()
+    off = webui.txt2img(alwayson_scripts={"Motion": {"args": args}})
+    assert off.images == plain.images
+    assert not off.info.get("clips")
+
+
+def test_the_routes(webui: Webui) -> None:
+    assert motion.__version__ in str(webui.get("/motion/v1/version"))
+    listed = str(webui.get("/motion/v1/models"))
+    assert "sprites-motion" in listed
+    schema = str(webui.get("/motion/v1/schema"))
+    assert all(name in schema for name in TAB_FIELDS)
+
+
+def test_the_host_lists_the_script(webui: Webui) -> None:
+    scripts = webui.get("/sdapi/v1/scripts")
+    assert all("motion" in map(str.lower, scripts[tab]) for tab in ("txt2img", "img2img"))
+
+
+def test_a_random_seed_is_said(webui: Webui) -> None:
+    (clip,) = webui.clip(seed=-1).clips
+    assert clip.seed >= 0
+    assert (webui.clip(seed=clip.seed).frames == clip.frames).all()
+
+
+def test_frames_are_saved_if_asked(webui: Webui) -> None:
+    saved = webui.server.outputs
+    webui.txt2img(**moving(formats=["gif", "frames"]), save_images=True)
+    suffixes = sorted(path.suffix for path in webui.server.outputs - saved)
+    assert suffixes == [".gif", *[".png"] * FRAMES]

@@ -1,0 +1,167 @@
+"""A clip together with what the host can do besides: checkpoints, hires fix, refiner, img2img, scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from motion.demo.detector import read_clip
+from motion.demo.world import PIXELS, draw_clip, parse_caption
+
+from .webui import FRAMES, QUICK, Frames, Webui, apart, encoded, moving
+
+NEON = "sprites-neon"
+PLAIN = "sprites.safetensors"
+DIFFERENT = 0.5
+"""Mean difference of 255 from which two clips are not the same up to rounding."""
+HIRES: dict[str, Any] = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+
+
+@pytest.fixture
+def first_frame() -> Frames:
+    """A picture to start from."""
+    return draw_clip(parse_caption(QUICK["prompt"]), np.random.default_rng(3))[0]
+
+
+@pytest.fixture
+def checkpoint_restored(webui: Webui) -> Iterator[None]:
+    yield
+    webui.options(sd_model_checkpoint=PLAIN)
+
+
+@pytest.fixture
+def neon(webui: Webui, checkpoint_restored: None) -> Frames:
+    """The clip of the other checkpoint, chosen in the host's settings."""
+    webui.options(sd_model_checkpoint=f"{NEON}.safetensors")
+    frames = webui.clip().frames
+    webui.options(sd_model_checkpoint=PLAIN)
+    return frames
+
+
+def test_another_checkpoint_for_one_job(webui: Webui, still: str, neon: Frames) -> None:
+    override = webui.clip(override_settings={"sd_model_checkpoint": NEON})
+    assert (override.frames == neon).all()
+    assert NEON in override.info["infotexts"][0]
+    assert apart(webui.clip().frames, neon) > DIFFERENT
+
+
+def test_to_and_fro_between_checkpoints(webui: Webui, still: str, neon: Frames) -> None:
+    plain = webui.clip().frames
+    for _ in range(2):
+        assert (webui.clip(override_settings={"sd_model_checkpoint": NEON}).frames == neon).all()
+        assert (webui.clip().frames == plain).all()
+
+
+def test_the_personal_checkpoint_keeps_its_look(webui: Webui, still: str) -> None:
+    settings = {"sd_model_checkpoint": NEON}
+    sprites = read_clip(webui.clip(override_settings=settings, steps=25, seed=5).frames)
+    assert sum(sprite is not None and sprite.look == "neon" for sprite in sprites) >= FRAMES // 2
+
+
+def test_hires_fix(webui: Webui, still: str) -> None:
+    frames = webui.clip(**HIRES).frames
+    assert frames.shape == (FRAMES, 2 * PIXELS, 2 * PIXELS, 3)
+    plain = webui.txt2img(**HIRES, batch_size=FRAMES).pictures[-FRAMES:]
+    assert apart(frames, plain) > DIFFERENT
+
+
+def test_hires_fix_with_another_checkpoint(webui: Webui, still: str) -> None:
+    frames = webui.clip(**HIRES, hr_checkpoint_name=NEON).frames
+    assert apart(frames, webui.clip(**HIRES).frames) > DIFFERENT
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "Euler a"])
+def test_refiner(webui: Webui, still: str, sampler: str) -> None:
+    request = {"sampler_name": sampler, "steps": 6}
+    refined = webui.clip(**request, refiner_checkpoint=NEON, refiner_switch_at=0.5)
+    assert apart(refined.frames, webui.clip(**request).frames) > DIFFERENT
+    again = webui.clip(**request, refiner_checkpoint=NEON, refiner_switch_at=0.5)
+    assert (again.frames == refined.frames).all()
+
+
+def test_refiner_that_is_the_checkpoint_changes_nothing(webui: Webui, still: str) -> None:
+    request: dict[str, Any] = {"steps": 6}
+    refined = webui.clip(**request, refiner_checkpoint="sprites", refiner_switch_at=0.5)
+    assert apart(refined.frames, webui.clip(**request).frames) < DIFFERENT
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "Euler a"])
+def test_img2img(webui: Webui, still: str, first_frame: Frames, sampler: str) -> None:
+    request = {"sampler_name": sampler, "steps": 6}
+    frames = webui.img2img(first_frame, **request, **moving()).frames
+    assert frames.shape == (FRAMES, PIXELS, PIXELS, 3)
+    plain = webui.img2img(first_frame, **request, batch_size=FRAMES).pictures[-FRAMES:]
+    assert apart(frames, plain) > DIFFERENT
+
+
+def test_img2img_from_the_first_frame(webui: Webui, still: str, first_frame: Frames) -> None:
+    request = {"steps": 6, "denoising_strength": 0.5}
+    every = webui.img2img(first_frame, **request, **moving()).frames
+    first = webui.img2img(first_frame, **request, **moving(start="first", fade_scale=4)).frames
+    assert apart(every, first) > DIFFERENT
+
+
+def test_img2img_with_a_mask(webui: Webui, still: str, first_frame: Frames) -> None:
+    """What is not to be repainted is the initial picture in every frame, to the last bit."""
+    mask = np.zeros_like(first_frame)
+    mask[:, PIXELS // 2 :] = 255
+    request = {"mask": encoded(mask), "mask_blur": 0, "inpainting_fill": 1, "inpaint_full_res": False}
+    frames = webui.img2img(first_frame, **request, **moving()).frames
+    kept = PIXELS // 2 - 1
+    assert (frames[:, :, :kept] == first_frame[:, :kept]).all()
+    assert apart(frames[:, :, kept + 1 :], np.stack([first_frame[:, kept + 1 :]] * FRAMES)) > DIFFERENT
+
+
+def test_loopback(webui: Webui, still: str, first_frame: Frames) -> None:
+    """Each pass starts from the cover that the one before it brought, and each is a whole clip."""
+    saved = webui.server.outputs
+    result = webui.img2img(
+        first_frame, **moving(), script_name="Loopback", script_args=[2, 0.5, "Linear", "None"], save_images=True
+    )
+    assert len(result.images) >= 2
+    assert sum(path.suffix == ".gif" for path in webui.server.outputs - saved) == 2
+
+
+def test_xyz_plot(webui: Webui, still: str) -> None:
+    """Two values along one axis: two clips, and a grid of their covers."""
+    saved = webui.server.outputs
+    nothing = [0, "", []]
+    steps = [4, "2,3", []]
+    rest = [True, True, False, False, False, False, False, 0, False]
+    webui.txt2img(
+        **moving(), script_name="X/Y/Z plot", script_args=[*steps, *nothing, *nothing, *rest], save_images=True
+    )
+    assert sum(path.suffix == ".gif" for path in webui.server.outputs - saved) == 2
+
+
+def test_prompt_matrix(webui: Webui, still: str) -> None:
+    """Every combination is a clip."""
+    saved = webui.server.outputs
+    webui.txt2img(
+        **{**QUICK, "prompt": "a red circle|moving right"},
+        **moving(), script_name="Prompt matrix", script_args=[False, False, "positive", "comma", 0], save_images=True,
+    )  # fmt: skip
+    assert sum(path.suffix == ".gif" for path in webui.server.outputs - saved) == 2
+
+
+def test_a_batch_of_clips(webui: Webui, still: str) -> None:
+    """The host's own batch size counts clips."""
+    result = webui.clip(batch_size=2)
+    assert [clip.seed for clip in result.clips] == [5, 6]
+    assert (result.clips[1].frames == webui.clip(seed=6).frames).all()
+
+
+@pytest.mark.parametrize("settings", [{"CLIP_stop_at_last_layers": 2}, {"eta_noise_seed_delta": 31337}])
+def test_other_settings(webui: Webui, still: str, settings: dict[str, Any]) -> None:
+    assert len(webui.clip(override_settings=settings, sampler_name="Euler a").frames) == FRAMES
+
+
+def test_tiling_and_variation_seed(webui: Webui, still: str) -> None:
+    plain = webui.clip().frames
+    assert apart(webui.clip(tiling=True).frames, plain) > 0
+    varied = webui.clip(subseed=9, subseed_strength=0.3).frames
+    assert apart(varied, plain) > DIFFERENT
+    assert (webui.clip(subseed=9, subseed_strength=0).frames == plain).all()

@@ -1,0 +1,120 @@
+"""The tab in a browser: switch it on, choose a module, generate, see the clip, stop, paste the parameters back."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import pytest
+
+from motion.settings import TAB_FIELDS
+
+from .page import CHROMIUM, WebuiPage, browser_page
+from .webui import MODULE, QUICK, Webui
+
+
+@pytest.fixture
+def browser() -> None:
+    if find_spec("playwright") is None:
+        pytest.skip("the page is tested with playwright: pip install it")
+    if shutil.which(CHROMIUM) is None:
+        pytest.skip(f"the page is tested in a browser: there is no {CHROMIUM}")
+
+
+@pytest.fixture
+def page(browser: None, webui: Webui) -> Iterator[WebuiPage]:
+    with browser_page(webui.server.url) as shown:
+        yield shown
+        assert not shown.errors
+
+
+def prepare(page: WebuiPage, **host: object) -> None:
+    """A quick clip, ready to be generated."""
+    for name, value in {"prompt": QUICK["prompt"], "steps": 3, "seed": 5, **host}.items():
+        page.host_fill(name, value)
+    page.enable()
+    page.choose("module", MODULE)
+
+
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+def test_it_is_there_and_off(page: WebuiPage, tab: str) -> None:
+    page.go(tab)
+    assert page.motion.count() == 1
+    assert not page.enabled
+    page.enable()
+    page.photograph(f"{tab}-open")
+    shown = [row for row in TAB_FIELDS.values() if tab == "img2img" or row.group != "img2img"]
+    text = page.motion.text_content() or ""
+    assert [row.label for row in shown if row.label not in text and row.name != "enabled"] == []
+
+
+def test_a_clip_in_the_gallery(page: WebuiPage) -> None:
+    prepare(page)
+    page.click("generate")
+    page.clips.first.wait_for(state="visible")
+    page.finished()
+    page.photograph("clip")
+    source = page.clips.first.get_attribute("src") or ""
+    assert page.page.request.get(source if source.startswith("http") else f"{page.url}/{source}").ok
+
+
+def test_off_it_makes_a_still(page: WebuiPage) -> None:
+    prepare(page)
+    page.enable(False)
+    page.click("generate")
+    page.page.locator("#txt2img_gallery img").first.wait_for(state="visible")
+    page.finished()
+    assert page.clips.count() == 0
+
+
+def test_interrupt(page: WebuiPage) -> None:
+    prepare(page, steps=150)
+    page.click("generate")
+    page.page.wait_for_selector("#txt2img_interrupt", state="visible")
+    page.page.wait_for_timeout(1500)
+    page.click("interrupt")
+    start = time.monotonic()
+    page.finished()
+    page.photograph("interrupted")
+    assert time.monotonic() - start < 20
+    page.enable(False)
+    page.host_fill("steps", 3)
+    page.click("generate")
+    page.page.locator("#txt2img_gallery img").first.wait_for(state="visible")
+
+
+def test_what_cannot_be_done_is_said(page: WebuiPage) -> None:
+    prepare(page)
+    page.write("module", "no-such-module")
+    page.click("generate")
+    page.page.locator("#txt2img_results", has_text="no-such-module").wait_for(state="visible")
+    page.photograph("refused")
+    assert page.clips.count() == 0
+
+
+def test_parameters_come_back(page: WebuiPage) -> None:
+    prepare(page)
+    page.fill("frames", 8)
+    page.fill("fps", 12)
+    page.click("generate")
+    page.clips.first.wait_for(state="visible")
+    page.finished()
+    page.load()
+    assert not page.enabled
+    page.host_fill("prompt", "")
+    page.paste()
+    page.photograph("pasted")
+    assert page.enabled
+    assert page.host_value("prompt") == QUICK["prompt"]
+    assert (page.value("frames"), page.value("fps")) == ("8", "12")
+    assert MODULE in page.value("module")
+
+
+def test_a_stills_parameters_switch_it_off(page: WebuiPage, webui: Webui) -> None:
+    infotext = webui.txt2img().info["infotexts"][0]
+    page.enable()
+    page.host_fill("prompt", infotext)
+    page.paste()
+    assert not page.enabled

@@ -1,0 +1,241 @@
+"""A running host seen from outside: requests, what comes back, and what the probe knows about its inside."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from motion.demo.bundle import DEMO
+
+from .server import OPTIONS, Server
+
+Frames = npt.NDArray[np.uint8]
+Facts = Mapping[str, str]
+
+MODULE = "sprites-motion"
+FRAMES = 16
+QUICK: Mapping[str, Any] = {
+    **{"prompt": DEMO["prompt"], "negative_prompt": "", "seed": 5, "width": 64, "height": 64},
+    **{"sampler_name": "DDIM", "scheduler": "Automatic", "steps": 3, "cfg_scale": float(DEMO["cfg"])},
+}
+"""A request whose picture does not matter."""
+SECONDS = 600
+
+
+class Unexpected(AssertionError):
+    """The host answered with another status than the test counts on; the text ends with its log."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer, whatever its status."""
+
+    status: int
+    body: Any
+
+    @property
+    def sentence(self) -> str:
+        """What a refusal says."""
+        return " ".join(str(self.body.get(key, "")) for key in ("detail", "errors")) if self.status >= 400 else ""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of an answer: its cover, its frames and its files, which are entries of `info["clips"]`."""
+
+    cover: Frames
+    frames: Frames
+    files: list[dict[str, Any]]
+
+    @property
+    def seed(self) -> int:
+        seed: int = self.files[0]["seed"]
+        return seed
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer with pictures."""
+
+    body: dict[str, Any] = field(repr=False)
+
+    @property
+    def images(self) -> list[str]:
+        """The files as they came, PNG in base64."""
+        images: list[str] = self.body["images"]
+        return images
+
+    @cached_property
+    def pictures(self) -> Frames:
+        """All pictures, uint8 ``[n, h, w, 3]``."""
+        return np.stack([picture(image) for image in self.images])
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        info: dict[str, Any] = json.loads(self.body["info"])
+        return info
+
+    @cached_property
+    def clips(self) -> list[Clip]:
+        """The pictures are the covers of all clips, then the frames of all clips."""
+        files = [list(group) for _, group in groupby(self.info.get("clips", []), key=lambda file: file["seed"])]
+        assert files and len(self.images) % len(files) == 0, f"{len(self.images)} pictures for {len(files)} clips"
+        frames = np.split(self.pictures[len(files) :], len(files))
+        return [Clip(*parts) for parts in zip(self.pictures, frames, files, strict=False)]
+
+    @property
+    def frames(self) -> Frames:
+        """The frames of the only clip."""
+        (clip,) = self.clips
+        return clip.frames
+
+
+def picture(image: str) -> Frames:
+    """A picture in base64 as uint8 ``[h, w, 3]``."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB"))
+
+
+def encoded(frame: Frames) -> str:
+    """The picture as a request wants it."""
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def moving(**fields: Any) -> dict[str, Any]:
+    """The part of a request that asks for a clip."""
+    return {"alwayson_scripts": {"Motion": {"args": [{"module": MODULE, "frames": FRAMES, **fields}]}}}
+
+
+@dataclass(frozen=True)
+class Webui:
+    """A running host."""
+
+    server: Server
+
+    def reply(self, path: str, body: object = None, method: str | None = None) -> Reply:
+        """GET, or POST if there is a body; the answer whatever its status."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} if data else {}
+        request = urllib.request.Request(self.server.url + path, data, headers, method=method)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=SECONDS) as response:
+                return Reply(response.status, _parsed(response.read()))
+        except urllib.error.HTTPError as error:
+            with error:
+                return Reply(error.code, _parsed(error.read()))
+
+    def get(self, path: str, **query: object) -> Any:
+        text = urllib.parse.urlencode(query)
+        return self._fine(self.reply(f"{path}?{text}" if text else path))
+
+    def post(self, path: str, body: object = None) -> Any:
+        return self._fine(self.reply(path, {} if body is None else body, "POST"))
+
+    def _drawn(self, tab: str, request: Mapping[str, Any]) -> Result:
+        assert request.get("override_settings", {}).keys() <= OPTIONS.keys(), "the host would not take it back"
+        return Result(self.post(f"/sdapi/v1/{tab}", {**QUICK, **request}))
+
+    def _fine(self, reply: Reply) -> Any:
+        if reply.status >= 300:
+            raise Unexpected(f"status {reply.status}: {str(reply.body)[:1000]}\n{self.server.log_tail()}")
+        return reply.body
+
+    def txt2img(self, **request: Any) -> Result:
+        return self._drawn("txt2img", request)
+
+    def img2img(self, *init: Frames, **request: Any) -> Result:
+        first = {"denoising_strength": 0.7, "init_images": list(map(encoded, init))}
+        return self._drawn("img2img", {**first, **request})
+
+    def clip(self, fields: Mapping[str, Any] = {}, **request: Any) -> Result:
+        """txt2img with the tab's `fields`."""
+        return self.txt2img(**moving(**fields), **request)
+
+    def refusal(self, fields: Mapping[str, Any], **request: Any) -> Reply:
+        """What txt2img answers to `fields` that cannot be done."""
+        return self.reply("/sdapi/v1/txt2img", {**QUICK, **moving(**fields), **request})
+
+    def options(self, **changes: Any) -> dict[str, Any]:
+        """Change the host's settings, return them all."""
+        if changes:
+            self.post("/sdapi/v1/options", changes)
+        settings: dict[str, Any] = self.get("/sdapi/v1/options")
+        return settings
+
+    def interrupt(self) -> None:
+        self.post("/sdapi/v1/interrupt")
+
+    def skip(self) -> None:
+        self.post("/sdapi/v1/skip")
+
+    @property
+    def step(self) -> int:
+        """The step that the job in progress is at; 0 if there is none."""
+        state = self.get("/sdapi/v1/progress", skip_current_image="true")["state"]
+        return int(state["sampling_step"]) if state["job_count"] else 0
+
+    def facts(self, ids: bool = True) -> Facts:
+        """What must be the same before and after a job, line by line; with `ids` down to the same objects."""
+        facts: Facts = self.get("/probe/state", ids=int(ids))["facts"]
+        return facts
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes of the process."""
+        rss: int = self.get("/probe/state", ids=0)["rss"]
+        return rss
+
+    @contextmanager
+    def fault(self, where: str, kind: str, after: int = 0) -> Iterator[None]:
+        """Within it `kind` happens once, in call number `after` + 1 of `where`; it is an error if it does not."""
+        self.post("/probe/raise", {"where": where, "kind": kind, "after": after})
+        try:
+            yield
+        finally:
+            report = self.post("/probe/disarm")
+        assert report[0]["fired"], f"{where} was called {report[0]['calls']} times: nothing happened"
+
+    @contextmanager
+    def calls(self, where: str) -> Iterator[list[list[Any]]]:
+        """A list that holds on exit what each call of `where` was given: tensors by shape, numbers as they are."""
+        seen: list[list[Any]] = []
+        self.post("/probe/raise", {"where": where, "kind": "watch"})
+        try:
+            yield seen
+        finally:
+            seen += self.post("/probe/disarm")[0]["seen"]
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"errors": text.decode(errors="replace")}
+
+
+def changed(before: Facts, after: Facts) -> dict[str, tuple[str | None, str | None]]:
+    """The facts that are not the same."""
+    names = sorted(before.keys() | after.keys())
+    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+
+
+def apart(first: Frames, second: Frames) -> float:
+    """Mean difference of two pictures or clips, of 255."""
+    assert first.shape == second.shape, f"{first.shape} and {second.shape}"
+    return float(np.abs(first.astype(np.float32) - second.astype(np.float32)).mean())
