@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
+import motion
 from motion.hosts.a1111 import host_module
-from motion.library import Library
+from motion.library import Entry, Library
+from motion.network.model import MotionModel
 
 FOLDER = "motion"
 """The folder in the host's models folder."""
@@ -24,3 +27,15 @@ def folders() -> list[Path]:
 def library() -> Library:
     """The files in these folders, as they are now."""
     return Library(folders())
+
+
+def load(entry: Entry) -> MotionModel:
+    """The module of this file, ready to run; the last one stays in memory, as the host's own checkpoint does."""
+    status = entry.path.stat()
+    return _loaded(entry.path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, size: int, modified: int) -> MotionModel:
+    # In the UNet's own dtype, so that no job casts it again.
+    return motion.load(path).to(host_module("devices").dtype_unet)

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import motion
 from motion.errors import MotionError
 from motion.hosts import a1111
 from motion.settings import TAB_FIELDS, Tab
 from motion.webui import axes, infotext, output, panel
 from motion.webui import job as jobs
 from motion.webui.job import Job
-from motion.webui.models import library
+from motion.webui.models import library, load
 
 scripts = a1111.host_module("scripts")
 
@@ -86,7 +85,7 @@ def plan(p: Any, tab: Tab) -> Job:
     if tab.seed_mode == "clip" and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
         raise MotionError("resize seed is for single pictures: turn it off, or set Motion's seed mode to Frame")
     entry = library().find(tab.module)
-    module = motion.load(entry.path)
+    module = load(entry)
     longest = module.architecture.max_frames
     if tab.frames > longest:
         raise MotionError(f"frames is {tab.frames}: {entry.name} reaches over {longest} at most")
