@@ -34,7 +34,7 @@ class Arrangement:
     def next_order(self, batch: int) -> list[int]:
         """The rows of the next batch so that clips lie one after the other, each frame by frame."""
         mixed = self.frames * self.prompts
-        rows = [*(row for prompt in range(self.prompts) for row in range(prompt, mixed, self.prompts))]
+        rows = [row for prompt in range(self.prompts) for row in range(prompt, mixed, self.prompts)]
         rows += range(mixed, batch)
         self.shift = int(next(self._passes) * GOLDEN * self.frames) % self.frames if self.closed else 0
         clips = [rows[start : start + self.frames] for start in range(0, batch, self.frames)]

@@ -126,7 +126,6 @@ class Tab(Movement, Switch):
         Number, 32.0, "Fade scale", "s in 1 - i^p / s, the weight of the initial image in frame i", 1, 1024, 1, 128,
         key="Motion fade scale", group="img2img",
     )  # fmt: skip
-
     last_frame: Any = setting(  # noqa: RUF009
         Image, None, "Last frame", "where the clip ends; the initial image then fades out after the first frame",
         key="", group="img2img",

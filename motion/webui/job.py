@@ -95,7 +95,6 @@ def refusals() -> Iterator[None]:
 class Job:
     """A clip that is being made: `frames` of each are drawn and `tab.frames` kept; `clips` in all, one a batch."""
 
-    p: Any
     tab: Tab
     sampling: Any
     frames: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gradio as gr
+
 from motion.hosts.a1111 import host_module
 from motion.webui.models import FOLDER, FOLDERS_SETTING
 
@@ -12,7 +14,7 @@ def add_options() -> None:
     info = shared.OptionInfo(
         "",
         "More folders with motion modules",
-        host_module("ui_components").gr.Textbox,
+        gr.Textbox,
         {"lines": 3},
         section=("motion", "Motion"),
         category_id="sd",

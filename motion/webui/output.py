@@ -21,11 +21,10 @@ from motion.webui.job import Drawn, Job, Refused
 
 IN_AN_IMAGE_TAG = ("gif", "webp", "apng")
 """Formats that play in the host's gallery, which shows pictures only."""
-
-
 NAME_LENGTH = 200
 """Most characters of a file's name that come from the user's pattern; file systems end at 255 bytes or so."""
 CLIP_COMMENT = "Motion clip: "
+"""What `javascript/motion.js` looks for."""
 
 
 @dataclass(frozen=True)

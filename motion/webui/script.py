@@ -92,7 +92,6 @@ def plan(p: Any, tab: Tab) -> Job:
     frames = module.architecture.frames_to_draw(tab.frames)
     _settle_initial_images(p, frames)
     return Job(
-        p=p,
         tab=tab,
         sampling=a1111.Sampling(tab, module, frames),
         frames=frames,

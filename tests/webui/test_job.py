@@ -54,7 +54,7 @@ class Sampling:
 def plan(p: Any, tab: Tab) -> Job:
     lists = isinstance(p.prompt, list)
     return Job(
-        p, tab, Sampling(), FRAMES, jobs.clip_count(p), jobs.own_values(p), {"Motion frames": str(tab.frames)}, lists
+        tab, Sampling(), FRAMES, jobs.clip_count(p), jobs.own_values(p), {"Motion frames": str(tab.frames)}, lists
     )
 
 
@@ -81,7 +81,9 @@ def test_a_clip_is_one_batch_and_every_picture_a_clip() -> None:
     assert p.do_not_save_grid
     assert p.do_not_save_samples
     assert p.extra_generation_params == {"Motion frames": "4"}
-    assert not begun(Processing(), formats=["gif", "frames"]).p.do_not_save_samples
+    p = Processing()
+    begun(p, formats=["gif", "frames"])
+    assert not p.do_not_save_samples
 
 
 def test_a_list_of_prompts_is_a_clip_of_each() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import motion
 from motion.errors import MotionError
 from motion.hosts.standalone import lora
+from motion.library import short_hash
 from motion.settings import Clip, infotext
 from motion.video.loop import played
 from motion.video.write import check_destination, check_rate, write
@@ -76,15 +77,9 @@ class Job:
 
     def _provenance(self) -> dict[str, str]:
         """Names and hashes of the model files, under the keys the WebUI writes."""
-        extra = {"Model hash": _short_hash(self.checkpoint), "Model": self.checkpoint.stem}
+        hashed = short_hash(self.checkpoint) if self.checkpoint.is_file() else ""  # a diffusers folder has none
+        extra = {"Model hash": hashed, "Model": self.checkpoint.stem}
         if self.module is not None:
-            extra |= {"Motion module hash": _short_hash(self.module), "Motion module": self.module.stem}
+            extra |= {"Motion module hash": short_hash(self.module), "Motion module": self.module.stem}
         loras = ", ".join(f"{file.path.stem}: {file.weight:g}" for file in self.loras)
         return {**extra, "LoRA": loras, "Version": f"motion {motion.__version__}"}
-
-
-def _short_hash(path: Path) -> str:
-    """The first 10 digits of the file's SHA-256, as the WebUI names models; nothing for a folder."""
-    from motion.weights.describe import describe
-
-    return str(describe(path)["sha256"])[:10] if path.is_file() else ""
