@@ -42,6 +42,19 @@ def item(table: MutableMapping[Any, Any], key: Any, value: Any) -> Undo:
     return undo
 
 
+def kept(table: MutableMapping[Any, Any], key: Any) -> Undo:
+    """Change nothing; the undo puts back what ``key`` holds now, or its absence, whoever has changed it since."""
+    found = table.get(key, _ABSENT)
+
+    def undo() -> None:
+        if found is _ABSENT:
+            table.pop(key, None)
+        else:
+            table[key] = found
+
+    return undo
+
+
 def _undo(table: dict[int, Any], handle: RemovableHandle, hook: Callable[..., Any]) -> Undo:
     def undo() -> None:
         if table.get(handle.id) is hook:

@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 import motion
+from motion.errors import MotionError
 from motion.fields import Choice, Field, Flag, Number, Several
-from motion.hosts.a1111 import loaded_base
+from motion.hosts.base import loaded_base
 from motion.settings import TAB_FIELDS
 from motion.webui.models import library
 
@@ -25,11 +26,15 @@ def version() -> dict[str, Any]:
 
 def models() -> list[dict[str, Any]]:
     """The files in the user's folders: name, path, what each is, and why it does not fit the loaded checkpoint."""
-    base, files = loaded_base(), library()
+    files, base, unsuited = library(), None, None
+    try:
+        base = loaded_base()
+    except MotionError as error:
+        unsuited = str(error)
     listed = []
     for entry in files.entries():
         found = files.describe(entry)
-        misfit = files.misfit(found, base)
+        misfit = unsuited or files.misfit(found, base)
         listed.append({"name": entry.name, "path": str(entry.path), **asdict(found), "misfit": misfit})
     return listed
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from motion.fields import Choice, Field, Number
-from motion.hosts.a1111 import host_module
+from motion.hosts.base import host_module
 from motion.settings import TAB_FIELDS
 from motion.webui.models import library
 

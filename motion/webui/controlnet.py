@@ -1,18 +1,21 @@
-"""sd-webui-controlnet's units on a clip: one image for all frames, or a folder or a video with one for each.
+"""ControlNet's units on a clip: one image for all frames, or a folder or a video with one for each.
 
-The extension has a switch for the second (`animatediff_batch`, `batch_images`, `batch_modifiers`), which its batch tab
-does not set; here it is set for the length of a job. Its hints are then made for cond and uncond together; each call
-of a control network gets those of the frames it really draws.
+sd-webui-controlnet has a switch for the second (`animatediff_batch`, `batch_images`), which its batch tab does not
+set; here it is set for the length of a job. Its hints are then made for cond and uncond together; each call of a
+control network gets those of the frames it really draws. The ControlNet built into the Forge family takes a folder
+(`batch_image_dir`) or uploaded pictures (`batch_input_gallery`) one by one for the pictures of a batch, as it is.
 """
 
 from __future__ import annotations
 
 import copy
+import re
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 from torch import Tensor
@@ -22,8 +25,13 @@ from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.video.read import read
 
+T = TypeVar("T")
 TITLE = "controlnet"
 VIDEOS = (".mp4", ".webm", ".gif", ".webp", ".apng", ".mkv", ".mov", ".avi")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+NOT_PREPARED = "ControlNet could not prepare its units (the log says why): mend or disable them"
+READ_BY_ALL = (".png", ".jpg", ".jpeg", ".bmp")
+"""Suffixes of pictures that every ControlNet reads from a folder."""
 
 
 def units_per_frame(p: Any, frames: int, undo: ExitStack) -> None:
@@ -37,14 +45,53 @@ def units_per_frame(p: Any, frames: int, undo: ExitStack) -> None:
         return
     args = list(p.script_args)
     undo.callback(setattr, p, "script_args_value", p.script_args)
+    per_frame = _built_in_unit if _is_built_in(script) else _extension_unit
     for index in range(script.args_from, script.args_to):
-        if not _is_batch(args[index]):
-            continue
-        # Left in its batch mode, the extension would make a job of its own of each image.
-        unit = args[index] = _changed(args[index], {"input_mode": _simple(args[index])})
-        p.script_args_value = type(p.script_args)(args)
-        args[index] = _changed(unit, _per_frame(unit, frames, undo))
+        args[index] = per_frame(args[index], script, frames, undo)
     p.script_args_value = type(p.script_args)(args)
+
+
+def stand_down(p: Any) -> None:
+    """Switch the units of a refused job off: the host goes on with it until it samples, and out of a batch input
+    sd-webui-controlnet would make a job of its own of each image."""
+    script = _script(p)
+    if script is not None:
+        args = list(p.script_args)
+        units = slice(script.args_from, script.args_to)
+        args[units] = [_changed(unit, {"enabled": False}) for unit in args[units]]
+        p.script_args_value = type(p.script_args)(args)
+
+
+def _extension_unit(unit: Any, script: Any, frames: int, undo: ExitStack) -> Any:
+    """A unit of sd-webui-controlnet that takes each frame's image from a folder, or the unit as it is."""
+    if not _field(unit, "enabled", isinstance(unit, dict)) or not _field(unit, "batch_images"):
+        return unit
+    mode = _field(unit, "input_mode", "batch")
+    if getattr(mode, "value", mode) != "batch":
+        return unit
+    folder = _one_per_frame(_field(unit, "batch_images"), frames, undo)
+    # Left in its batch mode, the extension would make a job of its own of each image.
+    simple = "simple" if isinstance(mode, str) else type(mode)("simple")
+    return _changed(unit, {"input_mode": simple, "animatediff_batch": True, "batch_images": str(folder)})
+
+
+def _built_in_unit(unit: Any, script: Any, frames: int, undo: ExitStack) -> Any:
+    """A unit of the Forge family with as many images as frames, or the unit as it is."""
+    if isinstance(unit, dict):
+        made = script.get_enabled_units([unit])
+        if len(made) != 1:
+            return unit
+        unit = made[0]
+    if not _field(unit, "enabled", False):
+        return unit
+    modes = type(type(unit)().input_mode)
+    mode = modes(getattr(unit.input_mode, "value", unit.input_mode))  # Forge takes over what the API was given
+    if mode.value == "batch":
+        folder = _one_per_frame(unit.batch_image_dir, frames, undo)
+        return _changed(unit, {"input_mode": mode, "batch_image_dir": str(folder)})
+    if mode.value == "merge" and _field(unit, "batch_input_gallery"):
+        return _changed(unit, {"input_mode": mode, "batch_input_gallery": _fitted(unit.batch_input_gallery, frames)})
+    return unit
 
 
 def hints_by_frame(p: Any, arrangement: Arrangement, undo: ExitStack) -> None:
@@ -53,18 +100,23 @@ def hints_by_frame(p: Any, arrangement: Arrangement, undo: ExitStack) -> None:
     Raises MotionError if the extension could not prepare its units; it goes on without them.
     """
     script = _script(p)
+    if script is not None and _is_built_in(script):
+        units = script.get_enabled_units(list(p.script_args[script.args_from : script.args_to]))
+        if len(script.current_params) < len(units):
+            raise MotionError(NOT_PREPARED)
+        return
     if script is None or not getattr(script, "enabled_units", None):
         return
     network = getattr(script, "latest_network", None)
     if network is None:
-        raise MotionError("ControlNet could not prepare its units (the log says why): mend or disable them")
+        raise MotionError(NOT_PREPARED)
     for param in network.control_params:
         rows = getattr(param.hint_cond, "shape", (1,))[0]
         if rows in (arrangement.frames, 2 * arrangement.frames):
-            undo.callback(patching.before(param.control_model, _fitted(arrangement), with_kwargs=True))
+            undo.callback(patching.before(param.control_model, _of_these_rows(arrangement), with_kwargs=True))
 
 
-def _fitted(arrangement: Arrangement) -> Callable[..., Any]:
+def _of_these_rows(arrangement: Arrangement) -> Callable[..., Any]:
     def fit(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         hint, x = kwargs.get("hint"), kwargs.get("x")
         if not isinstance(hint, Tensor) or not isinstance(x, Tensor):
@@ -79,20 +131,13 @@ def _script(p: Any) -> Any:
     return next((script for script in scripts if str(script.title()).casefold() == TITLE), None)
 
 
-def _is_batch(unit: Any) -> bool:
-    if not _field(unit, "enabled", isinstance(unit, dict)) or not _field(unit, "batch_images"):
-        return False
-    mode = _field(unit, "input_mode", "batch")
-    return getattr(mode, "value", mode) == "batch"
+def _is_built_in(script: Any) -> bool:
+    """Is it the Forge family's own, which keeps what it has prepared by unit?"""
+    return hasattr(script, "current_params")
 
 
 def _field(unit: Any, name: str, default: Any = None) -> Any:
     return unit.get(name, default) if isinstance(unit, dict) else getattr(unit, name, default)
-
-
-def _simple(unit: Any) -> Any:
-    mode = _field(unit, "input_mode", "batch")
-    return "simple" if isinstance(mode, str) else type(mode)("simple")
 
 
 def _changed(unit: Any, fields: dict[str, Any]) -> Any:
@@ -105,23 +150,33 @@ def _changed(unit: Any, fields: dict[str, Any]) -> Any:
     return unit
 
 
-def _per_frame(unit: Any, frames: int, undo: ExitStack) -> dict[str, Any]:
-    """The fields by which a unit takes each frame's image from a folder."""
-    given = _field(unit, "batch_images")
-    folder = Path(given.splitlines()[0].strip() if isinstance(given, str) else str(given))
-    if folder.suffix.lower() in VIDEOS and folder.is_file():
-        folder = _extracted(folder, undo)
-    if not folder.is_dir() or not any(folder.iterdir()):
-        raise MotionError(f"ControlNet's batch input {folder} holds no images: give a folder of images or a video")
-
-    def fit(files: Sequence[str], _: Any) -> list[str]:
-        return [*files[:frames], *[files[-1]] * (frames - len(files))]
-
-    return {"animatediff_batch": True, "batch_images": str(folder), "batch_modifiers": [fit]}
-
-
-def _extracted(video: Path, undo: ExitStack) -> Path:
+def _one_per_frame(given: Any, frames: int, undo: ExitStack) -> Path:
+    """A folder of `frames` pictures made from a folder or a video; it is removed when `undo` is closed."""
+    source = Path(given.splitlines()[0].strip() if isinstance(given, str) and given.strip() else str(given))
+    is_video = source.suffix.lower() in VIDEOS and source.is_file()
+    pictures = list(read(source).frames) if is_video else _files(source)
     folder = Path(undo.enter_context(TemporaryDirectory(prefix="motion-hints-")))
-    for number, frame in enumerate(read(video).frames):
-        Image.fromarray(frame).save(folder / f"{number:05}.png")
+    for number, picture in enumerate(_fitted(pictures, frames)):
+        if isinstance(picture, Path) and picture.suffix.lower() in READ_BY_ALL:
+            shutil.copyfile(picture, folder / f"{number:05}{picture.suffix.lower()}")
+        else:
+            image = Image.open(picture) if isinstance(picture, Path) else Image.fromarray(picture)
+            image.convert("RGB").save(folder / f"{number:05}.png")
     return folder
+
+
+def _files(folder: Path) -> list[Any]:
+    files = sorted(folder.iterdir(), key=_natural) if folder.is_dir() else []
+    pictures = [file for file in files if file.suffix.lower() in PICTURES]
+    if not pictures:
+        raise MotionError(f"ControlNet's batch input {folder} holds no images: give a folder of images or a video")
+    return pictures
+
+
+def _natural(file: Path) -> list[tuple[int, str]]:
+    """Sorts 2 before 10."""
+    return [(int(part), "") if part.isdigit() else (0, part.lower()) for part in re.split(r"(\d+)", file.name)]
+
+
+def _fitted(images: Sequence[T], frames: int) -> list[T]:
+    return [*images[:frames], *[images[-1]] * (frames - len(images))]

@@ -125,9 +125,13 @@ def begin(p: Any, tab: Callable[[], Tab], plan: Callable[[Any, Tab], Job]) -> No
         settings = tab()
         if settings.enabled and not getattr(p, "_ad_inner", False):  # ADetailer's own pictures stay pictures
             job = plan(p, settings)
-            _take_over(p, job)
+            with ExitStack() as undo:
+                undo.callback(job.undo.close)
+                _take_over(p, job)
+                undo.pop_all()
             Sample(p, job)
     except Exception as error:  # whatever it is, stills are not what was asked for
+        controlnet.stand_down(p)
         Sample(p, None, Refused(error))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+import torch
+
 import motion
-from motion.hosts.a1111 import host_module
+from motion.hosts.base import host_module
 from motion.library import Entry, Library
 from motion.network.model import MotionModel
 
@@ -37,5 +39,6 @@ def load(entry: Entry) -> MotionModel:
 
 @lru_cache(maxsize=1)
 def _loaded(path: Path, size: int, modified: int) -> MotionModel:
-    # In the UNet's own dtype, so that no job casts it again.
-    return motion.load(path).to(host_module("devices").dtype_unet)
+    # In the dtype that the UNet computes in, so that no job casts it again; some hosts store UNets in less.
+    dtype = host_module("devices").dtype_unet
+    return motion.load(path).to(dtype if dtype.itemsize > 1 else torch.float16)

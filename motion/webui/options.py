@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from motion.hosts.a1111 import host_module
+from motion.hosts.base import host_module
 from motion.webui.models import FOLDER, FOLDERS_SETTING
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from motion.errors import MotionError
-from motion.hosts.a1111 import host_module
+from motion.hosts.base import host_module
 from motion.video.write import write
 from motion.webui.job import Drawn, Job, Refused
 

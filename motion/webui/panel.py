@@ -10,8 +10,9 @@ from typing import Any
 
 import gradio as gr
 
+from motion.errors import MotionError
 from motion.fields import Choice, Field, Flag, Image, Number, Several
-from motion.hosts.a1111 import host_module, loaded_base
+from motion.hosts.base import host, host_module, loaded_base
 from motion.settings import TAB_FIELDS
 from motion.webui import download_row, infotext, preset_row
 from motion.webui.models import folders, library
@@ -30,7 +31,16 @@ class Panel:
 
 
 def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
-    """Build the accordion inside the host's page; `elem_id` names an element by its setting."""
+    """Build the accordion inside the host's page; `elem_id` names an element by its setting.
+
+    In a host that lacks what Motion needs it holds one sentence.
+    """
+    try:
+        host()
+    except MotionError as error:
+        with gr.Accordion("Motion", open=False):
+            gr.HTML(alarm(error))
+        return Panel([], [])
     ui_components = host_module("ui_components")
     made: dict[str, Any] = {}
     made["enabled"] = ui_components.InputAccordion(False, label="Motion", elem_id=elem_id("enabled"))
@@ -70,7 +80,10 @@ def component(row: Field, elem_id: Callable[[str], str]) -> Any:
 
 def offer(chosen: str) -> tuple[Any, str]:
     """The modules that fit the loaded checkpoint, and a line for each that does not."""
-    base, files = loaded_base(), library()
+    try:
+        base, files = loaded_base(), library()
+    except MotionError as error:
+        return gr.update(choices=[]), alarm(error)
     misfits = {entry.name: files.misfit(files.describe(entry), base) for entry in files.entries()}
     fitting = [name for name, reason in misfits.items() if reason is None]
     lines = [f"{name}: {reason}" for name, reason in misfits.items() if reason is not None]
@@ -78,6 +91,11 @@ def offer(chosen: str) -> tuple[Any, str]:
         lines = [NO_FILES.format(folder=folders()[0], button=REFRESH)]
     text = "".join(f"<p style='opacity: 0.6'>{html.escape(line)}</p>" for line in lines)
     return gr.update(choices=fitting, value=chosen if chosen in fitting else next(iter(fitting), "")), text
+
+
+def alarm(reason: MotionError) -> str:
+    """Why nothing can be done here, in red."""
+    return f"<p class='error' style='color: var(--error-text-color, red)'>{html.escape(str(reason))}</p>"
 
 
 def _modules(row: Field, elem_id: Callable[[str], str]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from motion.errors import MotionError
-from motion.hosts.a1111 import host_module
+from motion.hosts.base import host_module
 from motion.presets import KEPT, Presets
 from motion.settings import Tab
 

@@ -7,14 +7,15 @@ from types import MappingProxyType
 from typing import Any
 
 from motion.errors import MotionError
-from motion.hosts import a1111
+from motion.hosts.base import host, host_module
+from motion.hosts.sampling import Sampling
 from motion.settings import TAB_FIELDS, Tab
 from motion.webui import axes, infotext, output, panel
 from motion.webui import job as jobs
 from motion.webui.job import Job
 from motion.webui.models import library, load
 
-scripts = a1111.host_module("scripts")
+scripts = host_module("scripts")
 
 TITLE = "Motion"
 
@@ -47,7 +48,7 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
         if job := Job.of(p):
-            job.sampling.prompts_known(kwargs["c"])
+            job.sampling.before_pass(p, kwargs["c"])
 
     def postprocess_batch_list(self, p: Any, pp: Any, *args: Any, **kwargs: Any) -> None:
         if job := Job.of(p):
@@ -81,6 +82,7 @@ def read_args(args: Sequence[Any], changed: Mapping[str, Any] = MappingProxyType
 
 def plan(p: Any, tab: Tab) -> Job:
     """Find and load what the clip needs, and refuse what cannot be done, before the host does anything."""
+    host()  # says what is missing
     jobs.check_output(tab)
     if tab.seed_mode == "clip" and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
         raise MotionError("resize seed is for single pictures: turn it off, or set Motion's seed mode to Frame")
@@ -93,7 +95,7 @@ def plan(p: Any, tab: Tab) -> Job:
     _settle_initial_images(p, frames)
     return Job(
         tab=tab,
-        sampling=a1111.Sampling(tab, module, frames),
+        sampling=Sampling(tab, module, frames),
         frames=frames,
         clips=jobs.clip_count(p),
         own=jobs.own_values(p),
@@ -113,6 +115,6 @@ def _settle_initial_images(p: Any, frames: int) -> None:
 
 def _pictures_per_frame(p: Any) -> int:
     """A masked frame is followed by its mask and its composite where the host is set to return them."""
-    opts = a1111.host_module("shared").opts
+    opts = host_module("shared").opts
     masked = getattr(p, "mask_for_overlay", None) is not None
     return 1 + masked * (bool(opts.return_mask) + bool(opts.return_mask_composite))

@@ -25,6 +25,7 @@ FRAMES = 4
 class Mode(Enum):
     SIMPLE = "simple"
     BATCH = "batch"
+    MERGE = "merge"
 
 
 class Network(nn.Module):
@@ -54,6 +55,11 @@ def folder(tmp_path: Path) -> Path:
     return images
 
 
+def shades(folder: Path) -> list[int]:
+    """The red of each picture, by name."""
+    return [np.asarray(Image.open(path))[0, 0, 0] for path in sorted(folder.iterdir())]
+
+
 @pytest.mark.parametrize("kind", [dict, SimpleNamespace])
 def test_a_batch_input_becomes_one_image_per_frame_for_this_job_only(kind: Any, folder: Path) -> None:
     mode = "batch" if kind is dict else Mode.BATCH
@@ -67,9 +73,9 @@ def test_a_batch_input_becomes_one_image_per_frame_for_this_job_only(kind: Any, 
         unit = second if kind is dict else vars(second)
         assert unit["animatediff_batch"]
         assert unit["input_mode"] in ("simple", Mode.SIMPLE)
-        (fit,) = unit["batch_modifiers"]
-        assert fit(["a", "b", "c"], p) == ["a", "b", "c", "c"]
-        assert fit(list("abcdef"), p) == list("abcd")
+        hints = Path(unit["batch_images"])
+        assert shades(hints) == [0, 1, 2, 2]
+    assert not hints.exists()
     assert p.script_args_value is p.script_args
     assert "animatediff_batch" not in (batch if kind is dict else vars(batch))
 
@@ -81,8 +87,71 @@ def test_a_video_is_taken_apart(tmp_path: Path) -> None:
     with ExitStack() as undo:
         controlnet.units_per_frame(p, FRAMES, undo)
         images = Path(p.script_args_value[1]["batch_images"])
-        assert len(list(images.iterdir())) == 5
+        assert shades(images) == [0, 40, 80, 120]
     assert not images.exists()
+
+
+def test_pictures_are_taken_by_their_numbers_and_in_any_format(tmp_path: Path) -> None:
+    for number in (1, 2, 10):
+        Image.new("RGB", (8, 8), (number * 10, 0, 0)).save(tmp_path / f"{number}.webp", lossless=True)
+    (tmp_path / "notes.txt").write_text("no picture")
+    with ExitStack() as undo:
+        p = processing({"enabled": True, "batch_images": str(tmp_path)})
+        controlnet.units_per_frame(p, FRAMES, undo)
+        assert shades(Path(p.script_args_value[1]["batch_images"])) == [10, 20, 100, 100]
+
+
+class BuiltIn:
+    """A unit of the Forge family's own ControlNet."""
+
+    def __init__(self, enabled: bool = True, input_mode: Any = Mode.SIMPLE, **fields: Any) -> None:
+        self.enabled, self.input_mode = enabled, input_mode
+        vars(self).update(fields)
+
+
+def built_in(*units: Any, prepared: int = 0) -> Any:
+    """A job with that ControlNet, `prepared` of whose units are ready."""
+    p = processing(*units)
+
+    def enabled(units: list[Any]) -> list[Any]:
+        made = [BuiltIn(**unit) if isinstance(unit, dict) else unit for unit in units]
+        return [unit for unit in made if unit.enabled]
+
+    vars(p.script).update(current_params=dict.fromkeys(range(prepared)), get_enabled_units=enabled)
+    return p
+
+
+@pytest.mark.parametrize("kind", [dict, BuiltIn])
+def test_the_built_in_one_gets_as_many_images_as_frames(kind: Any, folder: Path) -> None:
+    gallery = [("0.png", None), ("1.png", None)]
+    merged = kind(enabled=True, input_mode=Mode("merge"), batch_input_gallery=gallery)
+    batch = kind(enabled=True, input_mode="batch" if kind is dict else Mode.BATCH, batch_image_dir=str(folder))
+    single = BuiltIn(image="x")
+    p = built_in(batch, merged, single)
+    with ExitStack() as undo:
+        controlnet.units_per_frame(p, FRAMES, undo)
+        _, first, second, third, _ = p.script_args_value
+        assert first.input_mode is Mode.BATCH
+        assert shades(Path(first.batch_image_dir)) == [0, 1, 2, 2]
+        assert [name for name, _ in second.batch_input_gallery] == ["0.png", "1.png", "1.png", "1.png"]
+        assert third is single
+    assert p.script_args_value is p.script_args
+    assert len(gallery) == 2
+
+
+def test_units_of_the_built_in_one_that_could_not_be_prepared_stop_the_job() -> None:
+    off = BuiltIn(enabled=False)
+    controlnet.hints_by_frame(built_in(BuiltIn(), off, prepared=1), Arrangement(FRAMES), ExitStack())
+    with pytest.raises(MotionError, match="could not prepare"):
+        controlnet.hints_by_frame(built_in(BuiltIn(), off), Arrangement(FRAMES), ExitStack())
+
+
+def test_a_refused_job_has_no_units() -> None:
+    unit = SimpleNamespace(enabled=True, batch_images="folder")
+    p = processing(unit, {"enabled": True})
+    controlnet.stand_down(p)
+    assert [p.script_args_value[1].enabled, p.script_args_value[2]["enabled"]] == [False, False]
+    assert unit.enabled
 
 
 def test_an_input_that_is_not_there_is_refused(tmp_path: Path) -> None:

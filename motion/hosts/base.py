@@ -1,0 +1,96 @@
+"""What the WebUI hosts have in common, what differs, and which one this is.
+
+Importing this imports nothing of a host: its modules are looked up when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from motion.arrangement import Arrangement
+from motion.errors import MotionError
+from motion.network.model import MotionModel
+
+BASES = {"is_sd1": "sd15", "is_sdxl": "sdxl"}
+"""The flags by which every host says what its loaded checkpoint is, and our names for it."""
+NEEDED = (
+    *("processing", "scripts.AlwaysVisible", "script_callbacks", "shared.opts", "paths.models_path", "devices"),
+    *("rng.ImageRNG", "sd_models.model_data", "sd_models.reload_model_weights", "sd_samplers.create_sampler"),
+    *("sd_samplers_common.images_tensor_to_samples", "ui_components.InputAccordion", "ui_tempdir.register_tmp_file"),
+)
+"""What is used of a host whatever it is, without its package's name."""
+
+
+class Host(Protocol):
+    """What differs from host to host while a job samples."""
+
+    def unet(self) -> nn.Module:
+        """The UNet of the loaded checkpoint."""
+
+    def put_schedule(self, alphas: Tensor, undo: ExitStack) -> None:
+        """Let the host sample by these cumulative alphas, ``[1000]``, until ``undo`` is closed."""
+
+    def before_pass(
+        self, p: Any, conditioning: Any, arrangement: Arrangement, module: MotionModel, undo: ExitStack
+    ) -> None:
+        """Called before each pass of sampling, with the host's conditioning of it; ``undo`` is closed after the pass.
+
+        Tells ``arrangement`` how the pass's batches are laid out, and the host's memory manager of ``module``.
+        """
+
+
+def host_module(name: str) -> Any:
+    """A module of the host, `modules.<name>`."""
+    return import_module(f"modules.{name}")
+
+
+@lru_cache(maxsize=1)
+def host() -> Host:
+    """The host that this process is, told by what is there.
+
+    Raises MotionError naming what a host must have and this one has not.
+    """
+    if absent := missing(NEEDED):
+        raise MotionError(f"Motion cannot work in this WebUI, which has no {', '.join(absent)}")
+    if find_spec("modules_forge") is not None:
+        from motion.hosts.forge import Forge
+
+        return Forge()
+    from motion.hosts.a1111 import A1111
+
+    return A1111()
+
+
+def missing(names: Sequence[str]) -> list[str]:
+    """Those of the dotted names that the host's package does not have."""
+    return [f"modules.{name}" for name in names if not _has(name)]
+
+
+def _has(name: str) -> bool:
+    module, _, attribute = name.partition(".")
+    try:
+        return not attribute or hasattr(host_module(module), attribute)
+    except ImportError:
+        return False
+
+
+def loaded_base() -> str | None:
+    """What the loaded checkpoint is, "sd15" or "sdxl"; None if none is loaded. Loads nothing.
+
+    Raises MotionError if it is of a kind that has no place for temporal layers.
+    """
+    model = host_module("sd_models").model_data.sd_model
+    flags = [flag for flag in BASES if hasattr(model, flag)]
+    if not flags:
+        return None  # nothing, or what stands in for a checkpoint until the first job
+    for flag in flags:
+        if getattr(model, flag):
+            return BASES[flag]
+    raise MotionError(f"the loaded checkpoint is a {type(model).__name__}: choose one of Stable Diffusion 1.5 or XL")

@@ -1,0 +1,57 @@
+"""Forge and reForge: where the UNet and the noise schedule are, and their memory manager.
+
+Both send a batch's prompts and negative prompts to the UNet as whole groups of frames (`cond_or_uncond`), however many
+prompts AND joins, so there is nothing to arrange. They differ in the name of the object that holds the noise levels.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from torch import Tensor, nn
+
+from motion import patching
+from motion.arrangement import Arrangement
+from motion.hosts.base import host_module
+from motion.network.model import MotionModel
+
+NOISE_LEVELS = ("predictor", "model_sampling")
+"""Attributes of the model around the UNet that hold its noise levels: Forge's, reForge's."""
+
+
+class Forge:
+    """The family as it is; see `motion.hosts.base.Host`."""
+
+    def unet(self) -> nn.Module:
+        unet: nn.Module = _patcher().model.diffusion_model
+        return unet
+
+    def put_schedule(self, alphas: Tensor, undo: ExitStack) -> None:
+        model, around_unet = host_module("shared").sd_model, _patcher().model
+        levels = next(getattr(around_unet, name) for name in NOISE_LEVELS if hasattr(around_unet, name))
+        sigmas = ((1 - alphas) / alphas).sqrt()
+        for name, values in {"sigmas": sigmas, "log_sigmas": sigmas.log()}.items():
+            undo.callback(patching.item(levels._buffers, name, values.to(levels._buffers[name])))
+        buffers = getattr(model, "_buffers", {})
+        if "alphas_cumprod" in buffers:  # reForge: most samplers ask the model
+            undo.callback(patching.item(buffers, "alphas_cumprod", alphas.to(buffers["alphas_cumprod"])))
+        else:  # Forge: each DDIM sampler leaves there what it has made of the noise levels
+            undo.callback(patching.kept(vars(model), "alphas_cumprod"))
+
+    def before_pass(
+        self, p: Any, conditioning: Any, arrangement: Arrangement, module: MotionModel, undo: ExitStack
+    ) -> None:
+        """Let the memory manager keep room for the temporal layers, which follow the data to its device.
+
+        They are not handed over as a model to be loaded: where memory is short it splits models into layers of the
+        host's own kinds, and ours are plain ones. The clone is dropped by the host before the next pass.
+        """
+        objects = p.sd_model.forge_objects
+        objects.unet = objects.unet.clone()
+        size = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+        objects.unet.add_extra_preserved_memory_during_sampling(size)
+
+
+def _patcher() -> Any:
+    return host_module("shared").sd_model.forge_objects.unet

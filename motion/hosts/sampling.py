@@ -1,0 +1,137 @@
+"""The scope around one job's sampling in a WebUI.
+
+Everything that is changed in the host is changed from here, for as long as `p.sample` runs, and taken back by the same
+`ExitStack`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+import motion
+from motion import patching
+from motion.arrangement import Arrangement
+from motion.hosts.base import host, host_module, loaded_base
+from motion.network.model import MotionModel
+from motion.noise import fade
+from motion.settings import Tab
+
+FADE_SEED = 1 << 16
+"""How far from the clip's seed the noise is drawn that initial images fade into."""
+RELOADS = ("reload_model_weights", "forge_model_reload")
+"""Functions of `modules.sd_models` by which hosts put another model in place (refiner, hires checkpoint)."""
+
+
+class Sampling:
+    """What one job attaches while it samples.
+
+    A call `with sampling.scope(p): p.sample(...)` of the original `p.sample` moves; `before_pass` is told the
+    conditioning of each pass of it before it begins.
+    """
+
+    def __init__(self, tab: Tab, module: MotionModel, frames: int) -> None:
+        self.tab = tab
+        self.module = module
+        self.arrangement = Arrangement(frames, closed=tab.loop == "closed")
+        self._attached = ExitStack()
+        self._of_pass = ExitStack()
+
+    @contextmanager
+    def scope(self, p: Any) -> Iterator[None]:
+        """Attach to the loaded model, and follow the host to another one (refiner, hires checkpoint)."""
+        sd_models, rng = host_module("sd_models"), host_module("rng")
+        with ExitStack() as undo:
+            if self.tab.seed_mode == "clip":
+                clip_noise = clip_noise_class(rng)
+                undo.callback(patching.item(vars(rng), "ImageRNG", clip_noise))
+                p.rng = clip_noise.like(p.rng)
+            undo.callback(self._detach)
+            self._attach()
+            for name in vars(sd_models).keys() & set(RELOADS):
+                undo.callback(patching.item(vars(sd_models), name, self._around(getattr(sd_models, name))))
+            if p.sampler is not None:  # img2img has made it before, with the host's noise schedule
+                p.sampler = host_module("sd_samplers").create_sampler(p.sampler_name, p.sd_model)
+            undo.callback(self._of_pass.close)
+            if hasattr(p, "init_latent") and (self.tab.start == "first" or self.tab.last_frame is not None):
+                undo.callback(patching.item(vars(p), "init_latent", self._faded(p)))
+            yield
+
+    def before_pass(self, p: Any, conditioning: Any) -> None:
+        """Prepare the host for the pass that begins with this conditioning."""
+        self._of_pass.close()
+        host().before_pass(p, conditioning, self.arrangement, self.module, self._of_pass)
+
+    def _faded(self, p: Any) -> Any:
+        """The initial image's latents, fading into noise and towards the last frame."""
+        rng, seed = host_module("rng"), p.seeds[0] + FADE_SEED
+        generator, shape = rng.create_generator(seed), p.init_latent.shape
+        noise = rng.randn_without_seed(shape, generator=generator).to(p.init_latent)
+        last = None if self.tab.last_frame is None else encoded(p, self.tab.last_frame)
+        return fade(p.init_latent, noise, self.tab.fade_power, self.tab.fade_scale, last)
+
+    def _attach(self) -> None:
+        loaded_base()  # says it better than a UNet without a place for the layers
+        alphas = self.module.architecture.family.schedule(self.tab.betas).alphas_cumprod()
+        host().put_schedule(alphas, self._attached)
+        scope = motion.attach(host().unet(), self.module, self.arrangement.frames, self.tab.scale, self.arrangement)
+        self._attached.enter_context(scope)
+
+    def _detach(self) -> None:
+        self._attached.close()
+
+    def _around(self, reload: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of the host that may put another model in place, with the scope left meanwhile."""
+
+        def around(*args: Any, **kwargs: Any) -> Any:
+            self._detach()
+            model = reload(*args, **kwargs)
+            self._attach()
+            return model
+
+        return around
+
+
+def encoded(p: Any, picture: Any) -> Any:
+    """A picture as latents ``[1, 4, h, w]``, made as the host makes its initial image's."""
+    images, samplers_common = host_module("images"), host_module("sd_samplers_common")
+    shared = host_module("shared")
+    opts = shared.opts
+    if isinstance(picture, str):
+        picture = host_module("api.api").decode_base64_to_image(picture)
+    flat = images.flatten(picture, opts.img2img_background_color)
+    sized = images.resize_image(min(p.resize_mode, 2), flat, p.width, p.height)
+    pixels = torch.from_numpy(np.asarray(sized, dtype=np.float32) / 255).permute(2, 0, 1)[None]
+    method = samplers_common.approximation_indexes.get(opts.sd_vae_encode_method)
+    pixels = pixels.to(shared.device, dtype=host_module("devices").dtype_vae)
+    return samplers_common.images_tensor_to_samples(pixels, method, p.sd_model)
+
+
+def clip_noise_class(rng: Any) -> Any:
+    """The host's `ImageRNG` with one stream of noise for all frames of a clip, as the authors draw it."""
+
+    class ClipRNG(rng.ImageRNG):  # type: ignore[misc]
+        @classmethod
+        def like(cls, other: Any) -> ClipRNG:
+            return cls(other.shape, other.seeds, other.subseeds, other.subseed_strength)
+
+        def first(self) -> Any:
+            shared = host_module("shared")
+            generator, noise = self._stream(self.seeds[0])
+            if self.subseeds and self.subseed_strength:
+                _, other = self._stream(self.subseeds[0])
+                noise = [rng.slerp(self.subseed_strength, *pair) for pair in zip(noise, other, strict=True)]
+            if delta := shared.opts.eta_noise_seed_delta or 0:
+                generator = rng.create_generator(self.seeds[0] + delta)
+            self.generators = [generator] * len(self.seeds)  # the sampler's own noise goes on from there
+            return torch.stack(noise).to(shared.device)
+
+        def _stream(self, seed: int) -> tuple[Any, list[Any]]:
+            generator = rng.create_generator(seed)
+            return generator, [rng.randn_without_seed(self.shape, generator=generator) for _ in self.seeds]
+
+    return ClipRNG
