@@ -42,8 +42,8 @@ class Betas:
         return torch.linspace(self.start ** (1 / power), self.end ** (1 / power), steps, dtype=torch.float64) ** power
 
     def alphas_cumprod(self, steps: int = 1000) -> Tensor:
-        """prod_{s<=t} (1 - beta_s), multiplied in float64 and returned as ``[steps]`` float32."""
-        return torch.cumprod(1 - self.values(steps), dim=0).float()
+        """prod_{s<=t} (1 - beta_s), ``[steps]`` in float64: hosts round at different places on the way to their sigmas."""
+        return torch.cumprod(1 - self.values(steps), dim=0)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def train_image(model: ImageModel, clips: LatentClips, stage: Stage, batch: int,
     model.freeze()
     learner = nn.ModuleDict({"unet": model.unet, "text": model.text}).train().requires_grad_(True)
     device = model.unet.device
-    alphas = torch.stack([betas.alphas_cumprod() for betas in stage.schedules])
+    alphas = torch.stack([betas.alphas_cumprod() for betas in stage.schedules]).float()
 
     def loss_of(seed: int) -> Tensor:
         rng = np.random.default_rng(seed)

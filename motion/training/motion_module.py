@@ -30,7 +30,7 @@ def train_motion(
     motion.train().requires_grad_(True)
     device = image.unet.device
     frames = clips.latents.shape[1]
-    alphas = motion.architecture.family.betas.alphas_cumprod().to(device)
+    alphas = motion.architecture.family.betas.alphas_cumprod().to(device, torch.float32)
 
     def loss_of(seed: int) -> Tensor:
         rng = np.random.default_rng(seed)

@@ -99,7 +99,7 @@ def test_an_untrained_module_changes_nothing(image: ImageModel, clips: data.Late
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     times = torch.full((len(latents),), 500)
     context = image.encode_text(clips.tokens[0, :1]).expand(len(latents), -1, -1)
-    noised = Noised(latents, noise, times, IMAGE_BETAS.alphas_cumprod()[times])
+    noised = Noised(latents, noise, times, IMAGE_BETAS.alphas_cumprod()[times].float())
     plain = noise_loss(image.unet, noised, context, min_snr)
     with motion.attach(image.unet, module, frames=len(latents)):
         assert torch.equal(noise_loss(image.unet, noised, context, min_snr), plain)
