@@ -24,12 +24,17 @@ def fade_weights(frames: int, power: float, scale: float, to_last: bool = False)
     return first, last
 
 
-def fade(first: Tensor, noise: Tensor, power: float, scale: float, last: Tensor | None = None) -> Tensor:
-    """Latents ``[frames, c, h, w]`` that go from the image ``first`` over into ``noise`` (and to ``last``).
+def fade(
+    first: Tensor, noise: Tensor, power: float, scale: float, last: Tensor | None = None, frames: int | None = None
+) -> Tensor:
+    """Latents ``[drawn, c, h, w]`` that go from the image ``first`` over into ``noise`` (and to ``last``).
 
-    ``first`` and ``last`` are latents of the same shape as ``noise``, or broadcast to it.
+    ``first`` and ``last`` are latents of the same shape as ``noise``, or broadcast to it. Of all that are drawn
+    ``frames`` will be kept, by default all: over these it fades, and what is drawn behind them stays at the end.
     """
-    weights = fade_weights(len(noise), power, scale, last is not None)
-    of_first, of_last = (weight.to(noise)[:, None, None, None] for weight in weights)
+    kept = len(noise) if frames is None else frames
+    place = torch.arange(len(noise)).clamp(max=kept - 1)
+    weights = fade_weights(kept, power, scale, last is not None)
+    of_first, of_last = (weight[place].to(noise)[:, None, None, None] for weight in weights)
     faded = first * of_first + noise * (1 - of_first - of_last)
     return faded if last is None else faded + last * of_last

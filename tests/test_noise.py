@@ -42,3 +42,15 @@ def test_the_ends_are_the_images() -> None:
     one = fade(first, noise, 1, 3)
     assert torch.allclose(one[0], first[0])
     assert torch.allclose(one[3:], noise[3:])
+
+
+@given(st.integers(1, 8), st.integers(0, 8), POWERS, SCALES)
+def test_it_fades_over_the_frames_that_are_kept(kept: int, more: int, power: float, scale: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(kept + more, 4, 2, 2, generator=draw)
+    first, last = torch.randn(2, 1, 4, 2, 2, generator=draw)
+    faded = fade(first, noise, power, scale, last, kept)
+    assert torch.equal(faded[:kept], fade(first, noise[:kept], power, scale, last))
+    assert torch.equal(faded[kept - 1 :], last.expand(more + 1, 4, 2, 2))
+    without = fade(first, noise, power, scale, None, kept)
+    assert torch.equal(without[:kept], fade(first, noise[:kept], power, scale))

@@ -72,7 +72,7 @@ class Sampling:
         generator, shape = rng.create_generator(seed), p.init_latent.shape
         noise = rng.randn_without_seed(shape, generator=generator).to(p.init_latent)
         last = None if self.tab.last_frame is None else encoded(p, self.tab.last_frame)
-        return fade(p.init_latent, noise, self.tab.fade_power, self.tab.fade_scale, last)
+        return fade(p.init_latent, noise, self.tab.fade_power, self.tab.fade_scale, last, self.tab.frames)
 
     def _attach(self) -> None:
         loaded_base()  # says it better than a UNet without a place for the layers

@@ -104,6 +104,18 @@ def test_img2img_from_the_first_frame(webui: Webui, still: str, first_frame: Fra
     assert apart(every, first) > DIFFERENT
 
 
+@pytest.mark.parametrize("frames", [8, FRAMES])
+def test_img2img_to_the_last_frame(webui: Webui, still: str, first_frame: Frames, frames: int) -> None:
+    """A clip leads from the initial picture to the given last one, also where more frames are drawn than kept."""
+    caption = QUICK["prompt"].replace("red", "blue").replace("navy", "white")
+    last_frame = draw_clip(parse_caption(caption), np.random.default_rng(3))[-1]
+    fields = moving(start="first", fade_scale=4, last_frame=encoded(last_frame), frames=frames)
+    clip = webui.img2img(first_frame, steps=6, denoising_strength=0.3, **fields).frames
+    assert len(clip) == frames
+    assert apart(clip[0], first_frame) < apart(clip[-1], first_frame)
+    assert apart(clip[-1], last_frame) < apart(clip[0], last_frame)
+
+
 def test_img2img_with_a_mask(webui: Webui, still: str, first_frame: Frames) -> None:
     """What is not to be repainted is the initial picture in every frame, to the last bit."""
     mask = np.zeros_like(first_frame)
