@@ -1,0 +1,77 @@
+"""The bundled models in the real host: what they draw, and that the standalone host draws the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import motion
+from motion.demo.bundle import DEMO
+from motion.demo.detector import Sprite, direction, read_clip
+from motion.demo.evaluate import demo_clip
+from motion.demo.world import FRAMES, PIXELS, Scene, all_scenes
+from motion.hosts.standalone import Standalone
+from motion.network.model import MotionModel
+from motion.settings import SAMPLERS, Clip
+
+from .webui import Frames, Webui
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
+
+CLIPS = 20
+SEED = 4000
+"""Of the first clip."""
+ROUNDING = 2
+"""Most that a value of a pixel may be off, of 255."""
+
+
+def held_out(count: int) -> list[Scene]:
+    """Scenes that training never saw, spread over all words."""
+    scenes = [scene for scene in all_scenes() if scene.held_out]
+    return [scenes[index * len(scenes) // count] for index in range(count)]
+
+
+def drawn(webui: Webui, clip: Clip) -> Frames:
+    """The clip by the real host."""
+    width, height = clip.size
+    return webui.clip(
+        {"frames": clip.frames}, prompt=clip.prompt, seed=clip.seed, steps=clip.steps, cfg_scale=clip.cfg,
+        sampler_name=SAMPLERS[clip.sampler], width=width, height=height,
+    ).frames  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def drawings(webui: Webui) -> list[tuple[Scene, list[Sprite | None]]]:
+    """Held-out scenes, and what the detector sees in the clips of them."""
+    clips = []
+    for index, scene in enumerate(held_out(CLIPS)):
+        frames = drawn(webui, demo_clip(scene.caption, SEED + index))
+        assert frames.shape == (FRAMES, PIXELS, PIXELS, 3)
+        clips.append((scene, read_clip(frames)))
+    return clips
+
+
+def test_clips_move_as_captioned(drawings: list[tuple[Scene, list[Sprite | None]]]) -> None:
+    right = [direction(sprites) == scene.direction for scene, sprites in drawings]
+    assert sum(right) >= 0.85 * CLIPS
+
+
+def test_clips_begin_in_the_captioned_colour(drawings: list[tuple[Scene, list[Sprite | None]]]) -> None:
+    right = [sprites[0] is not None and sprites[0].colour == scene.colour for scene, sprites in drawings]
+    assert sum(right) >= 0.75 * CLIPS
+
+
+@pytest.fixture(scope="module")
+def standalone() -> tuple[Standalone, MotionModel]:
+    return Standalone.open(Path(DEMO["checkpoint"]), device="cpu"), motion.load(DEMO["motion"])
+
+
+@pytest.mark.parametrize("sampler", ["euler", "euler_a", "ddim"])
+def test_both_hosts_draw_the_same_clip(webui: Webui, standalone: tuple[Standalone, MotionModel], sampler: str) -> None:
+    host, module = standalone
+    clip = replace(demo_clip(DEMO["prompt"], SEED), sampler=sampler)
+    theirs, ours = drawn(webui, clip), host.render(clip, module)
+    assert np.abs(theirs.astype(int) - ours).max() <= ROUNDING
