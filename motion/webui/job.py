@@ -118,12 +118,13 @@ def begin(p: Any, tab: Callable[[], Tab], plan: Callable[[Any, Tab], Job]) -> No
     """Called before the host does anything: plan the clip and take `p` over, or see to it that it makes nothing."""
     if Job.of(p) is not None:
         return  # another extension runs the callbacks of a job in progress again (ADetailer)
+    inner = _is_of_a_clip(p)
     for stale in (vars(p).get(ATTRIBUTE), vars(p).get("sample")):
         if isinstance(stale, Sample):  # of a job that has failed, or that this p was copied from
             stale.leave(p)
     try:
         settings = tab()
-        if settings.enabled and not getattr(p, "_ad_inner", False):  # ADetailer's own pictures stay pictures
+        if settings.enabled and not inner:
             job = plan(p, settings)
             with ExitStack() as undo:
                 undo.callback(job.undo.close)
@@ -133,6 +134,14 @@ def begin(p: Any, tab: Callable[[], Tab], plan: Callable[[Any, Tab], Job]) -> No
     except Exception as error:  # whatever it is, stills are not what was asked for
         controlnet.stand_down(p)
         Sample(p, None, Refused(error))
+
+
+def _is_of_a_clip(p: Any) -> bool:
+    """Whether another extension makes a picture for a clip in progress, with Motion's settings but no clip in mind:
+    ADetailer, which says so, or one that has copied the clip's `p`."""
+    sample = vars(p).get(ATTRIBUTE)
+    copied = isinstance(sample, Sample) and sample.p is not p and sample.job is not None and not sample.over
+    return copied or getattr(p, "_ad_inner", False)
 
 
 def own_values(p: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from motion.demo.detector import read_clip
 from motion.demo.world import PIXELS, draw_clip, parse_caption
 
-from .webui import FRAMES, QUICK, Frames, Webui, apart, encoded, moving
+from .webui import FRAMES, QUICK, Frames, Webui, apart, changed, encoded, moving
 
 NEON = "sprites-neon"
 PLAIN = "sprites.safetensors"
@@ -112,8 +112,8 @@ def test_img2img_to_the_last_frame(webui: Webui, still: str, first_frame: Frames
     fields = moving(start="first", fade_scale=4, last_frame=encoded(last_frame), frames=frames)
     clip = webui.img2img(first_frame, steps=6, denoising_strength=0.3, **fields).frames
     assert len(clip) == frames
-    assert apart(clip[0], first_frame) < apart(clip[-1], first_frame)
-    assert apart(clip[-1], last_frame) < apart(clip[0], last_frame)
+    for frame, near, far in ((clip[0], first_frame, last_frame), (clip[-1], last_frame, first_frame)):
+        assert apart(frame, near) < 0.5 * apart(frame, far)
 
 
 def test_img2img_with_a_mask(webui: Webui, still: str, first_frame: Frames) -> None:
@@ -164,6 +164,20 @@ def test_a_batch_of_clips(webui: Webui, still: str) -> None:
     result = webui.clip(batch_size=2)
     assert [clip.seed for clip in result.clips] == [5, 6]
     assert (result.clips[1].frames == webui.clip(seed=6).frames).all()
+
+
+@pytest.mark.parametrize("kind", ["marked", "copied", "fresh"])
+def test_another_extension_draws_each_frame_anew(webui: Webui, still: str, kind: str) -> None:
+    """The clip is whole and made of what that brought; its jobs bring pictures where one can tell what they are for."""
+    plain, before = webui.clip().frames, webui.facts()
+    with webui.nested(kind) as drawn:
+        frames = webui.clip().frames
+    assert len(drawn) == FRAMES
+    assert (frames[:, :8, :8] == plain[:, :8, :8]).all()
+    assert all(apart(*pair) > DIFFERENT for pair in zip(frames, plain, strict=True))
+    assert kind == "fresh" or set(drawn) == {1}
+    assert not changed(before, webui.facts())
+    assert (webui.clip().frames == plain).all()
 
 
 @pytest.mark.parametrize("settings", [{"CLIP_stop_at_last_layers": 2}, {"eta_noise_seed_delta": 31337}])

@@ -221,6 +221,17 @@ class Webui:
         finally:
             seen += self.post("/probe/disarm")[0]["seen"]
 
+    @contextmanager
+    def nested(self, kind: str) -> Iterator[list[int]]:
+        """Within it each picture of a job is drawn once more by a job of its own (see the probe's `Nested`); a list
+        that holds on exit how many pictures each of those brought."""
+        drawn: list[int] = []
+        self.post("/probe/nested", {"kind": kind})
+        try:
+            yield drawn
+        finally:
+            drawn += self.post("/probe/nested", {"kind": None})
+
 
 def _parsed(text: bytes) -> Any:
     try:

@@ -181,10 +181,25 @@ def test_a_copy_is_a_job_of_its_own_and_a_repeated_beginning_is_none() -> None:
 
 
 def test_the_pictures_of_an_inner_pass_stay_pictures() -> None:
+    """ADetailer marks them, others copy the job's p: what is made for a frame of a clip is no clip."""
     p = Processing()
-    p._ad_inner = True  # type: ignore[attr-defined]
-    jobs.begin(p, lambda: Tab(enabled=True), plan)
-    assert p.sample("x") == "sampled x"
+    job = begun(p)
+    marked, copied = Processing(), copy.copy(p)
+    marked._ad_inner = True  # type: ignore[attr-defined]
+    for inner in (marked, copied):
+        jobs.begin(inner, lambda: Tab(enabled=True), plan)
+        assert Job.of(inner) is None
+        assert inner.sample("x") == "sampled x"
+        assert not job.sampling.open
+    assert Job.of(p) is job
+
+
+def test_a_copy_of_a_job_that_is_over_is_a_job() -> None:
+    p = Processing()
+    job = begun(p)
+    other = copy.copy(p)
+    jobs.end(p, job)
+    assert begun(other).sampling is not job.sampling
 
 
 def seeded(p: Any, job: Job) -> Any:

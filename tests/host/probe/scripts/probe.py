@@ -1,12 +1,27 @@
-"""The probe's routes: GET /probe/state, POST /probe/raise, POST /probe/disarm."""
+"""The probe's routes: GET /probe/state, POST /probe/raise, POST /probe/disarm, POST /probe/nested."""
 
 from typing import Any
 
-from modules import call_queue, script_callbacks
+from modules import call_queue, script_callbacks, scripts
 from motion_probe import facts
 from motion_probe.faults import Fault
+from motion_probe.nested import Nested
 
 armed: list[Fault] = []
+inner = Nested()
+
+
+class Probe(scripts.Script):
+    """Does nothing unless it is told to."""
+
+    def title(self) -> str:
+        return "Probe"
+
+    def show(self, is_img2img: bool) -> Any:
+        return scripts.AlwaysVisible
+
+    def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
+        inner.postprocess_image(p, pp)
 
 
 def state(ids: int = 1) -> dict[str, Any]:
@@ -28,10 +43,17 @@ def disarm() -> list[dict[str, Any]]:
     return reports[::-1]
 
 
+def nested(wanted: dict[str, Any]) -> list[int]:
+    """`{"kind": "copied"}`, or null for none; what was drawn since the last call."""
+    drawn, inner.drawn, inner.kind = inner.drawn, [], wanted["kind"]
+    return drawn
+
+
 def on_app_started(_: Any, app: Any) -> None:
     app.add_api_route("/probe/state", state, methods=["GET"])
     app.add_api_route("/probe/raise", arm, methods=["POST"])
     app.add_api_route("/probe/disarm", disarm, methods=["POST"])
+    app.add_api_route("/probe/nested", nested, methods=["POST"])
 
 
 script_callbacks.on_app_started(on_app_started)
