@@ -3,7 +3,8 @@
     SD_WEBUI_DIR=~/stable-diffusion-webui pytest tests/host
 
 `SD_WEBUI_PYTHON` names its interpreter where that is not `venv/bin/python` in there. The host boots once, offline, on
-the processor, on a data folder of its own: its checkout is only read.
+the processor, on a data folder of its own: its checkout is only read. `SD_WEBUI_CONTROLNET` names a checkout of
+sd-webui-controlnet for the cases that take it; without it they alone are left out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from . import networks
 from .server import Host, HostMissing, booted
 from .webui import QUICK, Webui
 
@@ -27,7 +29,9 @@ def pytest_runtest_setup() -> None:
 @pytest.fixture(scope="session")
 def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     """The host with this extension in it. Whoever changes its settings, changes them back."""
-    with booted(Host.find(), tmp_path_factory.mktemp("host")) as server:
+    data = tmp_path_factory.mktemp("host")
+    networks.write(data)
+    with booted(Host.find(), data) as server:
         host = Webui(server)
         host.txt2img()  # the first picture brings up what the host makes late
         yield host
@@ -36,7 +40,9 @@ def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
 @pytest.fixture(scope="module")
 def bare_webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     """The same host without this extension."""
-    with booted(Host.find(), tmp_path_factory.mktemp("bare"), extension=False) as server:
+    data = tmp_path_factory.mktemp("bare")
+    networks.write(data)
+    with booted(Host.find(), data, extension=False) as server:
         host = Webui(server)
         host.txt2img()
         yield host

@@ -26,7 +26,8 @@ BYTECODE = Path(tempfile.gettempdir()) / "sd-webui-motion-host-bytecode"
 STRANGER = "not-a-motion-module"
 """The name under which a checkpoint lies among the motion modules."""
 
-CHECKOUT, INTERPRETER = "SD_WEBUI_DIR", "SD_WEBUI_PYTHON"
+CHECKOUT, INTERPRETER, CONTROLNET = "SD_WEBUI_DIR", "SD_WEBUI_PYTHON", "SD_WEBUI_CONTROLNET"
+"""Environment variables."""
 BOOT_SECONDS = 600
 FLAGS = (
     *("--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--no-download-sd-model"),
@@ -100,7 +101,7 @@ class Server:
 
 @contextmanager
 def booted(host: Host, data: Path, extension: bool = True) -> Iterator[Server]:
-    """Boot the host on the empty folder `data`, with the probe and, if wanted, this extension; end it on exit.
+    """Boot the host on the folder `data`, with the probe and, if wanted, this extension; end it on exit.
 
     Raises BootFailed.
     """
@@ -130,6 +131,8 @@ def lay_out(data: Path, extension: bool) -> None:
     for name in ("sprites", "sprites-neon"):
         for suffix in (".safetensors", ".yaml"):
             links[f"models/Stable-diffusion/{name}{suffix}"] = WEIGHTS / f"{name}{suffix}"
+    if controlnet := os.environ.get(CONTROLNET):
+        links["extensions/sd-webui-controlnet"] = Path(controlnet).expanduser().absolute()
     if extension:
         links["extensions/sd-webui-motion"] = ROOT
     for name, target in links.items():
