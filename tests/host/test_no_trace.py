@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
 import pytest
 
+from motion.demo.world import draw_clip, parse_caption
+
+from .networks import LORA
+from .server import CONTROLNET
 from .test_api import DENOISER
-from .webui import FRAMES, QUICK, Reply, Webui, apart, changed, moving
+from .webui import FRAMES, QUICK, Reply, Webui, apart, changed, encoded, moving
 
 LAYER = "motion.network.temporal.TemporalTransformer.forward"
 LAYERS = 20
@@ -22,13 +29,40 @@ ERRORS: dict[str, tuple[str, int]] = {
     "in the second step": (LAYER, LAYERS + 5),
     "in the host after the second step": (DENOISER, 2),
     "decoding": ("modules.processing.decode_latent_batch", 0),
+    "planning": ("motion.webui.script.plan", 0),
+    "writing": ("motion.video.write.write", 0),
+}
+INITIAL = {
+    "encoding the initial image": "modules.processing.images_tensor_to_samples",
+    "encoding the last frame": "motion.hosts.sampling.encoded",
 }
 LONG = {"steps": 150}
+FIRST = encoded(draw_clip(parse_caption(QUICK["prompt"]), np.random.default_rng(3))[0])
+MASK = encoded(np.repeat(np.uint8([0, 255]), 32 * 64 * 3).reshape(64, 64, 3))
+HIRES: dict[str, Any] = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+LORA_PROMPT: dict[str, Any] = {"prompt": f"{QUICK['prompt']} <lora:{LORA}:1>"}
+REFERENCE = {"enabled": True, "module": "reference_only", "model": "None", "image": FIRST}
+STILLS: dict[str, dict[str, Any]] = {
+    "txt2img": {},
+    "batch": {"batch_size": 3},
+    "n_iter": {"sampler_name": "Euler a", "n_iter": 2},
+    "CFG 1": {"cfg_scale": 1},
+    "img2img": {"init_images": [FIRST]},
+    "inpaint": {"init_images": [FIRST], "mask": MASK, "mask_blur": 0, "inpainting_fill": 1, "inpaint_full_res": False},
+    "hires": HIRES,
+    "LoRA": LORA_PROMPT,
+    "LoRA and hires": {**HIRES, **LORA_PROMPT},
+    "ControlNet": {"alwayson_scripts": {"ControlNet": {"args": [REFERENCE]}}},
+}
+NEEDS_CONTROLNET = pytest.mark.skipif(not os.environ.get(CONTROLNET), reason=f"set {CONTROLNET} to its checkout")
+each_still = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=NEEDS_CONTROLNET if name == "ControlNet" else ()) for name in STILLS]
+)
 JOBS = [
     {},
     {"sampler_name": "Euler a"},
     {"n_iter": 2},
-    {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7},
+    HIRES,
 ]
 
 
@@ -43,22 +77,24 @@ def test_success(webui: Webui, still: str, job: dict[str, object]) -> None:
 @pytest.mark.parametrize("kind", ["error", "oom"])
 @pytest.mark.parametrize(("where", "after"), ERRORS.values(), ids=ERRORS)
 def test_an_error(webui: Webui, still: str, where: str, after: int, kind: str) -> None:
+    check_an_error(webui, where, kind, after)
+
+
+@pytest.mark.parametrize("kind", ["error", "oom"])
+@pytest.mark.parametrize("where", INITIAL.values(), ids=INITIAL)
+def test_an_error_with_an_initial_image(webui: Webui, still: str, where: str, kind: str) -> None:
+    check_an_error(webui, where, kind, init_images=[FIRST], **moving(start="first", last_frame=FIRST))
+
+
+def check_an_error(webui: Webui, where: str, kind: str, after: int = 0, **request: Any) -> None:
     saved, before, plain = webui.server.outputs, webui.facts(), webui.clip().images
     with webui.fault(where, kind, after):
-        reply = attempt(webui, save_images=True)
+        reply = attempt(webui, save_images=True, **request)
     assert reply.status == 500, "an error is no success"
     assert "the probe" in reply.sentence
     assert not changed(before, webui.facts())
     assert webui.server.outputs == saved, "no still is left"
     assert webui.clip().images == plain
-
-
-def test_an_error_while_writing(webui: Webui, still: str) -> None:
-    before = webui.facts()
-    with webui.fault("motion.video.write.write", "error"):
-        reply = attempt(webui)
-    assert reply.status == 500
-    assert not changed(before, webui.facts())
 
 
 @pytest.mark.parametrize("kind", ["interrupt", "skip"])
@@ -96,11 +132,15 @@ def test_skip_leaves_the_other_clip(webui: Webui, still: str) -> None:
     assert (clips[-1].frames == webui.clip(seed=6).frames).all()
 
 
-def test_off_it_is_not_there(webui: Webui, bare_webui: Webui) -> None:
-    """Installed and unused: the same stills to the last byte, and the same host inside."""
-    requests = [{}, {"batch_size": 3}, {"sampler_name": "Euler a", "n_iter": 2}, {"cfg_scale": 1}]
-    for request in requests:
-        assert webui.txt2img(**request).images == bare_webui.txt2img(**request).images
+@each_still
+def test_off_it_is_not_there(webui: Webui, bare_webui: Webui, name: str) -> None:
+    """Installed and unused: the same stills to the last byte."""
+    assert drawn(webui, STILLS[name]) == drawn(bare_webui, STILLS[name])
+
+
+def test_off_the_host_is_the_same_inside(webui: Webui, bare_webui: Webui) -> None:
+    drawn(bare_webui, LORA_PROMPT)  # once there has been one, the host keeps notes on all layers
+    drawn(webui, LORA_PROMPT)
     with_it, without = (
         {
             name: text.replace(str(host.server.data), "")
@@ -110,6 +150,14 @@ def test_off_it_is_not_there(webui: Webui, bare_webui: Webui) -> None:
         for host in (webui, bare_webui)
     )
     assert not changed(without, with_it)
+
+
+@each_still
+def test_on_then_off(webui: Webui, name: str) -> None:
+    before = drawn(webui, STILLS[name])
+    scripts = {**STILLS[name].get("alwayson_scripts", {}), **moving()["alwayson_scripts"]}
+    assert drawn(webui, {**STILLS[name], "alwayson_scripts": scripts}) != before
+    assert drawn(webui, STILLS[name]) == before
 
 
 def test_nothing_of_ours_is_drawn_in_while_off(webui: Webui) -> None:
@@ -135,6 +183,16 @@ def test_stills_before_and_after(webui: Webui) -> None:
     assert [webui.txt2img(**request).images for request in requests] == before
 
 
-def attempt(webui: Webui, **request: object) -> Reply:
+def attempt(webui: Webui, **request: Any) -> Reply:
     """A clip, whatever comes of it."""
-    return webui.reply("/sdapi/v1/txt2img", {**QUICK, **moving(), **request})
+    tab = "img2img" if "init_images" in request else "txt2img"
+    return webui.reply(f"/sdapi/v1/{tab}", {**QUICK, **moving(), **request})
+
+
+def drawn(host: Webui, request: Mapping[str, Any]) -> list[str]:
+    """What comes of a request, from the tab that it is for.
+
+    The host encodes initial images with random numbers that the job before has left, so that is always the same one.
+    """
+    host.txt2img()
+    return (host.img2img if "init_images" in request else host.txt2img)(**request).images
