@@ -166,13 +166,16 @@ def test_nothing_of_ours_is_drawn_in_while_off(webui: Webui) -> None:
     assert not [name for name in imported if name.startswith(("motion.training", "motion.hosts.standalone"))]
 
 
-def test_memory_does_not_grow(webui: Webui) -> None:
-    for _ in range(3):
+def test_memory_stays_where_it_was(webui: Webui) -> None:
+    """The allocator's heaps take some thirty jobs to find their size."""
+    for _ in range(15):
         webui.clip()
+        webui.txt2img()
     before = webui.memory
-    for _ in range(8):
+    for _ in range(10):
         webui.clip()
-    assert webui.memory - before < 64e6
+        webui.txt2img()
+    assert webui.memory == pytest.approx(before, rel=0.01)
 
 
 def test_stills_before_and_after(webui: Webui) -> None:
