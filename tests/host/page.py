@@ -68,9 +68,30 @@ class WebuiPage:
         )
 
     def go(self, tab: str) -> None:
-        self.tab = tab
         self.page.click(f"#tabs > .tab-nav button:text-is('{tab}')")
+        self.arrive(tab)
+
+    def arrive(self, tab: str) -> None:
+        """Wait until the page itself has gone to a tab."""
+        self.tab = tab
         self.page.wait_for_selector(f"#{tab}_generate", state="visible")
+
+    def drop_into_png_info(self, file: Path) -> None:
+        """Show the PNG Info tab, and in it what the file says about itself."""
+        self.page.click("#tabs > .tab-nav button:text-is('PNG Info')")
+        self.page.locator("#pnginfo_image input[type=file]").set_input_files(file)
+        self.page.locator("#tab_pnginfo", has_text="Steps: ").wait_for(state="visible")
+
+    def send_from_png_info(self, tab: str) -> None:
+        self.page.click(f"#tab_pnginfo #{tab}_tab")
+        self.arrive(tab)
+        self.page.wait_for_timeout(2000)
+
+    def send_to_img2img(self) -> None:
+        """The picture that is chosen in the results."""
+        self.click("send_to_img2img")
+        self.arrive("img2img")
+        self.page.wait_for_timeout(2000)
 
     @property
     def motion(self) -> Locator:
@@ -92,6 +113,10 @@ class WebuiPage:
 
     def value(self, name: str) -> str:
         return self.block(name).locator("input").first.input_value()
+
+    def chosen(self, name: str) -> str:
+        """The label of the choice that is made."""
+        return self.block(name).locator("label:has(input:checked)").inner_text().strip()
 
     def choose(self, name: str, choice: str) -> None:
         """Choose from a dropdown."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +112,42 @@ def test_parameters_come_back(page: WebuiPage) -> None:
     assert page.host_value("prompt") == QUICK["prompt"]
     assert (page.value("frames"), page.value("fps")) == ("8", "12")
     assert MODULE in page.value("module")
+
+
+@pytest.mark.parametrize("name", ["gif", "webp", "apng"])
+def test_a_clip_in_png_info(page: WebuiPage, webui: Webui, tmp_path: Path, name: str) -> None:
+    (clip,) = webui.clip({"frames": 8, "fps": 12, "loop": "closed", "formats": [name]}).clips
+    file = tmp_path / f"clip.{name}"
+    file.write_bytes(base64.b64decode(clip.files[0]["base64"]))
+    page.drop_into_png_info(file)
+    page.photograph(f"png-info-{name}")
+    page.send_from_png_info("txt2img")
+    page.photograph(f"png-info-{name}-sent")
+    assert page.enabled
+    assert page.host_value("prompt") == QUICK["prompt"]
+    assert (page.value("frames"), page.value("fps")) == ("8", "12")
+    assert (page.chosen("loop"), page.chosen("formats")) == ("Closed", TAB_FIELDS["formats"].choices[name])
+    assert MODULE in page.value("module")
+
+
+def test_sent_to_img2img_the_settings_come_along(page: WebuiPage) -> None:
+    """The host carries prompt, steps and seed over; so do Motion's settings go, and the clip's first frame."""
+    prepare(page)
+    page.fill("frames", 8)
+    page.fill("fps", 12)
+    page.click("generate")
+    page.clips.first.wait_for(state="visible")
+    page.finished()
+    page.send_to_img2img()
+    page.photograph("sent-to-img2img")
+    assert page.host_value("prompt") == QUICK["prompt"]
+    assert page.enabled
+    assert (page.value("frames"), page.value("fps")) == ("8", "12")
+    assert MODULE in page.value("module")
+    page.click("generate")
+    page.clips.first.wait_for(state="visible")
+    page.finished()
+    page.photograph("sent-to-img2img-generated")
 
 
 def test_a_stills_parameters_switch_it_off(page: WebuiPage, webui: Webui) -> None:
