@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+
+from motion.demo.world import draw_clip, parse_caption
 
 from . import networks
 from .server import Host, HostMissing, booted
-from .webui import QUICK, Webui
+from .webui import QUICK, Frames, Webui
 
 
 def pytest_runtest_setup() -> None:
@@ -54,3 +57,9 @@ def still(webui: Webui) -> Iterator[str]:
     before = webui.txt2img(**QUICK).images
     yield before[0]
     assert webui.txt2img(**QUICK).images == before
+
+
+@pytest.fixture
+def first_frame() -> Frames:
+    """A picture to start from."""
+    return draw_clip(parse_caption(QUICK["prompt"]), np.random.default_rng(3))[0]

@@ -21,12 +21,6 @@ HIRES: dict[str, Any] = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Laten
 
 
 @pytest.fixture
-def first_frame() -> Frames:
-    """A picture to start from."""
-    return draw_clip(parse_caption(QUICK["prompt"]), np.random.default_rng(3))[0]
-
-
-@pytest.fixture
 def checkpoint_restored(webui: Webui) -> Iterator[None]:
     yield
     webui.options(sd_model_checkpoint=PLAIN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +13,8 @@ import pytest
 from motion.demo.world import draw_clip, parse_caption
 
 from .networks import LORA
-from .server import CONTROLNET
 from .test_api import DENOISER
-from .webui import FRAMES, QUICK, Reply, Webui, apart, changed, encoded, moving
+from .webui import FRAMES, QUICK, Reply, Webui, apart, changed, encoded, moving, needs_controlnet, reference
 
 LAYER = "motion.network.temporal.TemporalTransformer.forward"
 LAYERS = 20
@@ -41,7 +39,6 @@ FIRST = encoded(draw_clip(parse_caption(QUICK["prompt"]), np.random.default_rng(
 MASK = encoded(np.repeat(np.uint8([0, 255]), 32 * 64 * 3).reshape(64, 64, 3))
 HIRES: dict[str, Any] = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
 LORA_PROMPT: dict[str, Any] = {"prompt": f"{QUICK['prompt']} <lora:{LORA}:1>"}
-REFERENCE = {"enabled": True, "module": "reference_only", "model": "None", "image": FIRST}
 STILLS: dict[str, dict[str, Any]] = {
     "txt2img": {},
     "batch": {"batch_size": 3},
@@ -52,11 +49,10 @@ STILLS: dict[str, dict[str, Any]] = {
     "hires": HIRES,
     "LoRA": LORA_PROMPT,
     "LoRA and hires": {**HIRES, **LORA_PROMPT},
-    "ControlNet": {"alwayson_scripts": {"ControlNet": {"args": [REFERENCE]}}},
+    "ControlNet": {"alwayson_scripts": reference(FIRST)},
 }
-NEEDS_CONTROLNET = pytest.mark.skipif(not os.environ.get(CONTROLNET), reason=f"set {CONTROLNET} to its checkout")
 each_still = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=NEEDS_CONTROLNET if name == "ControlNet" else ()) for name in STILLS]
+    "name", [pytest.param(name, marks=needs_controlnet if name == "ControlNet" else ()) for name in STILLS]
 )
 JOBS = [
     {},

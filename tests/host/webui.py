@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image
 
 from motion.demo.bundle import DEMO
 
-from .server import OPTIONS, Server
+from .server import CONTROLNET, OPTIONS, Server
 
 Frames = npt.NDArray[np.uint8]
 Facts = Mapping[str, str]
@@ -119,6 +121,17 @@ def encoded(frame: Frames) -> str:
 def moving(**fields: Any) -> dict[str, Any]:
     """The part of a request that asks for a clip."""
     return {"alwayson_scripts": {"Motion": {"args": [{"module": MODULE, "frames": FRAMES, **fields}]}}}
+
+
+def reference(image: str) -> dict[str, Any]:
+    """The scripts of a request that has sd-webui-controlnet look at an image, by the means that needs no model."""
+    unit = {"enabled": True, "module": "reference_only", "model": "None", "image": image}
+    return {"ControlNet": {"args": [unit]}}
+
+
+needs_controlnet = pytest.mark.skipif(
+    not os.environ.get(CONTROLNET), reason=f"set {CONTROLNET} to a checkout of sd-webui-controlnet to test with it"
+)
 
 
 @dataclass(frozen=True)
