@@ -42,7 +42,7 @@ class Betas:
         return torch.linspace(self.start ** (1 / power), self.end ** (1 / power), steps, dtype=torch.float64) ** power
 
     def alphas_cumprod(self, steps: int = 1000) -> Tensor:
-        """prod_{s<=t} (1 - beta_s), ``[steps]`` in float64: hosts round at different places on the way to their sigmas."""
+        """prod_{s<=t} (1 - beta_s), ``[steps]`` in float64: hosts round at different places after it."""
         return torch.cumprod(1 - self.values(steps), dim=0)
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
-from server import Host, booted
+from tests.host.hosts import Host
+from tests.host.server import booted
 
 STAGES = ("load scripts", "create ui", "total")
 """What is reported: importing the extensions, building the page, and all of the start."""
@@ -42,7 +42,7 @@ def main() -> None:
 
 def start(extension: bool) -> Mapping[str, float]:
     """Boot the host once; seconds by stage."""
-    with TemporaryDirectory(prefix="motion-bench-") as folder, booted(Host.find(), Path(folder), extension) as server:
+    with TemporaryDirectory(prefix="motion-bench-") as folder, booted(Host.all()[0], Path(folder), extension) as server:
         answer = urllib.request.urlopen(f"{server.url}/internal/profile-startup", timeout=60)
         with answer:
             profile = json.load(answer)

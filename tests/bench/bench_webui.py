@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import sys
 import time
@@ -20,25 +19,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
-from server import Host, booted
+from tests.host.hosts import A1111, Host
+from tests.host.models import FULL_CHECKPOINT, FULL_MODULE, lay_out_full
+from tests.host.server import booted
 
-from motion.network.architecture import Architecture
-from motion.network.model import MotionModel
-from motion.training.files import TEXT_FOLDER, save_image_model, save_motion_model
-from motion.training.image import ImageModel
-
-TOKENIZER = Path(__file__).parents[2] / "motion" / "hosts" / "data" / "clip"
-WIDTHS = (320, 640, 1280, 1280)
 FRAMES, STEPS = 16, 2
-CHECKPOINT, MODULE = "random-sd15", "random-v3"
 
 
 def main() -> None:
@@ -48,36 +35,11 @@ def main() -> None:
     options = parser.parse_args()
     with TemporaryDirectory(prefix="motion-bench-") as folder:
         data = Path(folder)
-        write_models(data / "models")
-        with booted(Host.find(), data) as server:
+        lay_out_full(data, config=Host.all()[0].kind is A1111)
+        with booted(Host.all()[0], data) as server:
             for size in options.sizes:
                 request(server.url, size, clip=True)  # the first request of a size pays for what is made once
                 report(size, *measure(server.url, size, options.repeats))
-
-
-def write_models(models: Path) -> None:
-    """A random checkpoint under LDM names and a random motion module, no layer of it at zero."""
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(block_out_channels=WIDTHS, cross_attention_dim=768, attention_head_dim=8)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
-    )  # fmt: skip
-    text = CLIPTextModel(
-        CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
-    )
-    checkpoint = models / "Stable-diffusion" / f"{CHECKPOINT}.safetensors"
-    save_image_model(ImageModel(unet, vae, text), checkpoint, {})
-    # Offline the host needs the text encoder's shape and tokenizer from a folder.
-    folder = models / "clip"
-    shutil.copytree(TOKENIZER, folder)
-    text.config.save_pretrained(folder)
-    config = checkpoint.with_suffix(".yaml")
-    config.write_text(config.read_text().replace(TEXT_FOLDER, str(folder)))
-    module = MotionModel(Architecture.of_unet("v3", WIDTHS))
-    for layer in module.slots.values():
-        nn.init.normal_(layer.proj_out.weight, std=0.02)
-    save_motion_model(module, models / "motion" / f"{MODULE}.safetensors", {})
 
 
 def measure(url: str, size: int, repeats: int) -> tuple[list[float], list[float]]:
@@ -91,10 +53,10 @@ def measure(url: str, size: int, repeats: int) -> tuple[list[float], list[float]
 
 def request(url: str, size: int, clip: bool) -> float:
     body: dict[str, Any] = {"prompt": "a cat", "seed": 1, "steps": STEPS, "sampler_name": "Euler", "width": size}
-    body |= {"height": size, "override_settings": {"sd_model_checkpoint": CHECKPOINT}}
+    body |= {"height": size, "override_settings": {"sd_model_checkpoint": FULL_CHECKPOINT}}
     body |= {"override_settings_restore_afterwards": False}
     if clip:
-        body["alwayson_scripts"] = {"Motion": {"args": [{"module": MODULE, "frames": FRAMES}]}}
+        body["alwayson_scripts"] = {"Motion": {"args": [{"module": FULL_MODULE, "frames": FRAMES}]}}
     else:
         body["batch_size"] = FRAMES
     data, kind = json.dumps(body).encode(), {"Content-Type": "application/json"}

@@ -1,10 +1,11 @@
-"""One host for all tests of this folder, and one sentence instead of them where there is none.
+"""The hosts for all tests of this folder, and one sentence instead of them where there is none.
 
     SD_WEBUI_DIR=~/stable-diffusion-webui pytest tests/host
+    SD_WEBUI_DIR=~/stable-diffusion-webui:~/forge:~/reforge pytest tests/host -k Forge
 
-`SD_WEBUI_PYTHON` names its interpreter where that is not `venv/bin/python` in there. The host boots once, offline, on
-the processor, on a data folder of its own: its checkout is only read. `SD_WEBUI_CONTROLNET` names a checkout of
-sd-webui-controlnet for the cases that take it; without it they alone are left out.
+`SD_WEBUI_PYTHON` names their interpreters where those are not `venv/bin/python` in there. Each host boots once,
+offline, on the processor, on a data folder of its own: its checkout is only read. `SD_WEBUI_CONTROLNET` names a
+checkout of sd-webui-controlnet for A1111's cases that take it; without it they alone are left out.
 """
 
 from __future__ import annotations
@@ -16,39 +17,53 @@ import pytest
 
 from motion.demo.world import draw_clip, parse_caption
 
-from . import networks
-from .server import Host, HostMissing, booted
+from .hosts import Host, HostMissing
+from .server import booted
 from .webui import QUICK, Frames, Webui
 
 
 def pytest_runtest_setup() -> None:
     """Of the tests in this folder; before their fixtures."""
     try:
-        Host.find()
+        Host.all()
     except HostMissing as reason:
         pytest.skip(str(reason))
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every case once for each host."""
+    if "webui" in metafunc.fixturenames:
+        try:
+            hosts = Host.all()
+        except HostMissing:
+            hosts = []
+        names = [host.kind.name for host in hosts]
+        metafunc.parametrize("webui", hosts or [None], indirect=True, ids=names or ["no host"], scope="session")
+
+
 @pytest.fixture(scope="session")
-def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
+def webui(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     """The host with this extension in it. Whoever changes its settings, changes them back."""
-    data = tmp_path_factory.mktemp("host")
-    networks.write(data)
-    with booted(Host.find(), data) as server:
+    with booted(request.param, tmp_path_factory.mktemp("host")) as server:
         host = Webui(server)
         host.txt2img()  # the first picture brings up what the host makes late
         yield host
 
 
 @pytest.fixture(scope="module")
-def bare_webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
+def bare_webui(webui: Webui, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     """The same host without this extension."""
-    data = tmp_path_factory.mktemp("bare")
-    networks.write(data)
-    with booted(Host.find(), data, extension=False) as server:
+    with booted(webui.server.host, tmp_path_factory.mktemp("bare"), extension=False) as server:
         host = Webui(server)
         host.txt2img()
         yield host
+
+
+@pytest.fixture(scope="session")
+def trained(webui: Webui) -> None:
+    """For what takes models that draw what they are asked for."""
+    if not webui.server.host.kind.any_width:
+        pytest.skip(f"{webui.server.host.kind.name} takes no checkpoint as narrow as the bundled one")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Small random networks for the bundled checkpoint, of the kinds that people add to theirs."""
+"""Small random networks for the host's checkpoint, of the kinds that people add to theirs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from motion.demo.bundle import DEMO
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.weights.ldm import text_name
+
+from .models import CHECKPOINT
 
 LORA, EMBEDDING = "scribbled", "zzxq"
 """What a prompt calls them by."""
@@ -23,8 +24,8 @@ VECTORS = 2
 
 def write(data: Path) -> None:
     """Write a LoRA of UNet and text encoder and a textual inversion into a host's data folder, in the widths of the
-    bundled checkpoint."""
-    parts = open_parts(Path(DEMO["checkpoint"]))
+    checkpoint that lies there."""
+    parts = open_parts(data / "models" / "Stable-diffusion" / f"{CHECKPOINT}.safetensors")
     text = parts.encoders[0].model
     draw = torch.Generator().manual_seed(1)
     state: dict[str, Tensor] = {}

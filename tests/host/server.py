@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -18,23 +16,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-"""This repository."""
-WEIGHTS = ROOT / "motion" / "demo" / "weights"
+from . import models, networks
+from .hosts import A1111, CONTROLNET, Host
+from .models import CHECKPOINT, ROOT
+
 PROBE = Path(__file__).resolve().parent / "probe"
 BYTECODE = Path(tempfile.gettempdir()) / "sd-webui-motion-host-bytecode"
-STRANGER = "not-a-motion-module"
-"""The name under which a checkpoint lies among the motion modules."""
 
-CHECKOUT, INTERPRETER, CONTROLNET = "SD_WEBUI_DIR", "SD_WEBUI_PYTHON", "SD_WEBUI_CONTROLNET"
-"""Environment variables."""
 BOOT_SECONDS = 600
 FLAGS = (
     *("--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--no-download-sd-model"),
-    *("--use-cpu", "all", "--no-half", "--api", "--server-name", "127.0.0.1"),
+    *("--api", "--server-name", "127.0.0.1"),
 )
 OPTIONS: Mapping[str, object] = {
-    "sd_model_checkpoint": "sprites.safetensors",
+    "sd_model_checkpoint": f"{CHECKPOINT}.safetensors",
     "show_progress_type": "Approx cheap",  # the default asks for a model that has to be downloaded
     "interrupt_after_current": False,
     **{"batch_cond_uncond": True, "pad_cond_uncond": False, "pad_cond_uncond_v0": False, "skip_early_cond": 0.0},
@@ -47,41 +42,15 @@ PAGE: Mapping[str, object] = {
 """What the page begins with. Typing a size there makes the host's own script raise an error."""
 
 
-class HostMissing(Exception):
-    """Why there is no host to test with, in one sentence."""
-
-
 class BootFailed(Exception):
     """The host did not come up; the text ends with its log."""
-
-
-@dataclass(frozen=True)
-class Host:
-    """Where a WebUI and its interpreter are."""
-
-    root: Path
-    python: Path
-
-    @classmethod
-    def find(cls) -> Host:
-        """The host that the environment names. Raises HostMissing."""
-        folder = os.environ.get(CHECKOUT)
-        if not folder:
-            raise HostMissing(f"set {CHECKOUT} to the checkout of an AUTOMATIC1111 WebUI to test on a real host")
-        root = Path(folder).expanduser().absolute()
-        if not (root / "launch.py").is_file():
-            raise HostMissing(f"{CHECKOUT} is {folder}, which holds no launch.py: name the checkout of a WebUI")
-        own = root / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        python = os.environ.get(INTERPRETER) or str(own if own.is_file() else sys.executable)
-        if shutil.which(python) is None:
-            raise HostMissing(f"{INTERPRETER} is {python}, which is no program: name the interpreter of the WebUI")
-        return cls(root, Path(python))
 
 
 @dataclass(frozen=True)
 class Server:
     """A running host."""
 
+    host: Host
     url: str
     data: Path
     """Where it keeps all that it writes: settings, models, pictures."""
@@ -105,15 +74,15 @@ def booted(host: Host, data: Path, extension: bool = True) -> Iterator[Server]:
 
     Raises BootFailed.
     """
-    lay_out(data, extension)
+    lay_out(host, data, extension)
     log, port = data / "log.txt", _free_port()
-    command = [host.python, "-u", "launch.py", *FLAGS, "--port", str(port), "--data-dir", data]
+    command = [host.python, "-u", "launch.py", *FLAGS, *host.flags, "--port", str(port), "--data-dir", data]
     with log.open("wb") as output:
         process = subprocess.Popen(
             list(map(str, command)), cwd=host.root, env=_environment(data), stdin=subprocess.DEVNULL,
             stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    server = Server(f"http://127.0.0.1:{port}", data, log, process)
+    server = Server(host, f"http://127.0.0.1:{port}", data, log, process)
     try:
         _wait(server)
         yield server
@@ -121,23 +90,15 @@ def booted(host: Host, data: Path, extension: bool = True) -> Iterator[Server]:
         _end(process)
 
 
-def lay_out(data: Path, extension: bool) -> None:
-    """Give the host its settings, the bundled models and the extensions, all but the settings as links."""
-    links = {
-        "models/motion/sprites-motion.safetensors": WEIGHTS / "sprites-motion.safetensors",
-        f"models/motion/{STRANGER}.safetensors": WEIGHTS / "sprites.safetensors",
-        "extensions/motion-probe": PROBE,
-    }
-    for name in ("sprites", "sprites-neon"):
-        for suffix in (".safetensors", ".yaml"):
-            links[f"models/Stable-diffusion/{name}{suffix}"] = WEIGHTS / f"{name}{suffix}"
-    if controlnet := os.environ.get(CONTROLNET):
-        links["extensions/sd-webui-controlnet"] = Path(controlnet).expanduser().absolute()
+def lay_out(host: Host, data: Path, extension: bool) -> None:
+    """Give the host its settings, the models and the extensions, all but the settings as links."""
+    models.lay_out(data, host.kind.any_width)
+    networks.write(data)
+    models.link(data / "extensions" / "motion-probe", PROBE)
+    if (controlnet := os.environ.get(CONTROLNET)) and host.kind is A1111:
+        models.link(data / "extensions" / "sd-webui-controlnet", Path(controlnet).expanduser().absolute())
     if extension:
-        links["extensions/sd-webui-motion"] = ROOT
-    for name, target in links.items():
-        (data / name).parent.mkdir(parents=True, exist_ok=True)
-        (data / name).symlink_to(target)
+        models.link(data / "extensions" / "sd-webui-motion", ROOT)
     (data / "tmp").mkdir()
     for name, settings in {"config.json": OPTIONS, "ui-config.json": PAGE}.items():
         (data / name).write_text(json.dumps(dict(settings)), encoding="utf-8")

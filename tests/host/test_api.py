@@ -15,7 +15,7 @@ from motion.demo.bundle import DEMO
 from motion.demo.detector import read_clip
 from motion.settings import TAB_FIELDS
 
-from .server import STRANGER
+from .models import MODULE, STRANGER
 from .webui import FRAMES, QUICK, Webui, apart, changed, moving
 
 SUITED = {"steps": int(DEMO["steps"]), "cfg_scale": float(DEMO["cfg"])}
@@ -108,7 +108,7 @@ def test_ping_pong_goes_there_and_back(webui: Webui) -> None:
     assert (clip.frames[FRAMES:] == plain.frames[-2:0:-1]).all()
 
 
-def test_a_closed_loop_closes(webui: Webui) -> None:
+def test_a_closed_loop_closes(webui: Webui, trained: None) -> None:
     """From the last frame to the first it is no longer the whole way back, and the picture is still the caption's."""
     closed, open_ = (webui.clip({"loop": loop}, seed=1, **SUITED).frames for loop in ("closed", "none"))
     assert apart(closed[-1], closed[0]) < 0.5 * apart(open_[-1], open_[0])
@@ -162,7 +162,7 @@ def test_without_it_a_still_is_a_still(webui: Webui, args: list[Any]) -> None:
 def test_the_routes(webui: Webui) -> None:
     assert motion.__version__ in str(webui.get("/motion/v1/version"))
     listed = str(webui.get("/motion/v1/models"))
-    assert "sprites-motion" in listed
+    assert MODULE in listed
     schema = str(webui.get("/motion/v1/schema"))
     assert all(name in schema for name in TAB_FIELDS)
 

@@ -11,10 +11,9 @@ import pytest
 from motion.demo.detector import read_clip
 from motion.demo.world import PIXELS, draw_clip, parse_caption
 
+from .models import CHECKPOINT, OTHER
 from .webui import FRAMES, QUICK, Frames, Webui, apart, changed, encoded, moving
 
-NEON = "sprites-neon"
-PLAIN = "sprites.safetensors"
 DIFFERENT = 0.5
 """Mean difference of 255 from which two clips are not the same up to rounding."""
 HIRES: dict[str, Any] = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
@@ -23,34 +22,34 @@ HIRES: dict[str, Any] = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Laten
 @pytest.fixture
 def checkpoint_restored(webui: Webui) -> Iterator[None]:
     yield
-    webui.options(sd_model_checkpoint=PLAIN)
+    webui.options(sd_model_checkpoint=f"{CHECKPOINT}.safetensors")
 
 
 @pytest.fixture
-def neon(webui: Webui, checkpoint_restored: None) -> Frames:
+def other(webui: Webui, checkpoint_restored: None) -> Frames:
     """The clip of the other checkpoint, chosen in the host's settings."""
-    webui.options(sd_model_checkpoint=f"{NEON}.safetensors")
+    webui.options(sd_model_checkpoint=f"{OTHER}.safetensors")
     frames = webui.clip().frames
-    webui.options(sd_model_checkpoint=PLAIN)
+    webui.options(sd_model_checkpoint=f"{CHECKPOINT}.safetensors")
     return frames
 
 
-def test_another_checkpoint_for_one_job(webui: Webui, still: str, neon: Frames) -> None:
-    override = webui.clip(override_settings={"sd_model_checkpoint": NEON})
-    assert (override.frames == neon).all()
-    assert NEON in override.info["infotexts"][0]
-    assert apart(webui.clip().frames, neon) > DIFFERENT
+def test_another_checkpoint_for_one_job(webui: Webui, still: str, other: Frames) -> None:
+    override = webui.clip(override_settings={"sd_model_checkpoint": OTHER})
+    assert (override.frames == other).all()
+    assert OTHER in override.info["infotexts"][0]
+    assert apart(webui.clip().frames, other) > DIFFERENT
 
 
-def test_to_and_fro_between_checkpoints(webui: Webui, still: str, neon: Frames) -> None:
+def test_to_and_fro_between_checkpoints(webui: Webui, still: str, other: Frames) -> None:
     plain = webui.clip().frames
     for _ in range(2):
-        assert (webui.clip(override_settings={"sd_model_checkpoint": NEON}).frames == neon).all()
+        assert (webui.clip(override_settings={"sd_model_checkpoint": OTHER}).frames == other).all()
         assert (webui.clip().frames == plain).all()
 
 
-def test_the_personal_checkpoint_keeps_its_look(webui: Webui, still: str) -> None:
-    settings = {"sd_model_checkpoint": NEON}
+def test_the_personal_checkpoint_keeps_its_look(webui: Webui, trained: None, still: str) -> None:
+    settings = {"sd_model_checkpoint": OTHER}
     sprites = read_clip(webui.clip(override_settings=settings, steps=25, seed=5).frames)
     assert sum(sprite is not None and sprite.look == "neon" for sprite in sprites) >= FRAMES // 2
 
@@ -63,22 +62,22 @@ def test_hires_fix(webui: Webui, still: str) -> None:
 
 
 def test_hires_fix_with_another_checkpoint(webui: Webui, still: str) -> None:
-    frames = webui.clip(**HIRES, hr_checkpoint_name=NEON).frames
+    frames = webui.clip(**HIRES, hr_checkpoint_name=OTHER).frames
     assert apart(frames, webui.clip(**HIRES).frames) > DIFFERENT
 
 
 @pytest.mark.parametrize("sampler", ["DDIM", "Euler a"])
 def test_refiner(webui: Webui, still: str, sampler: str) -> None:
     request = {"sampler_name": sampler, "steps": 6}
-    refined = webui.clip(**request, refiner_checkpoint=NEON, refiner_switch_at=0.5)
+    refined = webui.clip(**request, refiner_checkpoint=OTHER, refiner_switch_at=0.5)
     assert apart(refined.frames, webui.clip(**request).frames) > DIFFERENT
-    again = webui.clip(**request, refiner_checkpoint=NEON, refiner_switch_at=0.5)
+    again = webui.clip(**request, refiner_checkpoint=OTHER, refiner_switch_at=0.5)
     assert (again.frames == refined.frames).all()
 
 
 def test_refiner_that_is_the_checkpoint_changes_nothing(webui: Webui, still: str) -> None:
     request: dict[str, Any] = {"steps": 6}
-    refined = webui.clip(**request, refiner_checkpoint="sprites", refiner_switch_at=0.5)
+    refined = webui.clip(**request, refiner_checkpoint=CHECKPOINT, refiner_switch_at=0.5)
     assert apart(refined.frames, webui.clip(**request).frames) < DIFFERENT
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from motion.settings import TAB_FIELDS
 
+from .models import MODULE
 from .page import CHROMIUM, WebuiPage, browser_page
-from .webui import MODULE, QUICK, Webui
+from .webui import QUICK, Webui
 
 
 @pytest.fixture

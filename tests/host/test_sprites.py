@@ -19,7 +19,10 @@ from motion.settings import SAMPLERS, Clip
 
 from .webui import Frames, Webui
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers"),
+    pytest.mark.usefixtures("trained"),
+]
 
 CLIPS = 20
 SEED = 4000

@@ -23,12 +23,13 @@ from PIL import Image
 
 from motion.demo.bundle import DEMO
 
-from .server import CONTROLNET, OPTIONS, Server
+from .hosts import CONTROLNET
+from .models import MODULE
+from .server import OPTIONS, Server
 
 Frames = npt.NDArray[np.uint8]
 Facts = Mapping[str, str]
 
-MODULE = "sprites-motion"
 FRAMES = 16
 QUICK: Mapping[str, Any] = {
     **{"prompt": DEMO["prompt"], "negative_prompt": "", "seed": 5, "width": 64, "height": 64},

@@ -6,6 +6,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -28,14 +29,28 @@ def facts(ids: bool) -> dict[str, str]:
     lines |= _of_callbacks()
     lines |= {f"torch {name}": _text(getattr(nn.modules.module, name), ids) for name in _global_hooks()}
     lines["torch default dtype"] = str(torch.get_default_dtype())
+    for name, network in _networks(model):
+        lines |= {f"{name}: {key}": text for key, text in _of_model(network, ids)}
     if model is not None:
-        lines |= dict(_of_model(model, ids))
+        lines |= {f"model {key}": _text(value, ids) for key, value in vars(model).items()}
     return lines
+
+
+def _networks(model: Any) -> Iterator[tuple[str, nn.Module]]:
+    """The loaded checkpoint as it is, or the parts that hosts keep of it side by side."""
+    if isinstance(model, nn.Module):
+        yield "checkpoint", model
+    if objects := getattr(model, "forge_objects", None):
+        yield "unet", objects.unet.model
+        yield "text encoder", objects.clip.cond_stage_model
+        yield "vae", objects.vae.first_stage_model
 
 
 def _of_modules(ids: bool) -> Iterator[tuple[str, str]]:
     """Functions, classes and their methods of the host's modules that sampling goes through."""
     for name in HOST_MODULES:
+        if find_spec(f"modules.{name}") is None:
+            continue  # another host's
         module = import_module(f"modules.{name}")
         for key, value in vars(module).items():
             if callable(value):

@@ -1,0 +1,76 @@
+"""The WebUIs that this machine has, and what differs between them for whoever starts one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CHECKOUT, INTERPRETER, CONTROLNET = "SD_WEBUI_DIR", "SD_WEBUI_PYTHON", "SD_WEBUI_CONTROLNET"
+"""Environment variables; the first two may name several, as PATH does."""
+
+
+class HostMissing(Exception):
+    """Why there is no host to test with, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A host in general."""
+
+    name: str
+    flags: tuple[str, ...]
+    any_width: bool = False
+    """Does it load checkpoints narrower than SD1.5, as the bundled ones are?"""
+    request: Mapping[str, object] = field(default_factory=dict)
+    """What its API wants in each request of a picture with hires fix."""
+
+
+A1111 = Kind("A1111", ("--use-cpu", "all", "--no-half"), any_width=True)
+FORGE = Kind("Forge", ("--always-cpu",), request={"hr_additional_modules": ["Use same choices"]})
+REFORGE = Kind("reForge", ("--always-cpu",))
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a WebUI and its interpreter are."""
+
+    root: Path
+    python: Path
+
+    @property
+    def kind(self) -> Kind:
+        """Told by what is there."""
+        if not (self.root / "modules_forge").is_dir():
+            return A1111
+        return FORGE if (self.root / "backend").is_dir() else REFORGE
+
+    @property
+    def flags(self) -> list[str]:
+        """Options of its command line. Forge's page is allowed no files but those of the folder it works in."""
+        allowed = ["--gradio-allowed-path", str(self.root)] if self.kind is FORGE else []
+        return [*self.kind.flags, *allowed]
+
+    @classmethod
+    def all(cls) -> list[Host]:
+        """The hosts that the environment names. Raises HostMissing."""
+        folders = os.environ.get(CHECKOUT)
+        if not folders:
+            raise HostMissing(f"set {CHECKOUT} to the checkout of a WebUI, or several, to test on a real host")
+        roots = folders.split(os.pathsep)
+        pythons = os.environ.get(INTERPRETER, "").split(os.pathsep)
+        return [cls._in(root, python) for root, python in zip(roots, pythons + [""] * len(roots), strict=False)]
+
+    @classmethod
+    def _in(cls, folder: str, interpreter: str) -> Host:
+        root = Path(folder).expanduser().absolute()
+        if not (root / "launch.py").is_file():
+            raise HostMissing(f"{CHECKOUT} names {folder}, which holds no launch.py: name the checkout of a WebUI")
+        own = root / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        python = interpreter or str(own if own.is_file() else sys.executable)
+        if shutil.which(python) is None:
+            raise HostMissing(f"{INTERPRETER} names {python}, which is no program: name the interpreter of the WebUI")
+        return cls(root, Path(python))

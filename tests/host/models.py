@@ -1,0 +1,114 @@
+"""The checkpoints and the motion module that a host is given: under the same names, whatever they are.
+
+Where a host takes any width they are the bundled ones, which draw what they are asked for. Where it takes only SD1.5's
+own they are random, of its width in the outermost level and no wider further in; they are made once for all runs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from motion.network.architecture import Architecture
+from motion.network.model import MotionModel
+from motion.training.files import TEXT_FOLDER, save_image_model, save_motion_model
+from motion.training.image import ImageModel
+
+ROOT = Path(__file__).resolve().parents[2]
+"""This repository."""
+WEIGHTS = ROOT / "motion" / "demo" / "weights"
+TOKENIZER = ROOT / "motion" / "hosts" / "data" / "clip"
+MADE = Path(tempfile.gettempdir()) / "sd-webui-motion-random-models"
+
+CHECKPOINT, OTHER, MODULE = "plain", "other", "moving"
+"""Two checkpoints and a module that fits them."""
+FULL_CHECKPOINT, FULL_MODULE = "full-plain", "full-moving"
+STRANGER = "not-a-motion-module"
+"""The name under which a checkpoint lies among the motion modules."""
+BUNDLED = {CHECKPOINT: "sprites", OTHER: "sprites-neon", MODULE: "sprites-motion"}
+
+FULL = (320, 640, 1280, 1280)
+NARROW = (320, 320, 320, 320)
+"""Channels of the UNet's levels."""
+
+
+def lay_out(data: Path, any_width: bool) -> None:
+    """Put models that a host takes into its data folder."""
+    bundled = {name: WEIGHTS / file for name, file in BUNDLED.items()}
+    files = bundled if any_width else random_models(NARROW, (CHECKPOINT, OTHER))
+    place(data, files, config=any_width)
+    link(data / "models" / "motion" / f"{STRANGER}.safetensors", files[CHECKPOINT].with_suffix(".safetensors"))
+
+
+def lay_out_full(data: Path, config: bool) -> None:
+    """Put a random checkpoint of SD1.5's full size and a module for it there as well."""
+    files = random_models(FULL, (CHECKPOINT,))
+    place(data, {FULL_CHECKPOINT: files[CHECKPOINT], FULL_MODULE: files[MODULE]}, config)
+
+
+def place(data: Path, files: Mapping[str, Path], config: bool) -> None:
+    """Link files into a host's folders, of checkpoints also the .yaml if the host is to read a `config`."""
+    for name, path in files.items():
+        is_module = name in (MODULE, FULL_MODULE)
+        folder = data / "models" / ("motion" if is_module else "Stable-diffusion")
+        link(folder / f"{name}.safetensors", path.with_suffix(".safetensors"))
+        if config and not is_module:
+            link(folder / f"{name}.yaml", path.with_suffix(".yaml"))
+
+
+def link(where: Path, target: Path) -> None:
+    where.parent.mkdir(parents=True, exist_ok=True)
+    where.symlink_to(target)
+
+
+def random_models(widths: tuple[int, ...], checkpoints: tuple[str, ...]) -> dict[str, Path]:
+    """Random checkpoints and a random v3 module of these widths by name; their paths have no suffix."""
+    folder = MADE / "-".join(map(str, widths))
+    if not folder.exists():
+        MADE.mkdir(exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=MADE))
+        for seed, name in enumerate(checkpoints):
+            write_checkpoint(partial / f"{name}.safetensors", widths, seed, folder / "clip")
+        write_module(partial / f"{MODULE}.safetensors", widths)
+        write_text_folder(partial / "clip")
+        partial.replace(folder)
+    return {name: folder / name for name in (*checkpoints, MODULE)}
+
+
+def write_checkpoint(path: Path, widths: tuple[int, ...], seed: int, text_folder: Path) -> None:
+    """A random SD1.5 checkpoint under LDM names, and the .yaml by which a host finds its text encoder offline."""
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(block_out_channels=widths, cross_attention_dim=768, attention_head_dim=8)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
+    )  # fmt: skip
+    save_image_model(ImageModel(unet, vae, CLIPTextModel(_text_config())), path, {})
+    config = path.with_suffix(".yaml")
+    config.write_text(config.read_text().replace(TEXT_FOLDER, str(text_folder)))
+
+
+def write_text_folder(folder: Path) -> None:
+    """Tokenizer and shape of SD1.5's text encoder."""
+    shutil.copytree(TOKENIZER, folder)
+    _text_config().save_pretrained(folder)
+
+
+def write_module(path: Path, widths: tuple[int, ...]) -> None:
+    """A random motion module in the v3 layout, no layer of it at zero."""
+    torch.manual_seed(0)
+    module = MotionModel(Architecture.of_unet("v3", widths))
+    for layer in module.slots.values():
+        nn.init.normal_(layer.proj_out.weight, std=0.02)
+    save_motion_model(module, path, {})
+
+
+def _text_config() -> CLIPTextConfig:
+    return CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
