@@ -21,8 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.host.hosts import A1111, Host
-from tests.host.models import FULL_CHECKPOINT, FULL_MODULE, lay_out_full
+from tests.host.hosts import Host
+from tests.host.models import FULL_CHECKPOINT, FULL_MODULE
 from tests.host.server import booted
 
 FRAMES, STEPS = 16, 2
@@ -35,7 +35,6 @@ def main() -> None:
     options = parser.parse_args()
     with TemporaryDirectory(prefix="motion-bench-") as folder:
         data = Path(folder)
-        lay_out_full(data, config=Host.all()[0].kind is A1111)
         with booted(Host.all()[0], data) as server:
             for size in options.sizes:
                 request(server.url, size, clip=True)  # the first request of a size pays for what is made once

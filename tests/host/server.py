@@ -93,6 +93,7 @@ def booted(host: Host, data: Path, extension: bool = True) -> Iterator[Server]:
 def lay_out(host: Host, data: Path, extension: bool) -> None:
     """Give the host its settings, the models and the extensions, all but the settings as links."""
     models.lay_out(data, host.kind.any_width)
+    models.lay_out_full(data, config=host.kind.any_width)
     networks.write(data)
     models.link(data / "extensions" / "motion-probe", PROBE)
     if (controlnet := os.environ.get(CONTROLNET)) and host.kind is A1111:

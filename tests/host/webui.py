@@ -227,7 +227,7 @@ class Webui:
 
     @contextmanager
     def calls(self, where: str) -> Iterator[list[list[Any]]]:
-        """A list that holds on exit what each call of `where` was given: tensors by shape, numbers as they are."""
+        """A list that holds on exit what each call of `where` was given: tensors by shape, rows of numbers by value."""
         seen: list[list[Any]] = []
         self.post("/probe/raise", {"where": where, "kind": "watch"})
         try:

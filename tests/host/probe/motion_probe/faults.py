@@ -98,6 +98,6 @@ def _bindings(owner: Any, name: str, original: Any) -> list[tuple[Any, str]]:
 
 
 def _shown(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return list(value.shape)
+    if isinstance(value, Tensor):  # noise levels and times come one for each row: by their values
+        return list(value.shape) if value.ndim > 1 else [float(one) for one in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else type(value).__name__

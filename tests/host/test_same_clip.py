@@ -1,0 +1,78 @@
+"""The same random checkpoint of SD1.5's full size and the same random motion module, on every host and without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import motion
+from motion.hosts.standalone import Standalone
+from motion.network.architecture import FAMILIES
+from motion.settings import SAMPLERS, Clip, Size
+
+from . import models
+from .models import FULL_CHECKPOINT, FULL_MODULE
+from .webui import Frames, Webui
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
+
+FRAMES, STEPS = 16, 3
+CLIPS = {
+    name: Clip(prompt="a cat", negative="", seed=7, steps=STEPS, cfg=5, sampler=name, size=Size(64, 64), frames=FRAMES)
+    for name in ("euler", "ddim")
+}
+
+
+@pytest.fixture(scope="module")
+def standalone() -> dict[str, Frames]:
+    """The clips by sampler, drawn without a WebUI."""
+    files = models.random_models(models.FULL, (models.CHECKPOINT,))
+    host = Standalone.open(Path(f"{files[models.CHECKPOINT]}.safetensors"), device="cpu")
+    module = motion.load(f"{files[models.MODULE]}.safetensors")
+    return {name: host.render(clip, module) for name, clip in CLIPS.items()}
+
+
+@pytest.fixture(scope="session")
+def drawn() -> dict[str, dict[str, Frames]]:
+    """The clips of the hosts so far: by sampler, by host."""
+    return {name: {} for name in CLIPS}
+
+
+def asked(webui: Webui, clip: Clip) -> Frames:
+    width, height = clip.size
+    return webui.clip(
+        {"module": FULL_MODULE, "frames": clip.frames}, prompt=clip.prompt, negative_prompt=clip.negative,
+        seed=clip.seed, steps=clip.steps, cfg_scale=clip.cfg, sampler_name=SAMPLERS[clip.sampler], width=width,
+        height=height, override_settings={"sd_model_checkpoint": FULL_CHECKPOINT},
+    ).frames  # fmt: skip
+
+
+@pytest.mark.parametrize("sampler", CLIPS)
+def test_every_host_draws_the_same_clip(
+    webui: Webui, standalone: dict[str, Frames], drawn: dict[str, dict[str, Frames]], sampler: str
+) -> None:
+    theirs = asked(webui, CLIPS[sampler])
+    assert far(theirs, standalone[sampler]) <= 2
+    for other in drawn[sampler].values():
+        assert far(theirs, other) <= 1
+    drawn[sampler][webui.server.host.kind.name] = theirs
+
+
+def far(one: Frames, other: Frames) -> int:
+    """The largest difference of any value of any pixel, of 255."""
+    return int(np.abs(one.astype(int) - other).max())
+
+
+def test_the_sampler_goes_by_the_modules_schedule(webui: Webui) -> None:
+    """Euler's noise levels are those of evenly spaced times on it, between its own along the logarithm."""
+    steps = 5
+    with webui.calls("modules.sd_samplers_cfg_denoiser.CFGDenoiser.forward") as calls:
+        webui.clip(sampler_name="Euler", steps=steps)
+    rows = ([value for value in call if isinstance(value, list) and isinstance(value[0], float)] for call in calls)
+    seen = [sigmas[0] for sigmas, *_ in rows]
+    alphas = FAMILIES["v3"].betas.alphas_cumprod().numpy()
+    levels = np.log(((1 - alphas) / alphas) ** 0.5)
+    wanted = np.exp(np.interp(np.linspace(999, 0, steps), np.arange(1000), levels))
+    np.testing.assert_allclose(seen, wanted, rtol=1e-4)
