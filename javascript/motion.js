@@ -1,4 +1,5 @@
-// Plays the clips that the host's gallery cannot show (MP4, WebM) under it, from the paths in its comments.
+// Plays the clips that the host's gallery cannot show (MP4, WebM) under it, from the paths in its comments; and says why
+// a job was refused on pages that show another error instead (reForge's).
 (function () {
     const tabs = ["txt2img", "img2img"];
     const label = "Motion clip: ";
@@ -35,8 +36,18 @@
         gallery.after(box);
     }
 
+    async function explain(tab) {
+        const errors = [...gradioApp().querySelectorAll(`#html_log_${tab} .error`)];
+        for (const error of errors.filter((one) => !one.dataset.motion)) {
+            error.dataset.motion = "asked";
+            const { sentence } = await (await fetch("motion/v1/refusal")).json();
+            if (sentence && !error.innerText.includes(sentence)) error.innerText = sentence;
+        }
+    }
+
     onAfterUiUpdate(() => {
         for (const tab of tabs) {
+            explain(tab);
             const found = clips(tab);
             if (found) place(tab, found);
         }

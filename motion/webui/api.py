@@ -10,18 +10,24 @@ from motion.errors import MotionError
 from motion.fields import Choice, Field, Flag, Number, Several
 from motion.hosts.base import loaded_base
 from motion.settings import TAB_FIELDS
+from motion.webui.job import Refused
 from motion.webui.models import library
 
 
 def add_routes(_: Any, app: Any) -> None:
     """Called by the host when its server starts; the first argument is its page, or None without one."""
-    for path, answer in {"version": version, "models": models, "schema": schema}.items():
+    for path, answer in {"version": version, "models": models, "schema": schema, "refusal": refusal}.items():
         app.add_api_route(f"/motion/v1/{path}", answer, methods=["GET"])
 
 
 def version() -> dict[str, Any]:
     """`{"version": "..."}`"""
     return {"version": motion.__version__}
+
+
+def refusal() -> dict[str, Any]:
+    """`{"sentence": "..."}`: why the newest job was refused; empty if it was not."""
+    return {"sentence": Refused.last}
 
 
 def models() -> list[dict[str, Any]]:

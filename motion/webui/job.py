@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from motion.errors import MotionError
 from motion.settings import Tab
@@ -35,11 +35,15 @@ ATTRIBUTE = "_motion"
 class Refused(MotionError):
     """What cannot be done, as the host's API answers it."""
 
+    last: ClassVar[str] = ""
+    """The sentence of the newest job's refusal, if it was refused: reForge's page asks for it."""
+
     def __init__(self, reason: BaseException) -> None:
         text = str(reason) if isinstance(reason, MotionError) else f"{type(reason).__name__}: {reason}"
         super().__init__(text)
         self.status_code = 422 if isinstance(reason, MotionError) else 500
         self.detail = text
+        type(self).last = text
 
 
 class Sample:
@@ -118,6 +122,7 @@ def begin(p: Any, tab: Callable[[], Tab], plan: Callable[[Any, Tab], Job]) -> No
     """Called before the host does anything: plan the clip and take `p` over, or see to it that it makes nothing."""
     if Job.of(p) is not None:
         return  # another extension runs the callbacks of a job in progress again (ADetailer)
+    Refused.last = ""
     inner = _is_of_a_clip(p)
     for stale in (vars(p).get(ATTRIBUTE), vars(p).get("sample")):
         if isinstance(stale, Sample):  # of a job that has failed, or that this p was copied from

@@ -146,6 +146,8 @@ def test_refusals(webui: Webui, still: str, fields: dict[str, Any], named: str) 
     assert reply.status == 422, reply.body
     assert named in reply.sentence
     assert "Traceback" not in reply.sentence
+    said = webui.get("/motion/v1/refusal")["sentence"]
+    assert said and said in reply.sentence
     assert not calls
     assert webui.server.outputs == saved
     assert not changed(before, webui.facts())

@@ -163,9 +163,11 @@ def test_what_cannot_be_planned_makes_no_stills(error: Exception, status: int, t
 def test_bad_settings_are_refused_and_the_next_job_is_clean() -> None:
     p = Processing()
     jobs.begin(p, lambda: Tab(frames=0), plan)
-    with pytest.raises(Refused, match="frames is 0"):
+    with pytest.raises(Refused, match="frames is 0") as refused:
         p.sample("x")
+    assert Refused.last == str(refused.value)
     jobs.begin(p, Tab, plan)
+    assert Refused.last == ""
     assert p.sample("x") == "sampled x"
 
 
