@@ -68,7 +68,7 @@ class WebuiPage:
         )
 
     def go(self, tab: str) -> None:
-        self.page.click(f"#tabs > .tab-nav button:text-is('{tab}')")
+        self.page.click(f"#tabs > .tab-nav button:has-text('{tab}')")  # Forge writes them with a capital
         self.arrive(tab)
 
     def arrive(self, tab: str) -> None:
@@ -78,7 +78,7 @@ class WebuiPage:
 
     def drop_into_png_info(self, file: Path) -> None:
         """Show the PNG Info tab, and in it what the file says about itself."""
-        self.page.click("#tabs > .tab-nav button:text-is('PNG Info')")
+        self.page.click("#tabs > .tab-nav button:has-text('PNG Info')")
         self.page.locator("#pnginfo_image input[type=file]").set_input_files(file)
         self.page.locator("#tab_pnginfo", has_text="Steps: ").wait_for(state="visible")
 
