@@ -7,7 +7,7 @@ from typing import Any
 
 import motion
 from motion.errors import MotionError
-from motion.fields import Choice, Field, Flag, Number, Several
+from motion.fields import Choice, Field, Flag, Number, Several, Weights
 from motion.hosts.base import loaded_base
 from motion.settings import TAB_FIELDS
 from motion.webui.models import library
@@ -52,4 +52,6 @@ def described(row: Field) -> dict[str, Any]:
         return {"type": kind, **facts, "minimum": row.low, "maximum": row.high}
     if isinstance(row, (Choice, Several)):
         return {"type": "array" if isinstance(row, Several) else "string", **facts, "choices": list(row.choices)}
+    if isinstance(row, Weights):
+        return {"type": "array", **facts}
     return {"type": "boolean" if isinstance(row, Flag) else "string", **facts}
