@@ -21,12 +21,11 @@ from motion.fields import (
     Pixels,
     Several,
     Size,
-    Weighted,
-    Weights,
     check,
     setting,
     table,
 )
+from motion.weighted import Weighted, Weights
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
     {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M", "lcm": "LCM"}

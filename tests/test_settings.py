@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import MotionError
-from motion.fields import Image, Size, Weighted, markdown
+from motion.fields import Image, Size, markdown
 from motion.network.architecture import SCHEDULES
 from motion.settings import (
     BETAS,
@@ -29,6 +29,7 @@ from motion.settings import (
     infotext,
     parse_infotext,
 )
+from motion.weighted import Weighted
 
 SIDES = st.integers(8, 512).map(lambda n: 8 * n)
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"))

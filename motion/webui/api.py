@@ -7,10 +7,11 @@ from typing import Any
 
 import motion
 from motion.errors import MotionError
-from motion.fields import Choice, Field, Flag, Number, Several, Weights
+from motion.fields import Choice, Field, Flag, Number, Several
 from motion.hosts.base import loaded_base
 from motion.settings import TAB_FIELDS
 from motion.webui.models import library
+from motion.weighted import Weights
 
 
 def add_routes(_: Any, app: Any) -> None:

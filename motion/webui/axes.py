@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from motion.fields import Choice, Field, Number, Weights
+from motion.fields import Choice, Field, Number
 from motion.hosts.base import host_module
 from motion.settings import TAB_FIELDS
 from motion.webui.models import FILES, names
+from motion.weighted import Weights
 
 PREFIX = "[Motion] "
 CHANGED = "_motion_axes"

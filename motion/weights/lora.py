@@ -24,6 +24,7 @@ from motion.errors import MotionError
 from motion.weights.files import open_weights
 from motion.weights.kinds import REFUSALS, detect
 from motion.weights.names import SLOTS, TABLES
+from motion.weights.names import to_diffusers as module_names
 
 TRIGGER = "modelspec.trigger_phrase"
 """The key of a file's metadata that holds its trigger words (Stability AI's ModelSpec)."""
@@ -151,6 +152,29 @@ def pairs(state: Mapping[str, Tensor], alpha: float | None = None) -> dict[str, 
         given = state.get(f"{name}.alpha", alpha)
         made[name] = Pair(down, up, 1.0 if given is None or not rank else float(given) / rank)
     return made
+
+
+def to_authors(lora: Lora) -> dict[str, Tensor]:
+    """The state dict of `lora` in the authors' names, which have no alpha: a scale goes into its upper matrix."""
+    return _spelled({name: name for name in lora.pairs}, lora)
+
+
+def to_diffusers(lora: Lora) -> dict[str, Tensor]:
+    """The state dict of `lora` in the names of diffusers' attention processors, which the authors' go by, too."""
+    layers = {name: name for name in lora.pairs}
+    if lora.target == "motion":
+        layers = {name: next(iter(module_names({f"{name}.weight": pair.up}))) for name, pair in lora.pairs.items()}
+    return {f"unet.{key}": tensor for key, tensor in _spelled(layers, lora).items()}
+
+
+def _spelled(layers: Mapping[str, str], lora: Lora) -> dict[str, Tensor]:
+    """The matrices under the names of processors: `attn.to_q` is `attn.processor.to_q_lora`."""
+    state = {}
+    for name, pair in lora.pairs.items():
+        parent, _, part = layers[name].removesuffix(".weight").removesuffix(".0").rpartition(".")
+        state[f"{parent}.processor.{part}_lora.down.weight"] = pair.down
+        state[f"{parent}.processor.{part}_lora.up.weight"] = pair.up if pair.scale == 1 else pair.scale * pair.up
+    return state
 
 
 def flat(name: str) -> str:

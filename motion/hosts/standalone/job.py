@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import motion
 from motion.errors import MotionError
-from motion.fields import Weighted as Named
 from motion.hosts.standalone import lora
 from motion.library import short_hash
 from motion.settings import TAB_FIELDS, Clip, infotext
 from motion.video.loop import played
 from motion.video.write import check_destination, check_rate, write
+from motion.weighted import Weighted as Named
 
 if TYPE_CHECKING:  # at run time torch comes last
     from motion.lora import Weighted
