@@ -72,6 +72,7 @@ def _add_data(parser: argparse.ArgumentParser, required: bool = False) -> None:
     parser.add_argument("--learning-rate", type=_share, help="instead of the recipe's own")
     parser.add_argument("--ema", type=_share, help="decay of averaged weights, 0.999 say (default: no average)")
     parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
+    parser.add_argument("--sample-every", type=_count, default=0, help="draw the first caption every N steps")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where that is safe")
     parser.add_argument("--checkpointing", action="store_true", help="less memory: compute layers twice")
 
@@ -132,14 +133,15 @@ def _run(arguments: argparse.Namespace) -> Run:
     given = vars(arguments)
     for path in filter(None, (given.get("motion"), given.get("adapter"))):
         _existing(path)
-    names = ("data", "out", "frames", "stride", "batch", "rank", "adapter", "trigger", "move", "checkpointing")
+    names = {"data", "out", "frames", "stride", "batch", "rank", "adapter", "trigger", "move"}
+    names |= {"checkpointing", "sample_every"}
     return Run(
         _existing(arguments.checkpoint),
         device=_device(arguments),
         size=FIELDS["size"].parse(arguments.size),
         module=given.get("motion"),
         half=arguments.bf16,
-        **{name: given[name] for name in names if name in given},
+        **{name: given[name] for name in names & given.keys()},
     )
 
 

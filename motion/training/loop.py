@@ -51,13 +51,21 @@ def step_seed(seed: int, step: int) -> int:
     return seed * 10_000_019 + step
 
 
-def train(name: str, module: nn.Module, loss_of: Callable[[int], Tensor], plan: Plan, folder: Path) -> None:
+def train(
+    name: str,
+    module: nn.Module,
+    loss_of: Callable[[int], Tensor],
+    plan: Plan,
+    folder: Path,
+    after: Callable[[int], None] = lambda done: None,
+) -> None:
     """Train the parameters of ``module`` that require gradients, in place; resume from ``folder`` if a run lies there.
 
     Args:
         name: of the stage; its state and its metrics are ``<name>.state.pt`` and ``<name>.csv`` in ``folder``.
         module: left with the averaged weights where the plan asks for an average.
         loss_of: the scalar loss of one step, given the step's seed (``step_seed``).
+        after: called behind each step with the number of those that are done.
 
     Raises:
         MotionError: the loss is no longer a number; the last saved state stays.
@@ -85,6 +93,7 @@ def train(name: str, module: nn.Module, loss_of: Callable[[int], Tensor], plan: 
         optimizer.step()
         _average(average, parameters, min(plan.ema, (step + 1) / (step + 10)))
         metrics.add(step, value, plan.rate(step))
+        after(step + 1)
         if time.monotonic() - saved > SAVE_EVERY_SECONDS:
             state.save(step + 1)
             saved = time.monotonic()

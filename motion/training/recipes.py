@@ -20,15 +20,19 @@ from torch import Tensor, nn
 
 import motion
 from motion.errors import MotionError
+from motion.fields import Size
 from motion.hosts.standalone.checkpoint import Parts, open_parts
-from motion.network.architecture import Architecture, Betas
+from motion.hosts.standalone.host import Standalone
+from motion.network.architecture import SCHEDULES, Architecture, Betas
 from motion.network.model import MotionModel
+from motion.settings import Clip
 from motion.training.files import save_motion_model
 from motion.training.folder import Clips, Source, encoded, find
 from motion.training.image import IMAGE_BETAS, TEXT_DROP, Noised, noise_loss
 from motion.training.loop import Plan, train
 from motion.training.lora import LoraWeights, adapter_layers, motion_layers, save_lora
 from motion.training.moves import MOVES, synthesised
+from motion.video.write import write
 from motion.weights.checkpoint import FAMILY_HINT
 from motion.weights.lora import TRIGGER
 
@@ -38,6 +42,7 @@ MOTION_LORA = Plan(2000, 1e-4, weight_decay=1e-2)
 """Learning rates of the authors' configuration, lengths of a fine-tuning."""
 ADAPTER_RANK, MOTION_RANK = 128, 64
 """Those of the published files."""
+SAMPLE_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Run:
     """What the recipes have in common. `size` is width and height; `stride` is the distance of a clip's frames.
 
     `adapter` is a domain adapter that stays on while the motion is learned; `half` computes in bfloat16 where that
-    is safe, `checkpointing` computes layers twice for memory's sake; `move` makes the clips out of what is in `data`.
+    is safe, `checkpointing` computes layers twice for memory's sake; `move` makes the clips out of what is in `data`;
+    after each `sample_every` steps (0: never) the first caption is drawn into the folder ``samples``.
     """
 
     checkpoint: Path
@@ -63,6 +69,7 @@ class Run:
     move: str | None = None
     half: bool = False
     checkpointing: bool = False
+    sample_every: int = 0
 
     def __post_init__(self) -> None:
         if self.move is not None and self.move not in MOVES:
@@ -73,59 +80,63 @@ class Run:
 
 def train_adapter(run: Run, plan: Plan = ADAPTER) -> Path:
     """A LoRA of the image model's attention that takes the look of the clips' frames upon itself; a file's path."""
-    parts, clips, facts = _prepare(replace(run, frames=1))
+    run = replace(run, frames=1)
+    data = _prepare(run)
+    unet = data.parts.unet
     torch.manual_seed(plan.seed)
-    weights = LoraWeights(adapter_layers(parts.unet), "image", run.rank or ADAPTER_RANK).to(run.device)
+    weights = LoraWeights(adapter_layers(unet), "image", run.rank or ADAPTER_RANK).to(run.device)
 
     def draw(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        latents, contexts = clips.stills(rng, run.batch, TEXT_DROP)
+        latents, contexts = data.clips.stills(rng, run.batch, TEXT_DROP)
         return latents[:, None], contexts
 
-    with motion.lora.attach(parts.unet, None, [(weights.lora, 1.0)]):
-        train("adapter", weights, _loss(run, parts.unet, draw, IMAGE_BETAS), plan, run.out)
-    return save_lora(weights, run.out / "adapter.safetensors", {**facts, **_metadata("adapter", run, plan)})
+    with motion.lora.attach(unet, None, [(weights.lora, 1.0)]):
+        train("adapter", weights, _loss(run, unet, draw, IMAGE_BETAS), plan, run.out, _sampler(run, data, IMAGE_BETAS))
+    return save_lora(weights, run.out / "adapter.safetensors", _metadata("adapter", run, plan, data))
 
 
 def train_motion_module(run: Run, plan: Plan = MODULE) -> Path:
     """Every temporal layer, from `run.module` on or from nothing (v3's layout); a file's path."""
-    parts, clips, facts = _prepare(run)
+    data = _prepare(run)
     torch.manual_seed(plan.seed)
-    module = _module(run, parts).train().requires_grad_(True)
+    module = _module(run, data.parts).train().requires_grad_(True)
+    betas = module.architecture.family.betas
     with ExitStack() as scope:
-        _attach(scope, run, parts, module)
-        draw = _clips(run, clips)
-        train("motion", module, _loss(run, parts.unet, draw, module.architecture.family.betas), plan, run.out)
-    return save_motion_model(module, run.out / "motion.safetensors", {**facts, **_metadata("motion", run, plan)})
+        _attach(scope, run, data.parts, module)
+        loss_of = _loss(run, data.parts.unet, _clips(run, data), betas)
+        train("motion", module, loss_of, plan, run.out, _sampler(run, data, betas))
+    return save_motion_model(module, run.out / "motion.safetensors", _metadata("motion", run, plan, data))
 
 
 def train_motion_lora(run: Run, plan: Plan = MOTION_LORA) -> Path:
     """A LoRA of the temporal attention of `run.module`; a file's path."""
     if run.module is None:
         raise MotionError("a motion LoRA is trained on a motion module: give one with --motion")
-    parts, clips, facts = _prepare(run)
-    module = _module(run, parts)
+    data = _prepare(run)
+    unet, module = data.parts.unet, _module(run, data.parts)
+    family = module.architecture.family
     torch.manual_seed(plan.seed)
     weights = LoraWeights(motion_layers(module), "motion", run.rank or MOTION_RANK).to(run.device)
-    loss_of = _loss(run, parts.unet, _clips(run, clips), module.architecture.family.betas)
+    loss_of = _loss(run, unet, _clips(run, data), family.betas)
     with ExitStack() as scope:
-        _attach(scope, run, parts, module)
+        _attach(scope, run, data.parts, module)
         worn = scope.enter_context(ExitStack())
 
         def step(seed: int) -> Tensor:
             worn.close()  # only now: the backward pass may compute layers a second time
-            worn.enter_context(motion.lora.attach(parts.unet, module, [(weights.lora, 1.0)]))
+            worn.enter_context(motion.lora.attach(unet, module, [(weights.lora, 1.0)]))
             return loss_of(seed)
 
-        train("motion-lora", weights, step, plan, run.out)
-    facts |= {FAMILY_HINT: module.architecture.family.name, **_metadata("motion-lora", run, plan)}
+        train("motion-lora", weights, step, plan, run.out, _sampler(run, data, family.betas))
+    facts = {FAMILY_HINT: family.name, **_metadata("motion-lora", run, plan, data)}
     return save_lora(weights, run.out / "motion-lora.safetensors", facts)
 
 
 Draw = Callable[[np.random.Generator], tuple[Tensor, Tensor]]
 
 
-def _clips(run: Run, clips: Clips) -> Draw:
-    return lambda rng: clips.clips(rng, run.batch, TEXT_DROP)
+def _clips(run: Run, data: Data) -> Draw:
+    return lambda rng: data.clips.clips(rng, run.batch, TEXT_DROP)
 
 
 def _loss(run: Run, unet: nn.Module, draw: Draw, betas: Betas) -> Callable[[int], Tensor]:
@@ -147,24 +158,56 @@ def _loss(run: Run, unet: nn.Module, draw: Draw, betas: Betas) -> Callable[[int]
     return loss_of
 
 
-def _prepare(run: Run) -> tuple[Parts, Clips, dict[str, str]]:
-    """The frozen image model on its device, the encoded clips, and what the file will say about both."""
+@dataclass(frozen=True)
+class Data:
+    """The frozen image model, its UNet on the device; the encoded clips, one of their captions, and their hash."""
+
+    parts: Parts
+    clips: Clips
+    caption: str
+    digest: str
+
+
+def _prepare(run: Run) -> Data:
     parts = open_parts(run.checkpoint)
     if parts.base != "sd15":
         raise MotionError(f"{run.checkpoint} is an SDXL checkpoint: these recipes are SD1.5's")
-    models = (parts.unet, parts.vae, *(encoder.model for encoder in parts.encoders))
-    for model in models:
+    others = (parts.vae, *(encoder.model for encoder in parts.encoders))
+    for model in (parts.unet, *others):
         nn.Module.to(model.eval().requires_grad_(False), run.device, torch.float32)
     sources = find(run.data, run.trigger)
     stride = run.stride
     if run.move is not None:
         sources, stride = synthesised(sources, run.move, run.out / "moves", run.frames, run.size), 1
     clips = encoded(parts, sources, run.out / "latents", run.size, run.frames, stride)
-    for model in models[1:]:
-        model.to("cpu")
+    _move(others, "cpu")
     if run.checkpointing:
         parts.unet.enable_gradient_checkpointing()
-    return parts, clips, {"motion.data": _digest(sources)}
+    return Data(parts, clips, sources[0].caption, _digest(sources))
+
+
+def _move(models: Sequence[nn.Module], device: str) -> None:
+    for model in models:
+        nn.Module.to(model, device)
+
+
+def _sampler(run: Run, data: Data, betas: Betas) -> Callable[[int], None]:
+    """What draws the caption, now and then, with whatever is attached to the UNet."""
+    others = (data.parts.vae, *(encoder.model for encoder in data.parts.encoders))
+    schedule = next(name for name, known in SCHEDULES.items() if known == betas)
+    clip = Clip(data.caption, steps=SAMPLE_STEPS, seed=0, size=Size(*run.size), frames=run.frames, betas=schedule)
+
+    def sample(done: int) -> None:
+        if run.sample_every == 0 or done % run.sample_every:
+            return
+        _move(others, run.device)
+        frames = Standalone(data.parts, torch.device(run.device), torch.float32).render(clip)
+        _move(others, "cpu")
+        folder = run.out / "samples"
+        folder.mkdir(exist_ok=True)
+        write(frames, folder / f"{done:06}.{'gif' if len(frames) > 1 else 'png'}", clip.fps)
+
+    return sample
 
 
 def _digest(sources: Sequence[Source]) -> str:
@@ -186,7 +229,14 @@ def _attach(scope: ExitStack, run: Run, parts: Parts, module: MotionModel) -> No
         scope.enter_context(motion.lora.attach(parts.unet, module, [(adapter, 1.0)]))
 
 
-def _metadata(recipe: str, run: Run, plan: Plan) -> dict[str, str]:
-    facts = {"recipe": recipe, "seed": plan.seed, "steps": plan.steps, "frames": run.frames, "move": run.move}
+def _metadata(recipe: str, run: Run, plan: Plan, data: Data) -> dict[str, str]:
+    facts = {
+        "recipe": recipe,
+        "data": data.digest,
+        "seed": plan.seed,
+        "steps": plan.steps,
+        "frames": run.frames,
+        "move": run.move,
+    }
     told = {f"motion.{key}": str(value) for key, value in facts.items() if value is not None}
     return told | ({TRIGGER: run.trigger} if run.trigger else {})

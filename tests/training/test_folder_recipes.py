@@ -25,6 +25,7 @@ from motion.training.image import ImageModel, Widths
 from motion.training.loop import Plan
 from motion.training.lora import LoraWeights, adapter_layers, motion_layers
 from motion.training.recipes import Run
+from motion.video.read import read
 from motion.video.write import write
 from motion.weights.lora import TRIGGER, Lora, load, to_authors, to_diffusers
 
@@ -125,6 +126,20 @@ def test_ways_to_train_a_motion_lora(room: Path, tmp_path: Path, settings: dict[
     )
     assert other == pytest.approx(plain, rel={"half": 0.1, "checkpointing": 1e-4}.get(*settings, 1.0))
     assert (other == plain) is (list(settings) == ["checkpointing"])
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
+@pytest.mark.parametrize("name", RECIPES)
+def test_samples_show_what_is_learned_and_change_nothing(
+    name: str, room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "SAMPLE_STEPS", 2)
+    plain = tensors(RECIPES[name](job(room, tmp_path / "plain"), PLAN))
+    shown = tensors(RECIPES[name](job(room, tmp_path / "shown", sample_every=1), PLAN))
+    assert all(torch.equal(plain[key], shown[key]) for key in plain)
+    suffix = "png" if name == "adapter" else "gif"
+    pictures = [read(tmp_path / f"shown/samples/00000{step}.{suffix}").frames for step in (1, 2)]
+    assert pictures[0].shape[1:] == (64, 64, 3) and (pictures[0] != pictures[1]).any()
 
 
 def test_accumulated_losses_are_one_larger_batch(room: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.lora_weights import worn
 from motion.hosts.standalone.prompts import Condition, encode
 from motion.lora import Weighted
+from motion.network.architecture import SCHEDULES
 from motion.network.model import MotionModel
 from motion.settings import Clip
 
@@ -159,7 +160,8 @@ class Standalone:
     ) -> Tensor:
         """Sample latents, float32 `[(clips frames), 4, height/8, width/8]`."""
         clip, (context, added) = clips[0], condition
-        betas = module.architecture.family.schedule(clip.betas) if module else samplers.STABLE_DIFFUSION
+        family = module.architecture.family if module else None
+        betas = family.schedule(clip.betas) if family else SCHEDULES.get(clip.betas, samplers.STABLE_DIFFUSION)
         scheduler = samplers.scheduler(clip.sampler, betas, clip.steps)
         generators = [generator for clip in clips for generator in frame_generators(clip)]
         shape = (self.parts.unet.config.in_channels, clip.size.height // 8, clip.size.width // 8)
