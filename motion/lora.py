@@ -117,7 +117,7 @@ def _merged(weight: Any, parts: Sequence[Change]) -> Tensor:
     with torch.inference_mode(False):
         total = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32), requires_grad=False)
         for rows, pair, strength in parts:
-            total[rows] += strength * pair.delta().to(total)
+            total[rows] += strength * pair.delta(like=total)
         merged = (weight.detach().to(total.dtype) + total).to(weight.dtype)
     return merged if merged.requires_grad else nn.Parameter(merged, requires_grad=False)
 

@@ -79,10 +79,11 @@ class Pair:
             inner *= size
         return rank > 0 and (self.up.numel(), self.down.numel()) == (shape[0] * rank, rank * inner)
 
-    def delta(self) -> Tensor:
-        """``scale * up @ down`` as a matrix, in the dtype of both."""
+    def delta(self, like: Tensor | None = None) -> Tensor:
+        """``scale * up @ down`` as a matrix, with dtype and device of `like`, else of both."""
         rank = self.down.shape[0]
-        return self.scale * (self.up.reshape(-1, rank) @ self.down.reshape(rank, -1))
+        down, up = (matrix if like is None else matrix.to(like) for matrix in (self.down, self.up))
+        return self.scale * (up.reshape(-1, rank) @ down.reshape(rank, -1))
 
 
 @dataclass(frozen=True)
