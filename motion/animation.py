@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from operator import is_not
 from typing import Any
 
 import torch
@@ -101,6 +102,7 @@ class _Continuation:
 
     def __init__(self, layer: TemporalTransformer, frames: int, scale: float) -> None:
         self.layer = self.follower = layer
+        self.followed: list[nn.Parameter] = []
         self.frames = frames
         self.scale = scale
 
@@ -114,7 +116,7 @@ class _Continuation:
     def _run(self, x: Tensor) -> Tensor:
         if not _differs(self.layer, x):
             x = self.layer(x, self.frames, self.scale)
-        elif torch.is_grad_enabled() and self.layer.proj_in.weight.requires_grad:
+        elif torch.is_grad_enabled() and any(weight.requires_grad for weight in self.layer.parameters()):
             weights = {name: weight.to(x) for name, weight in self.layer.named_parameters()}
             x = functional_call(self.layer, weights, (x, self.frames, self.scale))
         else:
@@ -122,10 +124,13 @@ class _Continuation:
         return x
 
     def _following(self, x: Tensor) -> TemporalTransformer:
-        if _differs(self.follower, x):
+        weights = list(self.layer.parameters())
+        outdated = len(self.followed) != len(weights) or any(map(is_not, self.followed, weights))  # by a motion LoRA
+        if outdated or _differs(self.follower, x):
             # Plain tensors even when the host samples in inference mode: the scope may outlive that.
             with torch.inference_mode(False), torch.no_grad():
                 self.follower = copy.deepcopy(self.layer).requires_grad_(False).to(x)
+            self.followed = weights
         return self.follower
 
 

@@ -61,6 +61,10 @@ def _add_render(commands: Any) -> None:
     files = render.add_argument_group("files")
     files.add_argument("--checkpoint", metavar="FILE", help="SD1.5 or SDXL checkpoint, or a diffusers folder")
     files.add_argument("--motion", metavar="FILE", help="motion module; without one each frame is a still of its own")
+    files.add_argument(
+        "--motion-lora", metavar="FILE[:WEIGHT]", action="append", default=[], help="motion LoRA; repeatable"
+    )
+    files.add_argument("--adapter", metavar="FILE", type=Path, help="domain adapter; see --adapter-scale")
     files.add_argument("--lora", metavar="FILE[=WEIGHT]", action="append", default=[], help="LoRA file; repeatable")
     files.add_argument("--lora-dir", metavar="DIR", type=Path, help="where the LoRAs named in the prompt lie")
     files.add_argument("--out", metavar="PATH", required=True, help=".gif .webp .png .mp4 .webm, or a folder of PNGs")
@@ -94,7 +98,17 @@ def _render(args: argparse.Namespace) -> None:
     clip = Clip(**{name: row.parse(options[name]) for name, row in FIELDS.items() if name in options})
     loras = lora.gather(clip.prompt, [lora.parse(text) for text in args.lora], args.lora_dir)
     module = Path(options["motion"]) if "motion" in options else None
-    task = job.Job(clip, Path(options["checkpoint"]), module, args.out, tuple(loras), args.device, args.dtype)
+    task = job.Job(
+        clip,
+        Path(options["checkpoint"]),
+        module,
+        args.out,
+        tuple(loras),
+        tuple(lora.parse(text, ":") for text in args.motion_lora),
+        args.adapter,
+        args.device,
+        args.dtype,
+    )
     with _Bar() as bar:
         report = task.run(bar)
     line = "{path}: {frames} frames of {width}x{height}, seed {seed}, {seconds} s".format(**report)

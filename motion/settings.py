@@ -12,7 +12,20 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from motion.errors import MotionError
-from motion.fields import Choice, Field, Flag, Image, Number, Pixels, Several, Size, check, setting, table
+from motion.fields import (
+    Choice,
+    Field,
+    Flag,
+    Image,
+    Number,
+    Pixels,
+    Several,
+    Size,
+    check,
+    setting,
+    table,
+)
+from motion.weighted import Weighted, Weights
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
     {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M", "lcm": "LCM"}
@@ -70,6 +83,14 @@ class Movement:
         Choice, "auto", "Beta schedule", "the noise schedule; auto: the one the motion module was trained with", BETAS,
         key="Motion beta schedule", group="advanced",
     )  # fmt: skip
+    adapter_scale: float = setting(
+        Number, 1.0, "Adapter scale", "strength of the domain adapter; 0 = off", 0, 1, 0.05, 1,
+        key="Motion adapter scale", group="lora",
+    )  # fmt: skip
+    trigger_words: bool = setting(
+        Flag, False, "Trigger words", "add the words that the LoRA files name to the prompt, where it lacks them",
+        key="Motion trigger words", group="lora",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,6 +125,14 @@ class Switch:
 
     enabled: bool = setting(Flag, False, "Enable", "make a clip instead of a picture", key="")
     module: str = setting(Field, "", "Motion module", "the file in models/motion that moves the checkpoint")
+    loras: tuple[Weighted, ...] = setting(
+        Weights, (), "Motion LoRA", "camera moves and motions of one's own: name:weight, name:weight ...", -10, 10,
+        group="lora",
+    )  # fmt: skip
+    adapter: str = setting(
+        Field, "", "Domain adapter", "the image LoRA that was trained beside the motion module (v3)",
+        key="Motion adapter", group="lora",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

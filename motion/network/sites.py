@@ -7,6 +7,7 @@ ldm_patched) and diffusers' (down_blocks, mid_block, up_blocks).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -41,6 +42,23 @@ def find(unet: nn.Module) -> Sites:
         f"{type(unet).__name__} is no UNet of a known layout: give the UNet itself "
         "(ldm's, sgm's, Forge's or diffusers'), not a pipeline or a wrapper."
     )
+
+
+def attention_layers(unet: nn.Module) -> dict[str, nn.Module]:
+    """The linear layers of the UNet's spatial attention by their names in diffusers, whatever its layout.
+
+    Inside a spatial transformer ldm and diffusers agree on names. MotionError if the layout is not known.
+    """
+    found = {}
+    for slot, site in find(unet).by_slot.items():
+        block, _, index = slot.partition(".motion_modules.")
+        for name, layer in site.layer.named_modules():
+            if _ATTENTION.fullmatch(name):
+                found[f"{block}.attentions.{index}.{name}"] = layer
+    return found
+
+
+_ATTENTION = re.compile(r"transformer_blocks\.\d+\.attn[12]\.to_(q|k|v|out\.0)")
 
 
 def _ldm(unet: nn.Module) -> Sites:

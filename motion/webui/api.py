@@ -11,6 +11,7 @@ from motion.fields import Choice, Field, Flag, Number, Several
 from motion.hosts.base import loaded_base
 from motion.settings import TAB_FIELDS
 from motion.webui.models import library
+from motion.weighted import Weights
 
 
 def add_routes(_: Any, app: Any) -> None:
@@ -52,4 +53,6 @@ def described(row: Field) -> dict[str, Any]:
         return {"type": kind, **facts, "minimum": row.low, "maximum": row.high}
     if isinstance(row, (Choice, Several)):
         return {"type": "array" if isinstance(row, Several) else "string", **facts, "choices": list(row.choices)}
+    if isinstance(row, Weights):
+        return {"type": "array", **facts}
     return {"type": "boolean" if isinstance(row, Flag) else "string", **facts}

@@ -20,6 +20,8 @@ from motion.hosts.standalone import lora, samplers
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.lora_weights import worn
 from motion.hosts.standalone.prompts import Condition, encode
+from motion.lora import Weighted
+from motion.network.architecture import SCHEDULES
 from motion.network.model import MotionModel
 from motion.settings import Clip
 
@@ -91,9 +93,10 @@ class Standalone:
         module: MotionModel | None = None,
         progress: Progress | None = None,
         loras: Sequence[lora.Lora] = (),
+        attached: Sequence[Weighted] = (),
     ) -> Frames:
         """The frames of one clip, uint8 `[frames, height, width, 3]`; see `render_all`."""
-        return self.render_all([clip], module, progress, loras)[0]
+        return self.render_all([clip], module, progress, loras, attached)[0]
 
     @torch.inference_mode()
     def render_all(
@@ -102,12 +105,14 @@ class Standalone:
         module: MotionModel | None = None,
         progress: Progress | None = None,
         loras: Sequence[lora.Lora] = (),
+        attached: Sequence[Weighted] = (),
     ) -> Frames:
         """The frames of clips that differ in prompts and seeds only, uint8 `[clips, frames, height, width, 3]`.
 
-        Without a motion module each frame is a picture of its own. The same seed draws the same noise on every
+        Without a motion module each frame is a picture of its own. `loras` are the image model's, `attached` motion
+        LoRAs and domain adapters with their weights. The same seed draws the same noise on every
         device and in every batch. Raises MotionError for a module that does not fit the checkpoint or the frames, a
-        LoRA that is named in a prompt and not given, and frames that are not finite.
+        LoRA that is named in a prompt and not given or does not fit, and frames that are not finite.
         """
         clips = [clip.seeded() for clip in clips]
         self._check(clips, module, loras)
@@ -115,7 +120,7 @@ class Standalone:
         if module is not None:
             clips = [replace(clip, frames=module.architecture.frames_to_draw(asked)) for clip in clips]
         with _memory_error_told(clips[0]), worn(self.parts, loras):
-            latents = self._denoise(clips, self._condition(clips), module, progress)
+            latents = self._denoise(clips, self._condition(clips), module, progress, attached)
             return self._decode(latents, clips)[:, :asked]
 
     def _check(self, clips: Sequence[Clip], module: MotionModel | None, loras: Sequence[lora.Lora]) -> None:
@@ -151,10 +156,12 @@ class Standalone:
         condition: tuple[Tensor, dict[str, Tensor] | None],
         module: MotionModel | None,
         progress: Progress | None,
+        attached: Sequence[Weighted],
     ) -> Tensor:
         """Sample latents, float32 `[(clips frames), 4, height/8, width/8]`."""
         clip, (context, added) = clips[0], condition
-        betas = module.architecture.family.schedule(clip.betas) if module else samplers.STABLE_DIFFUSION
+        family = module.architecture.family if module else None
+        betas = family.schedule(clip.betas) if family else SCHEDULES.get(clip.betas, samplers.STABLE_DIFFUSION)
         scheduler = samplers.scheduler(clip.sampler, betas, clip.steps)
         generators = [generator for clip in clips for generator in frame_generators(clip)]
         shape = (self.parts.unet.config.in_channels, clip.size.height // 8, clip.size.width // 8)
@@ -165,6 +172,7 @@ class Standalone:
             if module is not None:
                 closed = Arrangement(clip.frames, closed=True) if clip.loop == "closed" else None
                 scope.enter_context(motion.attach(self.parts.unet, module, clip.frames, clip.scale, closed))
+            scope.enter_context(motion.lora.attach(self.parts.unet, module, attached))
             report = progress or (lambda done, steps: None)
             steps = len(scheduler.timesteps)
             report(0, steps)

@@ -43,13 +43,13 @@ def gather(prompt: str, given: Sequence[Lora] = (), folder: Path | None = None) 
     return list(loras.values())
 
 
-def parse(text: str) -> Lora:
-    """`FILE` or `FILE=weight`. Raises MotionError if there is no such file."""
+def parse(text: str, mark: str = "=") -> Lora:
+    """`FILE` or `FILE=weight`, or with another `mark`. Raises MotionError if there is no such file."""
     if Path(text).is_file():
         return Lora(Path(text))
-    name, _, weight = text.rpartition("=")
+    name, _, weight = text.rpartition(mark)
     if not Path(name).is_file():
-        raise MotionError(f"LoRA {name or text} does not exist: give a LoRA file, or FILE=weight")
+        raise MotionError(f"LoRA {name or text} does not exist: give a LoRA file, or FILE{mark}weight")
     return Lora(Path(name), _weight(weight))
 
 
