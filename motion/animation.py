@@ -118,11 +118,6 @@ def _check_fit(unet: nn.Module, found: sites.Sites, architecture: Architecture) 
     offered = {name: site.channels for name, site in found.by_slot.items() if name not in optional}
     if wanted != offered:
         raise MotionError(
-            f"the {architecture.family.name} motion module ({_widths(wanted)}) does not fit "
-            f"this {type(unet).__name__} ({_widths(offered)}): choose a module made for this base model."
+            f"the {architecture.family.name} motion module ({sites.widths(wanted)}) does not fit "
+            f"this {type(unet).__name__} ({sites.widths(offered)}): choose a module made for this base model."
         )
-
-
-def _widths(channels: dict[str, int]) -> str:
-    levels = {name.split(".")[1]: width for name, width in channels.items() if name.startswith("down_blocks")}
-    return f"channels {'/'.join(map(str, levels.values()))} in {len(channels)} layers"

@@ -9,7 +9,7 @@ ldm_patched) and diffusers' (down_blocks, mid_block, up_blocks).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -49,6 +49,12 @@ def find(unet: nn.Module) -> Sites:
         f"{type(unet).__name__} is no UNet of a known layout: give the UNet itself "
         "(ldm's, sgm's, Forge's or diffusers'), not a pipeline or a wrapper."
     )
+
+
+def widths(channels: Mapping[str, int]) -> str:
+    """Channels by slot name, in a sentence."""
+    levels = {name.split(".")[1]: width for name, width in channels.items() if name.startswith("down_blocks")}
+    return f"channels {'/'.join(map(str, levels.values()))} in {len(channels)} layers"
 
 
 def _ldm(unet: nn.Module) -> Sites:
