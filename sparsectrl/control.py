@@ -65,16 +65,19 @@ class Effect:
         met = float(self._met)
         return math.sqrt(float(self._added) / met) if met else 0.0
 
-    def check(self) -> None:
-        """Raise MotionError with the reason if the encoder did nothing, or nothing finite."""
+    def check(self, ended: bool = True) -> None:
+        """Raise MotionError with the reason if the encoder did nothing, or nothing finite.
+
+        ``ended``: there are no more passes to come.
+        """
         if not self.keys:
             raise MotionError("SparseCtrl does nothing: no frame has a key; give at least one key image")
         if self.influence.scale == 0 or self.influence.on_keys == self.influence.off_keys == 0:
             raise MotionError("SparseCtrl does nothing: its scale is 0; give a larger one, or no key images")
-        if not self.passes:
+        if ended and not self.passes:
             span = f"{self.influence.start:g} to {self.influence.end:g}"
             raise MotionError(f"SparseCtrl does nothing: no step lies in {span} of the steps; widen start and end")
-        if self.strength == 0:
+        if self.passes and self.strength == 0:
             raise MotionError(
                 "SparseCtrl does nothing: all its residuals are zero, as an untrained encoder's are; give a trained one"
             )

@@ -17,6 +17,7 @@ from motion.network.architecture import SCHEDULES
 from motion.settings import (
     BETAS,
     FIELDS,
+    FITS,
     FORMATS,
     LOOPS,
     RANDOM_SEED,
@@ -49,6 +50,10 @@ CLIPS = st.builds(
     loop=st.sampled_from(list(LOOPS)),
     seed_mode=st.sampled_from(list(SEED_MODES)),
     betas=st.sampled_from(list(BETAS)),
+    key_scale=st.floats(0, 10),
+    key_start=st.floats(0, 0.5),
+    key_end=st.floats(0.5, 1),
+    key_fit=st.sampled_from(list(FITS)),
 )
 TABS = st.builds(
     Tab,

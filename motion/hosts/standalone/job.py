@@ -9,7 +9,7 @@ from typing import Any
 
 import motion
 from motion.errors import MotionError
-from motion.hosts.standalone import lora
+from motion.hosts.standalone import keyframes, lora
 from motion.library import short_hash
 from motion.settings import Clip, infotext
 from motion.video.loop import played
@@ -30,6 +30,7 @@ class Job:
     loras: tuple[lora.Lora, ...] = ()
     device: str = "auto"
     dtype: str = "auto"
+    controls: tuple[keyframes.Control, ...] = ()
 
     def __post_init__(self) -> None:
         check_rate(check_destination(self.out), self.clip.fps)
@@ -58,7 +59,7 @@ class Job:
             module = motion.load(self.module)
             check_module(module, clip.frames)
         host = Standalone.open(self.checkpoint, self.device, self.dtype)
-        frames = host.render(clip, module, progress, self.loras)
+        frames = host.render(clip, module, progress, self.loras, self.controls)
         parameters = infotext(clip, self._provenance())
         frames = frames[played(len(frames), clip.loop)].repeat(clip.zoom, axis=1).repeat(clip.zoom, axis=2)
         write(frames, self.out, clip.fps, parameters)
@@ -73,6 +74,7 @@ class Job:
             "dtype": str(host.dtype).removeprefix("torch."),
             "seconds": round(time.perf_counter() - start, 2),
             "parameters": parameters,
+            "sparsectrl": keyframes.told(self.controls),
         }
 
     def _provenance(self) -> dict[str, str]:
@@ -82,4 +84,6 @@ class Job:
         if self.module is not None:
             extra |= {"Motion module hash": short_hash(self.module), "Motion module": self.module.stem}
         loras = ", ".join(f"{file.path.stem}: {file.weight:g}" for file in self.loras)
+        hashes = "; ".join(short_hash(control.file) for control in self.controls)
+        extra |= {"SparseCtrl hash": hashes, **keyframes.told(self.controls)}
         return {**extra, "LoRA": loras, "Version": f"motion {motion.__version__}"}
