@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 import motion
+import sparsectrl
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 from motion.weights.ldm import unet_name
@@ -68,11 +69,19 @@ def test_parity_and_a_clean_exit(
     unet = host_unet(monkeypatch)
     unet.load_state_dict({unet_name(name): tensor for name, tensor in oracle_of("unet").items()})
     v3 = MotionModel.from_state(Architecture.of_unet("v3", (32, 32, 64, 64)), oracle_of("v3_mm"))
-    expected = rearrange(oracle_of("v3_io")["y"], "b c f h w -> (b f) c h w")
+    expected, controlled = (
+        rearrange(oracle_of(name)["y"], "b c f h w -> (b f) c h w") for name in ("v3_io", "sparse_rgb_io")
+    )
+    encoder = sparsectrl.load(Path(__file__).parents[1] / "oracle" / "sparse_rgb.safetensors")
+    first, last = oracle_of("sparse_rgb_io")["cond"][0].unbind(1)
+    condition = sparsectrl.condition({0: first, -1: last}, frames=16)
     with torch.inference_mode():
         plain = unet(clip["x"], clip["t"], context=clip["c"])
         with motion.attach(unet, v3, frames=16):
             moving = unet(clip["x"], clip["t"], context=clip["c"])
+            with sparsectrl.attach(unet, encoder, condition, frames=16, scale=0.8):
+                obeying = unet(clip["x"], clip["t"], context=clip["c"])
         again = unet(clip["x"], clip["t"], context=clip["c"])
     assert (moving - expected).norm() / expected.norm() <= 1e-5
+    assert (obeying - controlled).norm() / controlled.norm() <= 5e-5
     assert torch.equal(again, plain)
