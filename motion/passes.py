@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from motion.errors import MotionError
@@ -25,7 +26,7 @@ def inputs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pass:
     """The inputs among a UNet's arguments."""
     return Pass(
         _given(args, kwargs, 0, "x", "sample"),
-        _given(args, kwargs, 1, "timesteps", "timestep"),
+        torch.as_tensor(_given(args, kwargs, 1, "timesteps", "timestep")),  # diffusers takes a number, too
         _given(args, kwargs, 2, "context", "encoder_hidden_states"),
     )
 

@@ -20,8 +20,8 @@ from sparsectrl.encoder import Shape, SparseEncoder
 from sparsectrl.keyframes import sources
 from sparsectrl.keys import key_frames, masked
 
-TIME_STEPS = 1000
-"""Of the noise schedule of every Stable Diffusion model."""
+NOISIEST = 999
+"""The first time step of every Stable Diffusion model's noise schedule; the last is 0."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Influence:
         """Whether the encoder acts on a pass at time step ``t``."""
         if (self.start, self.end) == (0, 1):
             return True
-        return self.start <= 1 - float(t.max()) / TIME_STEPS <= self.end
+        return self.start <= 1 - float(t.max()) / NOISIEST <= self.end
 
 
 @dataclass
@@ -86,8 +86,12 @@ class Effect:
 
     def note(self, residual: Tensor, feature: Tensor) -> None:
         """Take down that ``residual`` is added to ``feature``; no device is waited for."""
-        self._added = self._added + residual.detach().float().square().sum()
-        self._met = self._met + feature.detach().float().square().sum()
+        self._added = self._added + _square_sum(residual.detach())
+        self._met = self._met + _square_sum(feature.detach())
+
+
+def _square_sum(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dtype=torch.float32).square()
 
 
 @contextmanager
@@ -201,8 +205,8 @@ def _check_fit(unet: nn.Module, found: sites.Sites, shape: Shape) -> None:
 
 def _check_frames(frames: int, clip: int, shape: Shape, arrangement: Arrangement | None) -> None:
     most = shape.max_frames
-    if most is not None and not 1 <= frames <= most:
-        raise MotionError(f"{frames} frames do not fit this SparseCtrl encoder: it reaches over 1 to {most}.")
+    if frames < 1 or (most is not None and frames > most):
+        raise MotionError(f"{frames} frames do not fit this SparseCtrl encoder: it reaches over 1 to {most or 'any'}.")
     if arrangement is None and clip != frames:
         raise MotionError(f"the condition has {clip} frames and the clip {frames}: give one for each frame.")
 

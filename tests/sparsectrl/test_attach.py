@@ -232,12 +232,17 @@ def test_scale_and_multipliers_are_linear(unet: nn.Module) -> None:
     assert not torch.allclose(found["on"][keyless], found["both"][keyless], atol=1e-3)
 
 
-@pytest.mark.parametrize(("t", "acts"), [(999, False), (600, True), (400, True), (1, False)])
-def test_it_acts_from_start_to_end(unet: nn.Module, t: int, acts: bool) -> None:
+@pytest.mark.parametrize(
+    ("t", "start", "end", "acts"),
+    [(999, 0, 0, True), (999, 0.3, 0.7, False), (600, 0.3, 0.7, True), (400, 0.3, 0.7, True), (1, 0.3, 0.7, False)],
+)
+def test_it_acts_from_start_to_end(unet: nn.Module, t: int, start: float, end: float, acts: bool) -> None:
     x, _, c = batch()
-    with sparsectrl.attach(unet, random_encoder(), keyed(0), FRAMES, influence=Influence(start=0.3, end=0.7)) as effect:
-        run(unet, (x, torch.tensor(t), c))
-    assert bool(effect.passes) == acts
+    influence = Influence(start=start, end=end)
+    for step in (torch.tensor(t), t):
+        with sparsectrl.attach(unet, random_encoder(), keyed(0), FRAMES, influence=influence) as effect:
+            unet(x, step, c)
+        assert bool(effect.passes) == acts
 
 
 def test_a_window_gets_the_condition_of_its_frames(unet: nn.Module) -> None:
