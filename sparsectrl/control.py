@@ -106,21 +106,26 @@ def attach(
 ) -> Iterator[Effect]:
     """Within the scope every forward of ``unet`` obeys the key frames of ``condition``, through ``control``.
 
-    ``condition [clip, C + 1, H, W]`` is that of `sparsectrl.condition`: latents of the clip's size, or pixels of eight
-    times that. The batch is ``(groups frames)``, with the clip's frames in order; an ``arrangement`` says where it is
-    otherwise, and must be that of the `motion.attach` beside it. ``influence`` says more than ``scale``, and instead
-    of it. Any number of encoders may be attached, before or after `motion.attach`; ``unet`` is recognised as there, and
-    is on exit exactly as it was found. ``control`` is neither moved nor cast: a `Follower` runs it.
+    ``condition [frames, C + 1, H, W]`` is that of `sparsectrl.condition`: latents of the clip's size, or pixels of
+    eight times that. The batch is ``(groups frames)``, with the clip's frames in order; an ``arrangement`` says where
+    it is otherwise, or which of the frames a pass has, and must be that of the `motion.attach` beside it.
+    ``influence`` says more than ``scale``, and instead of it. Any number of encoders may be attached, before or after
+    `motion.attach`; ``unet`` is recognised as there, and is on exit exactly as it was found. ``control`` is neither
+    moved nor cast: a `Follower` runs it.
 
     Without any key, and with a scale of 0, nothing is attached: the output is bit-equal to the plain one. What was done
     is told by the `Effect`. Raises MotionError if the UNet's layout is unknown or does not fit the encoder, if
-    ``frames`` are more than it reaches or other than the condition's, and, before anything is computed, for a batch
-    that is no multiple of them, and for text or latents of another size than the encoder's and the condition's.
+    ``frames`` are other than the condition's, and, before anything is computed, for a pass of more frames than the
+    encoder reaches or of a batch that is no multiple of them, and for text or latents of another size than the
+    encoder's and the condition's.
     """
     influence = Influence(scale) if influence is None else influence
     found = sites.find(unet)
     _check_fit(unet, found, control.shape)
-    _check_frames(frames, len(condition), control.shape, arrangement)
+    if len(condition) != frames:
+        raise MotionError(f"the condition has {len(condition)} frames and the clip {frames}: give one for each frame.")
+    if arrangement is None:
+        _check_reach(frames, control.shape)
     effect = Effect(tuple(key_frames(condition)), influence)
     with ExitStack() as undo:
         if effect.keys and influence.scale != 0:
@@ -146,14 +151,19 @@ class _Residuals:
         self.effect = effect
         self.arrangement = arrangement
         self.given: passes.Pass | None = None
+        self.window: list[int] = []
         self.waiting: list[Tensor] = []
 
     def begin(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take down what the pass is given; its data has the UNet's own dtype only further in."""
         given = passes.inputs(args, kwargs)
-        passes.check_clips(len(given.x), self.frames)
+        window = list(range(self.frames))
+        if self.arrangement is not None:
+            window = list(dict.fromkeys(self.arrangement.frame_numbers(len(given.x))))
+        passes.check_clips(len(given.x), len(window))
+        _check_reach(len(window), self.shape)
         _check_sizes(given, self.condition, self.shape)
-        self.given, self.waiting = given, []
+        self.given, self.window, self.waiting = given, window, []
 
     def add_to_middle(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
         """Run the encoder where the UNet's own has just ended, and add its last residual."""
@@ -177,15 +187,12 @@ class _Residuals:
     def _residuals(self, given: passes.Pass, like: Tensor) -> list[Tensor]:
         """The residuals of a pass, from the outside in, in the device and dtype of ``like``."""
         rows, influence = len(given.x), self.effect.influence
-        numbers = (
-            self.arrangement.frame_numbers(rows) if self.arrangement else [row % self.frames for row in range(rows)]
-        )
-        shown = sources(self.effect.keys, numbers[: self.frames], influence.nearest)
+        shown = sources(self.effect.keys, self.window, influence.nearest)
         with torch.inference_mode(False):  # kept for later passes, which may be of another mode
             self.condition = self.condition.to(like)
         t, context = given.t.to(like.device).expand(rows), given.context.to(like)
         weights = [influence.on_keys if frame in self.effect.keys else influence.off_keys for frame in shown]
-        factors = like.new_tensor(weights).mul(influence.scale).repeat(rows // self.frames)[:, None, None, None]
+        factors = like.new_tensor(weights).mul(influence.scale).repeat(rows // len(shown))[:, None, None, None]
         return [residual * factors for residual in self.encoder(self.condition[shown], t, context)]
 
 
@@ -203,12 +210,10 @@ def _check_fit(unet: nn.Module, found: sites.Sites, shape: Shape) -> None:
         )
 
 
-def _check_frames(frames: int, clip: int, shape: Shape, arrangement: Arrangement | None) -> None:
+def _check_reach(frames: int, shape: Shape) -> None:
     most = shape.max_frames
     if frames < 1 or (most is not None and frames > most):
         raise MotionError(f"{frames} frames do not fit this SparseCtrl encoder: it reaches over 1 to {most or 'any'}.")
-    if arrangement is None and clip != frames:
-        raise MotionError(f"the condition has {clip} frames and the clip {frames}: give one for each frame.")
 
 
 def _check_channels(condition: Tensor, shape: Shape) -> None:

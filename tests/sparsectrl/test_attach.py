@@ -246,18 +246,20 @@ def test_it_acts_from_start_to_end(unet: nn.Module, t: int, start: float, end: f
 
 
 def test_a_window_gets_the_condition_of_its_frames(unet: nn.Module) -> None:
+    """Also of a clip that is longer than the encoder reaches."""
+
     class Window(Arrangement):
         def frame_numbers(self, batch: int) -> list[int]:
             return [8 + row % FRAMES for row in range(batch)]
 
     encoder, inputs = random_encoder(), batch(2)
-    whole = keyed(1, 9, clip=16)
-    with sparsectrl.attach(unet, encoder, whole, FRAMES, arrangement=Window(FRAMES)):
+    whole = keyed(1, 9, clip=64)
+    with sparsectrl.attach(unet, encoder, whole, 64, arrangement=Window(64)):
         windowed = run(unet, inputs)
     with sparsectrl.attach(unet, encoder, whole[8:12], FRAMES):
         assert torch.equal(run(unet, inputs), windowed)
-    far = keyed(1, clip=16)
-    with sparsectrl.attach(unet, encoder, far, FRAMES, arrangement=Window(FRAMES)):
+    far = keyed(1, clip=64)
+    with sparsectrl.attach(unet, encoder, far, 64, arrangement=Window(64)):
         nearest = run(unet, inputs)
     with sparsectrl.attach(unet, encoder, far[[1, 9, 10, 11]], FRAMES):
         assert torch.equal(run(unet, inputs), nearest)
@@ -295,6 +297,7 @@ def test_training_reaches_every_parameter_of_the_encoder_and_none_of_the_unet(
     [
         ({"widths": (32, 64, 64, 64)}, keyed(0), FRAMES, r"channels 32/64/64/64 in 8.*this UNet.*32/32/64/64 in 8"),
         ({"positions": 2}, keyed(0), FRAMES, "4 frames do not fit.*1 to 2"),
+        ({}, keyed(0, clip=64), 64, "64 frames do not fit.*1 to 32"),
         ({}, keyed(0, clip=16), FRAMES, "the condition has 16 frames and the clip 4"),
         ({}, keyed(0, channels=3), FRAMES, "key images have 3 channels.*takes 4 of latents"),
         ({"condition": 3, "embedding": (16, 32)}, keyed(0), FRAMES, "key images have 4 channels.*takes 3 of pixels"),
