@@ -17,6 +17,7 @@ from motion.network.architecture import SCHEDULES
 from motion.settings import (
     BETAS,
     FIELDS,
+    FITS,
     FORMATS,
     LOOPS,
     RANDOM_SEED,
@@ -52,6 +53,10 @@ CLIPS = st.builds(
     betas=st.sampled_from(list(BETAS)),
     adapter_scale=st.floats(0, 1),
     trigger_words=st.booleans(),
+    key_scale=st.floats(0, 10),
+    key_start=st.floats(0, 0.5),
+    key_end=st.floats(0.5, 1),
+    key_fit=st.sampled_from(list(FITS)),
 )
 WEIGHTED = st.builds(Weighted, WORDS.filter(bool), st.floats(-10, 10))
 TABS = st.builds(

@@ -141,7 +141,7 @@ def _clips(run: Run, data: Data) -> Draw:
 
 def _loss(run: Run, unet: nn.Module, draw: Draw, betas: Betas) -> Callable[[int], Tensor]:
     """The loss of a step; what is drawn are latents ``[n, frames, 4, h, w]`` and contexts ``[n, tokens, width]``."""
-    alphas = betas.alphas_cumprod()
+    alphas = betas.alphas_cumprod().float()
 
     def loss_of(seed: int) -> Tensor:
         rng = np.random.default_rng(seed)

@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 import motion
+import sparsectrl
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 from motion.training.lora import Layers, LoraWeights, adapter_layers, motion_layers
@@ -104,11 +105,19 @@ def test_parity_and_a_clean_exit(
     unet = host_unet(monkeypatch)
     unet.load_state_dict({unet_name(name): tensor for name, tensor in oracle_of("unet").items()})
     v3 = MotionModel.from_state(Architecture.of_unet("v3", WIDTHS), oracle_of("v3_mm"))
-    expected = rearrange(oracle_of("v3_io")["y"], "b c f h w -> (b f) c h w")
+    expected, controlled = (
+        rearrange(oracle_of(name)["y"], "b c f h w -> (b f) c h w") for name in ("v3_io", "sparse_rgb_io")
+    )
+    encoder = sparsectrl.load(Path(__file__).parents[1] / "oracle" / "sparse_rgb.safetensors")
+    first, last = oracle_of("sparse_rgb_io")["cond"][0].unbind(1)
+    condition = sparsectrl.condition({0: first, -1: last}, frames=FRAMES)
     with torch.inference_mode():
         plain = unet(clip["x"], clip["t"], context=clip["c"])
         with motion.attach(unet, v3, frames=FRAMES):
             moving = unet(clip["x"], clip["t"], context=clip["c"])
+            with sparsectrl.attach(unet, encoder, condition, frames=FRAMES, scale=0.8):
+                obeying = unet(clip["x"], clip["t"], context=clip["c"])
         again = unet(clip["x"], clip["t"], context=clip["c"])
     assert (moving - expected).norm() / expected.norm() <= 1e-5
+    assert (obeying - controlled).norm() / controlled.norm() <= 5e-5
     assert torch.equal(again, plain)

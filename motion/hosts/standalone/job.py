@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import motion
 from motion.errors import MotionError
-from motion.hosts.standalone import lora
+from motion.hosts.standalone import keyframes, lora
 from motion.library import short_hash
 from motion.settings import TAB_FIELDS, Clip, infotext
 from motion.video.loop import played
@@ -36,6 +36,7 @@ class Job:
     adapter: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
+    controls: tuple[keyframes.Control, ...] = ()
 
     def __post_init__(self) -> None:
         check_rate(check_destination(self.out), self.clip.fps)
@@ -69,7 +70,7 @@ class Job:
         if clip.trigger_words:
             clip = replace(clip, prompt=motion.lora.prompted(clip.prompt, attached))
         host = Standalone.open(self.checkpoint, self.device, self.dtype)
-        frames = host.render(clip, module, progress, self.loras, attached)
+        frames = host.render(clip, module, progress, self.loras, attached, self.controls)
         parameters = infotext(clip, self._provenance())
         frames = frames[played(len(frames), clip.loop)].repeat(clip.zoom, axis=1).repeat(clip.zoom, axis=2)
         write(frames, self.out, clip.fps, parameters)
@@ -84,6 +85,7 @@ class Job:
             "dtype": str(host.dtype).removeprefix("torch."),
             "seconds": round(time.perf_counter() - start, 2),
             "parameters": parameters,
+            "sparsectrl": keyframes.told(self.controls),
         }
 
     def _attached(self) -> list[Weighted]:
@@ -103,4 +105,6 @@ class Job:
         row = TAB_FIELDS["loras"]
         extra[row.key] = row.write(tuple(Named(file.path.stem, file.weight) for file in self.motion_loras))
         loras = ", ".join(f"{file.path.stem}: {file.weight:g}" for file in self.loras)
+        hashes = "; ".join(short_hash(control.file) for control in self.controls)
+        extra |= {"SparseCtrl hash": hashes, **keyframes.told(self.controls)}
         return {**extra, "LoRA": loras, "Version": f"motion {motion.__version__}"}
