@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from motion.errors import MotionError
 
 if TYPE_CHECKING:
+    from motion import lora
     from motion.animation import attach
     from motion.network.model import MotionModel
     from motion.weights.checkpoint import load
 
 __version__ = "0.1.0"
-__all__ = ["MotionError", "MotionModel", "__version__", "attach", "load"]
+__all__ = ["MotionError", "MotionModel", "__version__", "attach", "load", "lora"]
 
 _HOMES = {
     "attach": "motion.animation",
@@ -26,6 +27,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "lora":
+        return import_module("motion.lora")  # which makes it an attribute of this package
     if name not in _HOMES:
         raise AttributeError(f"module 'motion' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

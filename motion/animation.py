@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from motion import patching
+from motion import passes, patching
 from motion.arrangement import Arrangement, reordered, restored
 from motion.errors import MotionError
+from motion.following import Follower
 from motion.network import sites
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
@@ -35,9 +33,7 @@ def attach(
     one. ``unet`` is recognised by its structure (ldm, sgm, Forge, ldm_patched, diffusers), and is on exit exactly as
     it was found.
 
-    ``model`` is neither moved nor cast nor owned by the UNet. Its layers run as they are where their device and
-    dtype are those of the data; else each layer runs as a copy that follows the data and lives as long as the
-    scope. Layers that are being trained are cast within the graph instead, so gradients reach ``model``.
+    ``model`` is neither moved nor cast nor owned by the UNet: each of its layers is run by a `Follower`.
 
     Raises MotionError if the UNet's layout is unknown or does not fit the model, if it is attached already, if
     ``frames`` is out of the model's range, and, before anything is computed, for a batch that is no multiple of it.
@@ -56,30 +52,27 @@ def attach(
                     undo.callback(patching.after(norm, lambda _, args, output: per_frame(output)))
             for name, layer in model.slots.items():
                 undo.callback(patching.after(found.by_slot[name].layer, _Continuation(layer, frames, scale)))
-            if arrangement is not None:
-                _arrange(unet, arrangement, undo)
+        if arrangement is not None:
+            _arrange(unet, arrangement, undo)
         yield
 
 
 def _arrange(unet: nn.Module, arrangement: Arrangement, undo: ExitStack) -> None:
-    """Put the rows of each batch in order on the way in, and back on the way out."""
+    """Put the rows of each batch in order on the way in, and back on the way out.
+
+    The way in comes first of all, so that a control attached earlier sees the rows in order, too.
+    """
     order: list[int] = []
 
     def sort(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
-        order[:] = arrangement.next_order(_batch(args, kwargs))
+        order[:] = arrangement.next_order(passes.batch(args, kwargs))
         return None if order == sorted(order) else reordered((args, kwargs), order)
 
     def sort_back(_: nn.Module, args: Any, output: Any) -> Any:
         return None if order == sorted(order) else restored(output, order)
 
-    undo.callback(patching.before(unet, sort, with_kwargs=True))
+    undo.callback(patching.before(unet, sort, with_kwargs=True, first=True))
     undo.callback(patching.after(unet, sort_back))
-
-
-def _batch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """Rows of what a UNet is called with, wherever its host puts them."""
-    x = args[0] if args else kwargs.get("x", kwargs.get("sample"))
-    return len(x) if isinstance(x, Tensor) else 0
 
 
 class _BatchGuard:
@@ -89,18 +82,14 @@ class _BatchGuard:
         self.frames = frames
 
     def __call__(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if (batch := _batch(args, kwargs)) % self.frames:
-            raise MotionError(
-                f"a batch of {batch} is no multiple of {self.frames} frames: "
-                "give every clip all its frames, side by side."
-            )
+        passes.check_clips(passes.batch(args, kwargs), self.frames)
 
 
 class _Continuation:
     """The forward hook that lets a temporal layer continue the output of a layer of the UNet."""
 
     def __init__(self, layer: TemporalTransformer, frames: int, scale: float) -> None:
-        self.layer = self.follower = layer
+        self.layer = Follower(layer)
         self.frames = frames
         self.scale = scale
 
@@ -112,26 +101,8 @@ class _Continuation:
         return type(output)(sample=self._run(output.sample))
 
     def _run(self, x: Tensor) -> Tensor:
-        if not _differs(self.layer, x):
-            x = self.layer(x, self.frames, self.scale)
-        elif torch.is_grad_enabled() and self.layer.proj_in.weight.requires_grad:
-            weights = {name: weight.to(x) for name, weight in self.layer.named_parameters()}
-            x = functional_call(self.layer, weights, (x, self.frames, self.scale))
-        else:
-            x = self._following(x)(x, self.frames, self.scale)
+        x = self.layer(x, self.frames, self.scale)
         return x
-
-    def _following(self, x: Tensor) -> TemporalTransformer:
-        if _differs(self.follower, x):
-            # Plain tensors even when the host samples in inference mode: the scope may outlive that.
-            with torch.inference_mode(False), torch.no_grad():
-                self.follower = copy.deepcopy(self.layer).requires_grad_(False).to(x)
-        return self.follower
-
-
-def _differs(layer: TemporalTransformer, x: Tensor) -> bool:
-    weight = layer.proj_in.weight
-    return weight.device != x.device or weight.dtype != x.dtype
 
 
 def _check_frames(frames: int, architecture: Architecture) -> None:
@@ -147,11 +118,6 @@ def _check_fit(unet: nn.Module, found: sites.Sites, architecture: Architecture) 
     offered = {name: site.channels for name, site in found.by_slot.items() if name not in optional}
     if wanted != offered:
         raise MotionError(
-            f"the {architecture.family.name} motion module ({_widths(wanted)}) does not fit "
-            f"this {type(unet).__name__} ({_widths(offered)}): choose a module made for this base model."
+            f"the {architecture.family.name} motion module ({sites.widths(wanted)}) does not fit "
+            f"this {type(unet).__name__} ({sites.widths(offered)}): choose a module made for this base model."
         )
-
-
-def _widths(channels: dict[str, int]) -> str:
-    levels = {name.split(".")[1]: width for name, width in channels.items() if name.startswith("down_blocks")}
-    return f"channels {'/'.join(map(str, levels.values()))} in {len(channels)} layers"

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for bad input, 130 when interrupted."""
-    argv = sys.argv[1:] if argv is None else argv
+    argv = _joined(sys.argv[1:] if argv is None else argv)
     try:
         args = _parser(argv).parse_args(argv)
         args.run(args)
@@ -61,8 +62,21 @@ def _add_render(commands: Any) -> None:
     files = render.add_argument_group("files")
     files.add_argument("--checkpoint", metavar="FILE", help="SD1.5 or SDXL checkpoint, or a diffusers folder")
     files.add_argument("--motion", metavar="FILE", help="motion module; without one each frame is a still of its own")
+    files.add_argument(
+        "--motion-lora", metavar="FILE[:WEIGHT]", action="append", default=[], help="motion LoRA; repeatable"
+    )
+    files.add_argument("--adapter", metavar="FILE", type=Path, help="domain adapter; see --adapter-scale")
     files.add_argument("--lora", metavar="FILE[=WEIGHT]", action="append", default=[], help="LoRA file; repeatable")
     files.add_argument("--lora-dir", metavar="DIR", type=Path, help="where the LoRAs named in the prompt lie")
+    files.add_argument(
+        "--sparsectrl", metavar="FILE", dest="control", action="append", type=partial(_control_option, "sparsectrl"),
+        help="SparseCtrl encoder; what it takes is told by the file; repeatable, each followed by its key frames",
+    )  # fmt: skip
+    files.add_argument(
+        "--keyframe", metavar="FRAME=IMAGE", dest="control", action="append", type=partial(_control_option, "keyframe"),
+        help="the image at a frame, -1 is the last, IMAGE=0.5 its strength; or 0,8,-1=FOLDER, or one of uniform, "
+        "start, center, end for the frames; repeatable",
+    )  # fmt: skip
     files.add_argument("--out", metavar="PATH", required=True, help=".gif .webp .png .mp4 .webm, or a folder of PNGs")
     files.add_argument("--demo", action="store_true", help="use the bundled models for what is not given")
     clip = render.add_argument_group("clip")
@@ -76,6 +90,11 @@ def _add_render(commands: Any) -> None:
     render.set_defaults(run=_render)
 
 
+def _control_option(name: str, text: str) -> tuple[str, str]:
+    """An option that keeps its name: which encoder a key frame belongs to is told by their order."""
+    return name, text
+
+
 def _add_inspect(commands: Any) -> None:
     inspect = commands.add_parser("inspect", help="say what a weights file or clip is, as JSON", allow_abbrev=False)
     inspect.add_argument("file", metavar="FILE", type=Path)
@@ -84,7 +103,7 @@ def _add_inspect(commands: Any) -> None:
 
 def _render(args: argparse.Namespace) -> None:
     from motion.demo.bundle import DEMO
-    from motion.hosts.standalone import job, lora
+    from motion.hosts.standalone import job, keyframes, lora
 
     given = {name: value for name, value in vars(args).items() if value is not None}
     options = {**DEMO, **given} if args.demo else given
@@ -94,11 +113,35 @@ def _render(args: argparse.Namespace) -> None:
     clip = Clip(**{name: row.parse(options[name]) for name, row in FIELDS.items() if name in options})
     loras = lora.gather(clip.prompt, [lora.parse(text) for text in args.lora], args.lora_dir)
     module = Path(options["motion"]) if "motion" in options else None
-    task = job.Job(clip, Path(options["checkpoint"]), module, args.out, tuple(loras), args.device, args.dtype)
+    controls = keyframes.gather(args.control or [], clip.frames)
+    task = job.Job(
+        clip,
+        Path(options["checkpoint"]),
+        module,
+        args.out,
+        tuple(loras),
+        tuple(lora.parse(text, ":") for text in args.motion_lora),
+        args.adapter,
+        args.device,
+        args.dtype,
+        tuple(controls),
+    )
     with _Bar() as bar:
         report = task.run(bar)
     line = "{path}: {frames} frames of {width}x{height}, seed {seed}, {seconds} s".format(**report)
+    line += "".join(f", {key}: {value}" for key, value in report["sparsectrl"].items() if value)
     sys.stdout.write((json.dumps(report, ensure_ascii=False) if args.json else line) + "\n")
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """`--keyframe -1=last.png` in one word: argparse would take the second for an option."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] == "--keyframe":
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 class _Bar:

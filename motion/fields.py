@@ -58,11 +58,15 @@ class Field:
 
     def check(self, value: Any) -> Any:
         """`value` in the field's own type. Raises MotionError if it is of another type or out of range."""
-        return self._accept(value, isinstance(value, str) and _is_plain(value))
+        return self._accept(value, isinstance(value, str) and is_plain(value))
 
     def write(self, value: Any) -> str:
         """`value` as infotext spells it; `parse` reads it back."""
         return str(value)
+
+    def shown(self, value: Any) -> Any:
+        """`value` as a component of an interface holds it; `check` takes it back."""
+        return list(value) if isinstance(value, tuple) else value
 
     def _accept(self, value: Any, valid: bool) -> Any:
         if not valid:
@@ -246,6 +250,6 @@ def markdown(rows: Mapping[str, Field]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _is_plain(text: str) -> bool:
+def is_plain(text: str) -> bool:
     """Whether every file format can carry `text`: no NUL, no half of a surrogate pair."""
     return not re.search("[\0\ud800-\udfff]", text)

@@ -1,4 +1,4 @@
-"""The motion modules a user has: files in folders, found by name and described without reading their data.
+"""The motion modules and LoRAs a user has: files in folders, found by name and described without reading their data.
 
 Cheap to import: torch comes with the first look at a folder.
 """
@@ -54,8 +54,9 @@ class Description:
 class Library:
     """The weights files in some folders and all below them, as they are at each call."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], what: str = "motion modules") -> None:
         self.folders = tuple(map(_absolute, folders))
+        self.what = what
 
     def entries(self) -> list[Entry]:
         """Every weights file, sorted by name regardless of case.
@@ -119,13 +120,13 @@ class Library:
         return sorted(pairs, key=lambda pair: (pair[0].name.casefold(), pair[0].name))
 
     def _missing(self, name: str, names: list[str]) -> str:
-        where = f"put the file into {self.folders[0]}" if self.folders else "name a folder with motion modules"
+        where = f"put the file into {self.folders[0]}" if self.folders else f"name a folder with {self.what}"
         if not names:
-            return f"{_short(name)} was not found, for there are no motion modules yet: {where}"
+            return f"{_short(name)} was not found, for there are no {self.what} yet: {where}"
         folded = {known.casefold(): known for known in names}
         close = get_close_matches(name[:200].casefold(), folded, NEAR_NAMES, cutoff=0.4)
         near = [folded[known] for known in close] or names[:NEAR_NAMES]
-        return f"{_short(name)} is none of the motion modules: give one such as {', '.join(near)}, or {where}"
+        return f"{_short(name)} is none of the {self.what}: give one such as {', '.join(near)}, or {where}"
 
 
 def short_hash(path: Path) -> str:

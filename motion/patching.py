@@ -20,9 +20,12 @@ def after(module: nn.Module, hook: Callable[[nn.Module, Any, Any], Any]) -> Undo
     return _undo(module._forward_hooks, module.register_forward_hook(hook), hook)
 
 
-def before(module: nn.Module, hook: Callable[..., Any], with_kwargs: bool = False) -> Undo:
-    """Let ``hook(module, args[, kwargs])`` see, or by returning something replace, the input of ``module``."""
-    handle = module.register_forward_pre_hook(hook, with_kwargs=with_kwargs)
+def before(module: nn.Module, hook: Callable[..., Any], with_kwargs: bool = False, first: bool = False) -> Undo:
+    """Let ``hook(module, args[, kwargs])`` see, or by returning something replace, the input of ``module``.
+
+    ``first``: before the hooks that are there already.
+    """
+    handle = module.register_forward_pre_hook(hook, with_kwargs=with_kwargs, prepend=first)
     return _undo(module._forward_pre_hooks, handle, hook)
 
 

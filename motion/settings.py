@@ -12,7 +12,20 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from motion.errors import MotionError
-from motion.fields import Choice, Field, Flag, Image, Number, Pixels, Several, Size, check, setting, table
+from motion.fields import (
+    Choice,
+    Field,
+    Flag,
+    Image,
+    Number,
+    Pixels,
+    Several,
+    Size,
+    check,
+    setting,
+    table,
+)
+from motion.weighted import Weighted, Weights
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
     {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M", "lcm": "LCM"}
@@ -34,6 +47,7 @@ BETAS: Mapping[str, str] = MappingProxyType(
 FORMATS: Mapping[str, str] = MappingProxyType(
     {"gif": "GIF", "webp": "WebP", "apng": "APNG", "mp4": "MP4", "webm": "WebM", "frames": "Frames"}
 )
+FITS: Mapping[str, str] = MappingProxyType({"crop": "Crop", "pad": "Pad"})
 STARTS: Mapping[str, str] = MappingProxyType({"every": "Every frame", "first": "First frame"})
 
 
@@ -70,10 +84,44 @@ class Movement:
         Choice, "auto", "Beta schedule", "the noise schedule; auto: the one the motion module was trained with", BETAS,
         key="Motion beta schedule", group="advanced",
     )  # fmt: skip
+    adapter_scale: float = setting(
+        Number, 1.0, "Adapter scale", "strength of the domain adapter; 0 = off", 0, 1, 0.05, 1,
+        key="Motion adapter scale", group="lora",
+    )  # fmt: skip
+    trigger_words: bool = setting(
+        Flag, False, "Trigger words", "add the words that the LoRA files name to the prompt, where it lacks them",
+        key="Motion trigger words", group="lora",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Clip(Movement, Picture):
+class KeyFrames:
+    """How strong a clip obeys its key frames, and when."""
+
+    key_scale: float = setting(
+        Number, 1.0, "Key frame scale", "strength of SparseCtrl", 0, 10, 0.05, 2, group="keys"
+    )  # fmt: skip
+    key_start: float = setting(
+        Number, 0.0, "Key frame start", "where SparseCtrl begins: 0 = first step, 1 = last", 0, 1, 0.01, 1, group="keys"
+    )  # fmt: skip
+    key_end: float = setting(
+        Number, 1.0, "Key frame end", "where SparseCtrl ends: 0 = first step, 1 = last", 0, 1, 0.01, 1, group="keys"
+    )  # fmt: skip
+    on_keys: float = setting(
+        Number, 1.0, "Scale on keys", "strength on frames with a key, times the scale", 0, 10, 0.05, 2, group="keys"
+    )  # fmt: skip
+    off_keys: float = setting(
+        Number, 1.0, "Scale off keys", "strength on frames without a key, times the scale", 0, 10, 0.05, 2,
+        group="keys",
+    )  # fmt: skip
+    key_fit: str = setting(
+        Choice, "crop", "Key image fit", "crop: fill the frame and cut off what is over; pad: all of it, with bars",
+        FITS, group="keys",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Clip(KeyFrames, Movement, Picture):
     """What to draw: everything about a clip but the model files. Every field is checked on construction.
 
     Raises MotionError naming the first value that is out of range.
@@ -85,6 +133,8 @@ class Clip(Movement, Picture):
         check(self, FIELDS)
         if self.sampler == "lcm" and self.steps > LCM_STEPS:
             raise MotionError(f"steps is {self.steps}: the LCM sampler takes 1 to {LCM_STEPS} steps (4 to 8 are usual)")
+        if self.key_start > self.key_end:
+            raise MotionError(f"key start is {self.key_start:g}: give at most key end, {self.key_end:g}")
 
     def seeded(self) -> Clip:
         """This clip with a seed: its own, or one drawn now if it is random."""
@@ -104,6 +154,14 @@ class Switch:
 
     enabled: bool = setting(Flag, False, "Enable", "make a clip instead of a picture", key="")
     module: str = setting(Field, "", "Motion module", "the file in models/motion that moves the checkpoint")
+    loras: tuple[Weighted, ...] = setting(
+        Weights, (), "Motion LoRA", "camera moves and motions of one's own: name:weight, name:weight ...", -10, 10,
+        group="lora",
+    )  # fmt: skip
+    adapter: str = setting(
+        Field, "", "Domain adapter", "the image LoRA that was trained beside the motion module (v3)",
+        key="Motion adapter", group="lora",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -142,9 +200,10 @@ TAB_FIELDS = table(Tab)
 def infotext(clip: Clip, extra: Mapping[str, object] = MappingProxyType({})) -> str:
     """The WebUI's parameters text: prompt, negative prompt, then one line of `Key: value` pairs.
 
-    `extra` (model names and hashes) joins the pairs; empty values are left out.
+    `extra` (model names and hashes) joins the pairs; empty values are left out, and key frames' settings at default.
     """
-    pairs = {row.key: row.write(getattr(clip, row.name)) for row in _pair_fields().values()}
+    values = ((row, getattr(clip, row.name)) for row in _pair_fields().values())
+    pairs = {row.key: row.write(value) for row, value in values if row.group != "keys" or value != row.default}
     pairs.update({key: str(value) for key, value in extra.items() if str(value)})
     last = ", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items())
     negative = f"{FIELDS['negative'].label}: {clip.negative}" if clip.negative else ""

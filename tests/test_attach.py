@@ -17,6 +17,7 @@ from motion.errors import MotionError
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 
+Everything = Callable[[nn.Module], dict[str, Any]]
 FRAMES = 4
 WIDTHS = (32, 32, 64, 64)
 
@@ -51,20 +52,11 @@ def _inference() -> Iterator[None]:
         yield
 
 
-def everything(unet: nn.Module) -> dict[str, Any]:
-    """Every attribute of every module by identity, the contents of every table in them, and the state's tensors."""
-    seen: dict[str, Any] = {}
-    for name, module in unet.named_modules():
-        seen[name] = id(module)
-        for attribute, value in vars(module).items():
-            contents = [(key, id(item)) for key, item in value.items()] if isinstance(value, dict) else None
-            seen[f"{name}:{attribute}"] = (id(value), contents)
-    return seen | {f"state:{name}": value.data_ptr() for name, value in unet.state_dict().items()}
-
-
 @pytest.mark.parametrize("family", ["v1", "v3"])
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt, GeneratorExit])
-def test_nothing_is_left(host: nn.Module, family: str, error: type[BaseException] | None) -> None:
+def test_nothing_is_left(
+    host: nn.Module, family: str, error: type[BaseException] | None, everything: Everything
+) -> None:
     inputs = batch()
     plain, before = run(host, inputs), everything(host)
     stumble = host.get_submodule("up_blocks" if hasattr(host, "up_blocks") else "output_blocks")[1]
@@ -121,7 +113,7 @@ def test_a_batch_that_does_not_divide_is_refused_before_anything_runs(host: nn.M
     assert not ran
 
 
-def test_attaching_twice_is_refused_and_the_first_stays(host: nn.Module) -> None:
+def test_attaching_twice_is_refused_and_the_first_stays(host: nn.Module, everything: Everything) -> None:
     inputs, before = batch(), everything(host)
     with motion.attach(host, random_model(), FRAMES):
         moving = run(host, inputs)
@@ -150,7 +142,9 @@ def test_scopes_can_follow_each_other(unet: nn.Module) -> None:
         (lambda: random_model(widths=(32, 64, 64, 64)), r"v3.*32/64/64/64 in 20 layers.*32/32/64/64 in 20 layers"),
     ],
 )
-def test_a_model_for_another_unet_is_refused(host: nn.Module, model: Callable[[], MotionModel], words: str) -> None:
+def test_a_model_for_another_unet_is_refused(
+    host: nn.Module, model: Callable[[], MotionModel], words: str, everything: Everything
+) -> None:
     before = everything(host)
     with pytest.raises(MotionError, match=words), motion.attach(host, model(), FRAMES):
         raise AssertionError("attached")

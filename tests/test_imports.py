@@ -37,15 +37,18 @@ def test_only_the_hosts_rooms_import_hosts(path: Path) -> None:
     assert not strangers
 
 
-def test_import_motion_is_cheap() -> None:
-    code = "import motion, sys; print(motion.__version__, 'torch' in sys.modules, 'numpy' in sys.modules)"
+def test_the_packages_import_cheaply() -> None:
+    code = "import motion, sparsectrl, sys; print('torch' in sys.modules, 'numpy' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert result.stdout.split()[1:] == ["False", "False"]
+    assert result.stdout.split() == ["False", "False"]
 
 
 def test_public_names() -> None:
     import motion
+    import sparsectrl
 
     assert all(callable(getattr(motion, name)) for name in ("load", "attach", "MotionModel", "MotionError"))
-    with pytest.raises(AttributeError, match="no attribute 'unknown'"):
-        _ = motion.unknown
+    assert all(callable(getattr(sparsectrl, name)) for name in ("load", "condition", "attach", "SparseEncoder"))
+    for package in (motion, sparsectrl):
+        with pytest.raises(AttributeError, match="no attribute 'unknown'"):
+            _ = package.unknown

@@ -17,6 +17,7 @@ from motion.network.architecture import SCHEDULES
 from motion.settings import (
     BETAS,
     FIELDS,
+    FITS,
     FORMATS,
     LOOPS,
     RANDOM_SEED,
@@ -29,6 +30,7 @@ from motion.settings import (
     infotext,
     parse_infotext,
 )
+from motion.weighted import Weighted
 
 SIDES = st.integers(8, 512).map(lambda n: 8 * n)
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"))
@@ -49,7 +51,14 @@ CLIPS = st.builds(
     loop=st.sampled_from(list(LOOPS)),
     seed_mode=st.sampled_from(list(SEED_MODES)),
     betas=st.sampled_from(list(BETAS)),
+    adapter_scale=st.floats(0, 1),
+    trigger_words=st.booleans(),
+    key_scale=st.floats(0, 10),
+    key_start=st.floats(0, 0.5),
+    key_end=st.floats(0.5, 1),
+    key_fit=st.sampled_from(list(FITS)),
 )
+WEIGHTED = st.builds(Weighted, WORDS.filter(bool), st.floats(-10, 10))
 TABS = st.builds(
     Tab,
     enabled=st.booleans(),
@@ -59,6 +68,8 @@ TABS = st.builds(
     formats=st.lists(st.sampled_from(list(FORMATS)), min_size=1, unique=True),
     start=st.sampled_from(list(STARTS)),
     fade_power=st.floats(0.1, 10),
+    loras=st.lists(WEIGHTED, max_size=4),
+    adapter=WORDS,
 )
 
 
@@ -84,7 +95,7 @@ def test_both_tables_call_the_same_setting_the_same() -> None:
 
 
 def test_every_setting_of_the_tab_has_a_place() -> None:
-    assert {row.group for row in TAB_FIELDS.values()} == {"main", "img2img", "advanced"}
+    assert {row.group for row in TAB_FIELDS.values()} == {"main", "lora", "img2img", "advanced"}
 
 
 def test_the_documentation_is_the_table() -> None:
@@ -109,6 +120,34 @@ def test_infotext_is_read_back_whole(clip: Clip, extra: dict[str, str]) -> None:
     assert parse_infotext(infotext(clip, stripped)) == (clip, stripped)
 
 
+@given(st.lists(WEIGHTED, max_size=4))
+def test_weighted_names_are_read_back_from_text_and_from_an_interface(items: list[Weighted]) -> None:
+    row = TAB_FIELDS["loras"]
+    assert row.parse(row.write(tuple(items))) == tuple(items)
+    assert row.check(row.shown(tuple(items))) == row.check([list(item) for item in items]) == tuple(items)
+
+
+def test_weighted_names_as_people_write_them() -> None:
+    row = TAB_FIELDS["loras"]
+    assert row.parse(" pan : 0.8,zoom,  C:\\x.safetensors:-1, ") == (
+        ("pan", 0.8), ("zoom", 1.0), ("C:\\x.safetensors", -1.0)
+    )  # fmt: skip
+    assert row.parse('"a, b":2, c:d') == (("a, b", 2.0), ("c:d", 1.0))
+    assert row.parse("") == row.parse(" ") == ()
+
+
+@given(st.text(st.sampled_from('ab:.,"\\ 0-e'), max_size=12))
+def test_any_text_is_weighted_names_or_one_sentence(text: str) -> None:
+    row = TAB_FIELDS["loras"]
+    try:
+        items = row.parse(text)
+    except MotionError as error:
+        assert "give name:weight" in str(error)
+    else:
+        assert row.parse(row.write(items)) == items
+        assert all(-10 <= item.weight <= 10 for item in items)
+
+
 def test_infotext_is_what_the_webui_reads() -> None:
     clip = Clip(prompt="a red circle,\nmoving", negative="grey", seed=7, sampler="dpmpp_2m", cfg=7.5)
     assert infotext(clip, {"Model": "my, model", "LoRA": ""}) == (
@@ -116,7 +155,8 @@ def test_infotext_is_what_the_webui_reads() -> None:
         "Negative prompt: grey\n"
         "Steps: 25, Sampler: DPM++ 2M, CFG scale: 7.5, Seed: 7, Size: 512x512, Clip skip: 1, "
         "Motion frames: 16, Motion FPS: 8, Motion scale: 1, Motion loop: None, Motion seed mode: Clip, "
-        'Motion beta schedule: Auto, Zoom: 1, Model: "my, model"'
+        "Motion beta schedule: Auto, Motion adapter scale: 1, Motion trigger words: no, "
+        'Zoom: 1, Model: "my, model"'
     )
     assert parse_infotext(infotext(clip))[0] == clip
 
@@ -177,7 +217,8 @@ def test_a_bad_value_is_named_with_its_remedy(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("enabled", 1), ("formats", ()), ("formats", "gif"), ("formats", ["gif", "avi"]), ("fade_power", 0)],
+    [("enabled", 1), ("formats", ()), ("formats", "gif"), ("formats", ["gif", "avi"]), ("fade_power", 0)]
+    + [("loras", value) for value in ("pan:99", "pan:-11", '"pan', ["pan"], [["pan"]], [["", 1]], [["pan", True]], 5)],
 )
 def test_a_bad_value_of_the_tab_is_named_with_its_remedy(name: str, value: Any) -> None:
     with pytest.raises(MotionError, match=f"^{name.replace('_', ' ')} is .*: (give|choose)"):

@@ -6,7 +6,7 @@ Everything that is changed in the host is changed from here, for as long as `p.s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ import motion
 from motion import patching
 from motion.arrangement import Arrangement
 from motion.hosts.base import host, host_module, loaded_base
+from motion.lora import Weighted
 from motion.network.model import MotionModel
 from motion.noise import fade
 from motion.settings import Tab
@@ -34,9 +35,12 @@ class Sampling:
     conditioning of each pass of it before it begins.
     """
 
-    def __init__(self, tab: Tab, module: MotionModel, frames: int) -> None:
+    def __init__(self, tab: Tab, module: MotionModel, frames: int, loras: Sequence[Weighted] = ()) -> None:
         self.tab = tab
         self.module = module
+        self.loras = loras
+        self.of_prompt: Callable[[], Sequence[Weighted]] = tuple
+        """What the prompt of the next call names besides, looked up in its scope."""
         self.arrangement = Arrangement(frames, closed=tab.loop == "closed")
         self._attached = ExitStack()
         self._of_pass = ExitStack()
@@ -75,11 +79,14 @@ class Sampling:
         return fade(p.init_latent, noise, self.tab.fade_power, self.tab.fade_scale, last, self.tab.frames)
 
     def _attach(self) -> None:
+        loras = [*self.loras, *self.of_prompt()]
         loaded_base()  # says it better than a UNet without a place for the layers
         alphas = self.module.architecture.family.schedule(self.tab.betas).alphas_cumprod()
         host().put_schedule(alphas, self._attached)
-        scope = motion.attach(host().unet(), self.module, self.arrangement.frames, self.tab.scale, self.arrangement)
+        unet = host().unet()
+        scope = motion.attach(unet, self.module, self.arrangement.frames, self.tab.scale, self.arrangement)
         self._attached.enter_context(scope)
+        self._attached.enter_context(motion.lora.attach(unet, self.module, loras))
 
     def _detach(self) -> None:
         self._attached.close()

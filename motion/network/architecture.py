@@ -52,7 +52,8 @@ class Family:
 
     ``resnet_norm_over_frames``: the UNet's ResBlock norms and its final norm take one statistic over all frames
     of a sample. ``motion_norm_over_frames``: the same for the motion module's own input norm. All others are
-    per frame. ``frames`` is the clip length the layers were trained on.
+    per frame. ``frames`` is the clip length the layers were trained on, ``adapter`` says that it was beside a
+    domain adapter.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Family:
     frames: int = 16
     resnet_norm_over_frames: bool = False
     motion_norm_over_frames: bool = False
+    adapter: bool = False
 
     def schedule(self, name: str = "auto") -> Betas:
         """The noise schedule to sample with: one of `SCHEDULES`, or for "auto" the family's own."""
@@ -79,7 +81,7 @@ FAMILIES: dict[str, Family] = {
     for family in (
         Family("v1", "sd15", SCHEDULES["linear"], resnet_norm_over_frames=True),
         Family("v2", "sd15", SCHEDULES["linear"]),
-        Family("v3", "sd15", SCHEDULES["linear"]),
+        Family("v3", "sd15", SCHEDULES["linear"], adapter=True),
         Family("animatelcm", "sd15", SCHEDULES["linear"]),
         Family("sdxl", "sdxl", SCHEDULES["sdxl"], motion_norm_over_frames=True),
         Family("hotshot", "sdxl", SCHEDULES["scaled_linear"], frames=8, resnet_norm_over_frames=True),

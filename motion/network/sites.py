@@ -1,13 +1,16 @@
-"""Where temporal layers go in a UNet, read from the UNet's structure alone.
+"""Where temporal layers and the residuals of a control go in a UNet, read from the UNet's structure alone.
 
-Rule of the authors' code: after the last SpatialTransformer of a block, where it has none after its ResBlock.
+The authors' rule for layers: after the last SpatialTransformer of a block, where it has none after its ResBlock.
+Residuals join what the UNet's encoder hands to its decoder: the channels that come last into each decoder ResBlock, and
+what leaves the last ResBlock of the middle.
 Two families of layouts are known: ldm's (input_blocks, middle_block, output_blocks: AUTOMATIC1111, sgm, Forge,
 ldm_patched) and diffusers' (down_blocks, mid_block, up_blocks).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -25,10 +28,16 @@ class Site:
 
 @dataclass(frozen=True)
 class Sites:
-    """All sites of a UNet by slot name, and the GroupNorms that some families take over all frames."""
+    """All sites of a UNet by slot name, the GroupNorms that some families take over all frames, and where it decodes.
+
+    ``middle`` is the last ResBlock before the decoder; ``decoder`` are the ResBlocks whose input is
+    ``[(groups frames), hidden + skip, h, w]``, in the order they run.
+    """
 
     by_slot: dict[str, Site]
     resnet_norms: tuple[nn.Module, ...]
+    middle: nn.Module
+    decoder: tuple[nn.Module, ...]
 
 
 def find(unet: nn.Module) -> Sites:
@@ -43,6 +52,29 @@ def find(unet: nn.Module) -> Sites:
     )
 
 
+def attention_layers(unet: nn.Module) -> dict[str, nn.Module]:
+    """The linear layers of the UNet's spatial attention by their names in diffusers, whatever its layout.
+
+    Inside a spatial transformer ldm and diffusers agree on names. MotionError if the layout is not known.
+    """
+    found = {}
+    for slot, site in find(unet).by_slot.items():
+        block, _, index = slot.partition(".motion_modules.")
+        for name, layer in site.layer.named_modules():
+            if _ATTENTION.fullmatch(name):
+                found[f"{block}.attentions.{index}.{name}"] = layer
+    return found
+
+
+_ATTENTION = re.compile(r"transformer_blocks\.\d+\.attn[12]\.to_(q|k|v|out\.0)")
+
+
+def widths(channels: Mapping[str, int]) -> str:
+    """Channels by slot name, in a sentence."""
+    levels = {name.split(".")[1]: width for name, width in channels.items() if name.startswith("down_blocks")}
+    return f"channels {'/'.join(map(str, levels.values()))} in {len(channels)} layers"
+
+
 def _ldm(unet: nn.Module) -> Sites:
     levels = {"mid_block": [unet.get_submodule("middle_block")]}
     # ldm's Downsample holds its convolution as "op", its Upsample as "conv".
@@ -51,14 +83,17 @@ def _ldm(unet: nn.Module) -> Sites:
         levels |= {f"{kind}.{level}": members for level, members in enumerate(split)}
     sites: dict[str, Site] = {}
     norms: list[nn.Module] = []
+    decoder: list[nn.Module] = []
     for name, members in levels.items():
         for index, block in enumerate(members):
             resblocks = [part for part in block.children() if _is_resblock(part)]
             transformers = [part for part in block.children() if _has(part, "transformer_blocks")]
             layer = transformers[-1] if transformers else resblocks[0]
             sites[f"{name}.motion_modules.{index}"] = Site(layer, _channels(resblocks[0]))
+            decoder += resblocks[:1] if name.startswith("up_blocks") else []
             norms += [part.get_submodule(norm) for part in resblocks for norm in ("in_layers.0", "out_layers.0")]
-    return Sites(sites, (*norms, unet.get_submodule("out.0")))
+    middle = [part for part in unet.get_submodule("middle_block").children() if _is_resblock(part)][-1]
+    return Sites(sites, (*norms, unet.get_submodule("out.0")), middle, tuple(decoder))
 
 
 def _split(blocks: Iterable[nn.Module], convolution: str) -> list[list[nn.Module]]:
@@ -79,13 +114,16 @@ def _diffusers(unet: nn.Module) -> Sites:
         blocks |= {f"{kind}.{level}": block for level, block in enumerate(unet.get_submodule(kind).children())}
     sites: dict[str, Site] = {}
     norms: list[nn.Module] = []
+    decoder: list[nn.Module] = []
     for name, block in blocks.items():
         resnets = list(_children(block, "resnets"))
         layers = list(_children(block, "attentions")) or resnets
         for index, (layer, resnet) in enumerate(zip(layers, resnets, strict=False)):  # the middle has a ResBlock more
             sites[f"{name}.motion_modules.{index}"] = Site(layer, _channels(resnet))
+        decoder += resnets if name.startswith("up_blocks") else []
         norms += [resnet.get_submodule(norm) for resnet in resnets for norm in ("norm1", "norm2")]
-    return Sites(sites, (*norms, unet.get_submodule("conv_norm_out")))
+    middle = list(_children(blocks["mid_block"], "resnets"))[-1]
+    return Sites(sites, (*norms, unet.get_submodule("conv_norm_out")), middle, tuple(decoder))
 
 
 def _has(module: nn.Module, *names: str) -> bool:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from motion.demo.world import LOOKS
 from motion.errors import MotionError
 
+if TYPE_CHECKING:  # at run time torch comes after the arguments are checked
+    from motion.training.loop import Plan
+    from motion.training.recipes import Run
+
 
 def add_arguments(subparsers: Any) -> None:
     """Add ``train`` and its recipes; each sets ``run``, a function of the parsed arguments."""
-    train = subparsers.add_parser("train", help="train and examine the models of the sprite world")
+    train = subparsers.add_parser("train", help="train adapters, motion modules and motion LoRAs")
     recipes = train.add_subparsers(dest="recipe", required=True, metavar="RECIPE")
 
     image = _recipe(recipes, "image", "autoencoder, text encoder and UNet from stills", _image)
@@ -22,8 +27,23 @@ def add_arguments(subparsers: Any) -> None:
     image.add_argument(
         "--look", choices=LOOKS, default=LOOKS[0], help="how the shapes are drawn (default: %(default)s)"
     )
-    motion = _recipe(recipes, "motion", "a motion module on a frozen checkpoint", _motion)
-    motion.add_argument("--checkpoint", type=Path, required=True, help="the image model to move")
+    motion = _recipe(
+        recipes, "motion", "a motion module on a frozen checkpoint, of --data or the sprite world", _motion
+    )
+    _add_data(motion)
+    motion.add_argument("--motion", type=Path, help="go on from this motion module instead of from nothing")
+    motion.add_argument("--adapter", type=Path, help="domain adapter that stays on meanwhile")
+    adapter = _recipe(recipes, "adapter", "a domain adapter from the frames of clips", _adapter)
+    _add_data(adapter, required=True)
+    adapter.add_argument("--rank", type=_count, help="of its matrices (default: 128)")
+    lora = _recipe(
+        recipes, "motion-lora", "a motion LoRA from 20 to 50 clips, or a camera move over stills", _motion_lora
+    )
+    _add_data(lora, required=True)
+    lora.add_argument("--motion", type=Path, required=True, help="the motion module it is for")
+    lora.add_argument("--adapter", type=Path, help="domain adapter that stays on meanwhile")
+    lora.add_argument("--rank", type=_count, help="of its matrices (default: 64)")
+    lora.add_argument("--move", help="make clips of this move over what is in --data: pan-left, tilt-up, zoom-in ...")
     _recipe(recipes, "sprites", "all bundled files, one after the other", _sprites)
 
     evaluate = recipes.add_parser("evaluate", help="examine a checkpoint on captions that training never saw")
@@ -34,6 +54,27 @@ def add_arguments(subparsers: Any) -> None:
     evaluate.add_argument("--clips", type=_count, default=100, help="clips to draw (default: %(default)s)")
     evaluate.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     evaluate.set_defaults(run=_evaluate)
+
+
+def _add_data(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the SD1.5 checkpoint that is moved")
+    parser.add_argument(
+        "--data", type=Path, required=required, help="clips or folders of frames; captions in NAME.txt or a .csv"
+    )
+    parser.add_argument("--trigger", default="", help="words in front of each caption, kept in the file")
+    parser.add_argument("--size", default="256x256", help="pixels of a frame (default: %(default)s)")
+    parser.add_argument("--frames", type=_count, default=16, help="frames of a clip (default: %(default)s)")
+    parser.add_argument("--stride", type=_count, default=4, help="distance of its frames (default: %(default)s)")
+    parser.add_argument(
+        "--batch", type=_count, default=4, help="clips (adapter: frames) at once (default: %(default)s)"
+    )
+    parser.add_argument("--accumulate", type=_count, help="batches a step")
+    parser.add_argument("--learning-rate", type=_share, help="instead of the recipe's own")
+    parser.add_argument("--ema", type=_share, help="decay of averaged weights, 0.999 say (default: no average)")
+    parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
+    parser.add_argument("--sample-every", type=_count, default=0, help="draw the first caption every N steps")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where that is safe")
+    parser.add_argument("--checkpointing", action="store_true", help="less memory: compute layers twice")
 
 
 def _recipe(recipes: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
@@ -63,9 +104,59 @@ def _image(arguments: argparse.Namespace) -> None:
         _tell(sprites.train_base(arguments.out, device, arguments.steps))
 
 
-def _motion(arguments: argparse.Namespace) -> None:
-    from motion.training import sprites
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+    return share
 
+
+def _adapter(arguments: argparse.Namespace) -> None:
+    from motion.training import recipes
+
+    _tell(recipes.train_adapter(_run(arguments), _plan(arguments, recipes.ADAPTER)))
+
+
+def _motion_lora(arguments: argparse.Namespace) -> None:
+    from motion.training import recipes
+
+    _tell(recipes.train_motion_lora(_run(arguments), _plan(arguments, recipes.MOTION_LORA)))
+
+
+def _run(arguments: argparse.Namespace) -> Run:
+    from motion.settings import FIELDS
+    from motion.training.recipes import Run
+
+    given = vars(arguments)
+    for path in filter(None, (given.get("motion"), given.get("adapter"))):
+        _existing(path)
+    names = {"data", "out", "frames", "stride", "batch", "rank", "adapter", "trigger", "move"}
+    names |= {"checkpointing", "sample_every"}
+    return Run(
+        _existing(arguments.checkpoint),
+        device=_device(arguments),
+        size=FIELDS["size"].parse(arguments.size),
+        module=given.get("motion"),
+        half=arguments.bf16,
+        **{name: given[name] for name in names & given.keys()},
+    )
+
+
+def _plan(arguments: argparse.Namespace, plan: Plan) -> Plan:
+    """The recipe's plan with what the arguments change."""
+    names = ("steps", "learning_rate", "accumulate", "ema", "seed")
+    return replace(plan, **{name: given for name in names if (given := getattr(arguments, name)) is not None})
+
+
+def _motion(arguments: argparse.Namespace) -> None:
+    from motion.training import recipes, sprites
+
+    if arguments.data is not None:
+        _tell(recipes.train_motion_module(_run(arguments), _plan(arguments, recipes.MODULE)))
+        return
     base = _existing(arguments.checkpoint)
     _tell(sprites.train_sprite_motion(base, arguments.out, _device(arguments), arguments.steps))
 

@@ -27,7 +27,8 @@ class Plan:
     """How long and how fast a stage learns.
 
     The learning rate rises linearly over ``warmup`` steps and falls on a half cosine to a hundredth; ``ema`` is the
-    decay of the averaged weights that are kept in the end (0: none are averaged).
+    decay of the averaged weights that are kept in the end (0: none are averaged). A step sums the gradients of
+    ``accumulate`` losses.
     """
 
     steps: int
@@ -37,6 +38,7 @@ class Plan:
     weight_decay: float = 0.0
     clip: float = 1.0
     seed: int = 0
+    accumulate: int = 1
 
     def rate(self, step: int) -> float:
         """Learning rate of ``step``, counted from 0."""
@@ -49,13 +51,21 @@ def step_seed(seed: int, step: int) -> int:
     return seed * 10_000_019 + step
 
 
-def train(name: str, module: nn.Module, loss_of: Callable[[int], Tensor], plan: Plan, folder: Path) -> None:
+def train(
+    name: str,
+    module: nn.Module,
+    loss_of: Callable[[int], Tensor],
+    plan: Plan,
+    folder: Path,
+    after: Callable[[int], None] = lambda done: None,
+) -> None:
     """Train the parameters of ``module`` that require gradients, in place; resume from ``folder`` if a run lies there.
 
     Args:
         name: of the stage; its state and its metrics are ``<name>.state.pt`` and ``<name>.csv`` in ``folder``.
         module: left with the averaged weights where the plan asks for an average.
         loss_of: the scalar loss of one step, given the step's seed (``step_seed``).
+        after: called behind each step with the number of those that are done.
 
     Raises:
         MotionError: the loss is no longer a number; the last saved state stays.
@@ -71,16 +81,19 @@ def train(name: str, module: nn.Module, loss_of: Callable[[int], Tensor], plan: 
     for step in tqdm(range(begin, plan.steps), name, total=plan.steps, initial=begin, mininterval=1.0):
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(step)
-        loss = loss_of(step_seed(plan.seed, step))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise MotionError(f"{name}: the loss is {value} at step {step}; lower the learning rate and run it again")
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        value = 0.0
+        for part in range(plan.accumulate):
+            loss = loss_of(step_seed(plan.seed, step * plan.accumulate + part)) / plan.accumulate
+            value += float(loss.detach())
+            if not math.isfinite(value):
+                raise MotionError(f"{name}: the loss is {value} at step {step}; lower the learning rate and go on")
+            loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, plan.clip)
         optimizer.step()
         _average(average, parameters, min(plan.ema, (step + 1) / (step + 10)))
         metrics.add(step, value, plan.rate(step))
+        after(step + 1)
         if time.monotonic() - saved > SAVE_EVERY_SECONDS:
             state.save(step + 1)
             saved = time.monotonic()

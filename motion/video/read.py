@@ -16,20 +16,22 @@ from motion.video.exif import EXIF_IFD, USER_COMMENT, decode_user_comment
 from motion.video.write import PathLike
 
 # Only what holds its own pixels: other decoders start programs (PostScript) or open further addresses (playlists).
+STILLS = (".png", ".jpg", ".jpeg")
 _IMAGES = ("PNG", "GIF", "WEBP", "JPEG")
 _MOVIES = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi", "protocol_whitelist": "file"}
 
+Frames = npt.NDArray[np.uint8]
 _Result = TypeVar("_Result")
 
 
 class Clip(NamedTuple):
-    frames: npt.NDArray[np.uint8]  # f h w 3, RGB
+    frames: Frames  # f h w 3, RGB
     fps: float | None  # None for a still and for a folder of stills
     parameters: str | None
 
 
 def read(path: PathLike) -> Clip:
-    """All frames of a clip file or of a folder's PNG files, with the rate and the parameters.
+    """All frames of a clip file or of a folder's PNG and JPEG files, with the rate and the parameters.
 
     Encoders store equal neighbours as one long frame; each frame here lasts as long as the shortest, so they come
     back as several (a clip that never changes: as one). Raises MotionError for what is no clip.
@@ -53,9 +55,9 @@ def read_parameters(path: PathLike) -> str | None:
 
 
 def _stills(folder: Path) -> list[Path]:
-    stills = sorted(folder.glob("*.png"))
+    stills = sorted(path for path in folder.iterdir() if path.suffix.lower() in STILLS)
     if not stills:
-        raise MotionError(f"The folder {folder} holds no .png files: name a folder of frames or a clip.")
+        raise MotionError(f"The folder {folder} holds no .png or .jpg files: name a folder of frames or a clip.")
     return stills
 
 

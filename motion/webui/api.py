@@ -12,6 +12,7 @@ from motion.hosts.base import loaded_base
 from motion.settings import TAB_FIELDS
 from motion.webui.job import Refused
 from motion.webui.models import library
+from motion.weighted import Weights
 
 
 def add_routes(_: Any, app: Any) -> None:
@@ -58,4 +59,6 @@ def described(row: Field) -> dict[str, Any]:
         return {"type": kind, **facts, "minimum": row.low, "maximum": row.high}
     if isinstance(row, (Choice, Several)):
         return {"type": "array" if isinstance(row, Several) else "string", **facts, "choices": list(row.choices)}
+    if isinstance(row, Weights):
+        return {"type": "array", **facts}
     return {"type": "boolean" if isinstance(row, Flag) else "string", **facts}

@@ -8,7 +8,8 @@ from typing import Any
 from motion.fields import Choice, Field, Number
 from motion.hosts.base import host_module
 from motion.settings import TAB_FIELDS
-from motion.webui.models import library
+from motion.webui.models import FILES, names
+from motion.weighted import Weights
 
 PREFIX = "[Motion] "
 CHANGED = "_motion_axes"
@@ -37,13 +38,13 @@ def axis(row: Field, option: Callable[..., Any]) -> Any:
 
     kind = type(row.default) if isinstance(row, Number) else str
     choices = {"choices": lambda: list(row.choices)} if isinstance(row, Choice) else {}
-    if row.name == "module":
-        choices = {"choices": lambda: [entry.name for entry in library().entries()]}
+    if row.name in FILES:
+        choices = {"choices": lambda: names(*FILES[row.name])}
     return option(PREFIX + row.label, kind, apply, cost=0.5 if row.name == "module" else 0.0, **choices)
 
 
 def _varies(row: Field) -> bool:
-    return isinstance(row, (Number, Choice)) or row.name == "module"
+    return isinstance(row, (Number, Choice, Weights)) or row.name in FILES
 
 
 def _loaded_plot() -> Any:

@@ -16,9 +16,11 @@ MODULE = TAB_FIELDS["module"].key
 
 
 def written(tab: Tab, entry: Entry, is_img2img: bool) -> dict[str, str]:
-    """What `p.extra_generation_params` gets: every setting by its key; those for initial images only where one is."""
+    """What `p.extra_generation_params` gets: every setting by its key; those for initial images only where one is, and
+    none that is empty."""
     rows = [row for row in TAB_FIELDS.values() if row.key and (is_img2img or row.group != "img2img")]
     texts = {row.key: row.write(getattr(tab, row.name)) for row in rows}
+    texts = {key: text for key, text in texts.items() if text}
     return {**texts, MODULE: f"{entry.name} [{short_hash(entry.path)}]"}
 
 
@@ -35,10 +37,10 @@ def reader(row: Field) -> Callable[[Mapping[str, Any]], Any]:
         if MODULE not in pairs:
             return None
         if row.key not in pairs:
-            return row.default
+            return row.shown(row.default)
         try:
             value = row.parse(str(pairs[row.key]))
-            return library().find(value).name if row.key == MODULE else value
+            return library().find(value).name if row.key == MODULE else row.shown(value)
         except MotionError:
             return None
 

@@ -106,6 +106,8 @@ class Job:
     own: Mapping[str, Any]
     infotext: Mapping[str, str]
     several_prompts: bool
+    prompted: Callable[[str], str] = str
+    """What a prompt becomes: itself and the trigger words of the LoRAs in use."""
     done: int = 0
     """Clips that the host has finished."""
     undo: ExitStack = field(default_factory=ExitStack)
@@ -170,6 +172,7 @@ def check_output(tab: Tab) -> None:
 def _take_over(p: Any, job: Job) -> None:
     """One clip is one batch of the host's."""
     p.batch_size, p.n_iter = job.frames, job.clips
+    p.prompt = list(map(job.prompted, p.prompt)) if isinstance(p.prompt, list) else job.prompted(p.prompt)
     for name in ("prompt", "negative_prompt", "seed", "subseed"):
         value = getattr(p, name)
         if isinstance(value, list):

@@ -1,20 +1,27 @@
-"""The motion modules that the host's user has."""
+"""The motion modules and LoRAs that the host's user has."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 import motion
+from motion.errors import MotionError
 from motion.hosts.base import host_module
 from motion.library import Entry, Library
+from motion.lora import Weighted
 from motion.network.model import MotionModel
+from motion.settings import Tab
+from motion.weights.lora import Target
 
 FOLDER = "motion"
 """The folder in the host's models folder."""
 FOLDERS_SETTING = "motion_folders"
+FILES = {"module": ("motion module",), "loras": ("motion LoRA",), "adapter": ("domain adapter", "LoRA")}
+"""The fields of the tab that name files, and the kinds of files they name. Converted adapters are plain LoRAs."""
 _PREDECESSORS = ("AnimateDiff", "../extensions/sd-webui-animatediff/model")
 
 
@@ -29,6 +36,52 @@ def folders() -> list[Path]:
 def library() -> Library:
     """The files in these folders, as they are now."""
     return Library(folders())
+
+
+def names(*kinds: str) -> list[str]:
+    """The names of the files in these folders that are of these kinds."""
+    files = library()
+    return [entry.name for entry in files.entries() if files.describe(entry).kind in kinds]
+
+
+def lora_library() -> Library:
+    """The same folders, and the one of the host's own LoRAs."""
+    return Library([*folders(), *host_folders()], "motion LoRAs and adapters")
+
+
+def host_folders() -> list[Path]:
+    """Where the host keeps LoRAs; none if it has no LoRAs."""
+    folder = getattr(host_module("shared").cmd_opts, "lora_dir", None)
+    return [Path(folder)] if folder else []
+
+
+def loras(tab: Tab) -> list[Weighted]:
+    """The motion LoRAs and the adapter that the tab names, each with its weight.
+
+    Raises MotionError for a name that is no file's, and a file that is something else.
+    """
+    wanted: list[tuple[str, float, Target]] = [(item.name, item.weight, "motion") for item in tab.loras]
+    if tab.adapter:
+        wanted.append((tab.adapter, tab.adapter_scale, "image"))
+    files = lora_library()
+    return [(motion.lora.load(files.find(name).path, target), weight) for name, weight, target in wanted if weight]
+
+
+def prompt_loras(named: Sequence[tuple[str, float]]) -> list[Weighted]:
+    """Those of the names in a prompt that the host's LoRAs do not answer to: motion LoRAs, and adapters as published.
+
+    The host itself finds no layer for them and leaves the picture as it is; all others are its own affair, broken
+    files too. Raises MotionError for a motion LoRA that cannot be read as one.
+    """
+    files, found = Library(host_folders()), []
+    for name, weight in named:
+        try:
+            entry = files.find(name)
+        except MotionError:
+            continue  # an alias, or a mistake: the host says it
+        if files.describe(entry).kind in ("motion LoRA", "domain adapter"):
+            found.append((motion.lora.load(entry.path), weight))
+    return found
 
 
 def load(entry: Entry) -> MotionModel:

@@ -13,12 +13,16 @@ import gradio as gr
 from motion.errors import MotionError
 from motion.fields import Choice, Field, Flag, Image, Number, Several
 from motion.hosts.base import host, host_module, loaded_base
+from motion.network.architecture import FAMILIES
 from motion.settings import TAB_FIELDS
 from motion.webui import download_row, infotext, preset_row
-from motion.webui.models import folders, library
+from motion.webui.models import FILES, folders, library
+from motion.weighted import Weighted, Weights
 
-GROUPS = ("main", "img2img", "advanced")
+GROUPS = ("main", "lora", "img2img", "advanced")
+FOLDED = {"lora": "Motion LoRA and domain adapter", "advanced": "Advanced"}
 REFRESH = "\U0001f504"
+ADAPTER = "{module} was trained beside a domain adapter: {adapter} goes with it."
 NO_FILES = "No motion module found: put one into {folder} and press {button}."
 
 
@@ -55,10 +59,17 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
                 for _, alike in groupby(rows, key=type):
                     with gr.Row():
                         made |= {row.name: component(row, elem_id) for row in alike}
+                if group == "lora":
+                    chooser = _chooser(made["loras"], elem_id)
         preset_row.build(made, elem_id)
         arrived = download_row.build(elem_id)
     for trigger in (made["enabled"].change, refresh.click, arrived.change):
-        trigger(offer, inputs=[made["module"]], outputs=[made["module"], problems], show_progress=False)
+        trigger(
+            offer,
+            inputs=[made["module"], made["adapter"]],
+            outputs=[made["module"], problems, made["adapter"], chooser],
+            show_progress=False,
+        )
     return Panel([made[name] for name in TAB_FIELDS], [(made[name], read) for name, read in infotext.PASTED.items()])
 
 
@@ -75,22 +86,31 @@ def component(row: Field, elem_id: Callable[[str], str]) -> Any:
         return gr.Image(type="pil", label=row.label, elem_id=elem_id(row.name))
     if isinstance(row, Flag):
         return gr.Checkbox(row.default, **common)
-    return gr.Textbox(row.default, **common)
+    if row.name in FILES and not isinstance(row, Weights):
+        return gr.Dropdown([row.default], value=row.default, allow_custom_value=True, **common)
+    return gr.Textbox(row.shown(row.default), **common)
 
 
-def offer(chosen: str) -> tuple[Any, str]:
-    """The modules that fit the loaded checkpoint, and a line for each that does not."""
+def offer(chosen: str, adapter: str) -> tuple[Any, str, Any, Any]:
+    """The modules that fit the loaded checkpoint, a line for each that does not, the adapters and the motion LoRAs."""
     try:
         base, files = loaded_base(), library()
     except MotionError as error:
-        return gr.update(choices=[]), alarm(error)
-    misfits = {entry.name: files.misfit(files.describe(entry), base) for entry in files.entries()}
+        return gr.update(choices=[]), alarm(error), gr.update(), gr.update()
+    described = {entry.name: files.describe(entry) for entry in files.entries()}
+    of_kind = {field: [name for name in described if described[name].kind in kinds] for field, kinds in FILES.items()}
+    others = {name for name in described if name not in of_kind["loras"] + of_kind["adapter"]}
+    misfits = {name: files.misfit(described[name], base) for name in described if name in others}
     fitting = [name for name, reason in misfits.items() if reason is None]
+    chosen = chosen if chosen in fitting else next(iter(fitting), "")
     lines = [f"{name}: {reason}" for name, reason in misfits.items() if reason is not None]
     if not misfits:
         lines = [NO_FILES.format(folder=folders()[0], button=REFRESH)]
+    if chosen and not adapter and of_kind["adapter"] and FAMILIES[str(described[chosen].family)].adapter:
+        lines.append(ADAPTER.format(module=chosen, adapter=of_kind["adapter"][0]))
     text = "".join(f"<p style='opacity: 0.6'>{html.escape(line)}</p>" for line in lines)
-    return gr.update(choices=fitting, value=chosen if chosen in fitting else next(iter(fitting), "")), text
+    adapters = gr.update(choices=["", *of_kind["adapter"]])
+    return gr.update(choices=fitting, value=chosen), text, adapters, gr.update(choices=of_kind["loras"])
 
 
 def alarm(reason: MotionError) -> str:
@@ -106,11 +126,23 @@ def _modules(row: Field, elem_id: Callable[[str], str]) -> Any:
     )  # fmt: skip
 
 
+def _chooser(loras: Any, elem_id: Callable[[str], str]) -> Any:
+    """The list of motion LoRAs, from which the one that is chosen goes into the text."""
+
+    def add(name: str, text: str) -> tuple[str, Any]:
+        known = text.strip().rstrip(",")
+        return (f"{known}, {Weighted(name)}" if known else str(Weighted(name))), gr.update(value=None)
+
+    chooser = gr.Dropdown([], label="Add a motion LoRA", elem_id=elem_id("lora_chooser"))
+    chooser.select(add, inputs=[chooser, loras], outputs=[loras, chooser], show_progress=False)
+    return chooser
+
+
 def _labelled(choices: Any) -> list[tuple[str, str]]:
     return [(label, name) for name, label in choices.items()]
 
 
 def _frame(group: str, is_img2img: bool) -> Any:
-    if group == "advanced":
-        return gr.Accordion("Advanced", open=False)
+    if group in FOLDED:
+        return gr.Accordion(FOLDED[group], open=False)
     return gr.Group(visible=group != "img2img" or is_img2img)

@@ -11,7 +11,7 @@ import gradio as gr
 from motion.errors import MotionError
 from motion.hosts.base import host_module
 from motion.presets import KEPT, Presets
-from motion.settings import Tab
+from motion.settings import TAB_FIELDS, Tab
 
 SAVE, DELETE = "\U0001f4be", "\U0001f5d1\ufe0f"
 
@@ -50,8 +50,7 @@ def _chosen(name: str) -> list[Any]:
     except MotionError as error:
         gr.Warning(str(error))
         return [gr.update()] * len(KEPT)
-    values = [getattr(tab, field) for field in KEPT]
-    return [list(value) if isinstance(value, tuple) else value for value in values]
+    return [TAB_FIELDS[field].shown(getattr(tab, field)) for field in KEPT]
 
 
 def _saved(name: str, *values: Any) -> Any:

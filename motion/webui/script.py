@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import motion
 from motion.errors import MotionError
 from motion.hosts.base import host, host_module
 from motion.hosts.sampling import Sampling
@@ -13,7 +15,8 @@ from motion.settings import TAB_FIELDS, Tab
 from motion.webui import axes, infotext, output, panel
 from motion.webui import job as jobs
 from motion.webui.job import Job
-from motion.webui.models import library, load
+from motion.webui.models import library, load, loras, prompt_loras
+from motion.webui.prompt import named_loras
 
 scripts = host_module("scripts")
 
@@ -45,6 +48,11 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
     def before_process_batch(self, p: Any, *args: Any, batch_number: int, **kwargs: Any) -> None:
         if job := Job.of(p):
             jobs.one_prompt(p, job, batch_number)
+
+    def after_extra_networks_activate(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        if job := Job.of(p):
+            named = named_loras(kwargs.get("extra_network_data") or {})
+            job.sampling.of_prompt = partial(prompt_loras, named)
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
         if job := Job.of(p):
@@ -93,14 +101,16 @@ def plan(p: Any, tab: Tab) -> Job:
         raise MotionError(f"frames is {tab.frames}: {entry.name} reaches over {longest} at most")
     frames = module.architecture.frames_to_draw(tab.frames)
     _settle_initial_images(p, frames)
+    worn = loras(tab)
     return Job(
         tab=tab,
-        sampling=Sampling(tab, module, frames),
+        sampling=Sampling(tab, module, frames, worn),
         frames=frames,
         clips=jobs.clip_count(p),
         own=jobs.own_values(p),
         infotext=infotext.written(tab, entry, hasattr(p, "init_images")),
         several_prompts=isinstance(p.prompt, list),
+        prompted=partial(motion.lora.prompted, loras=worn) if tab.trigger_words else str,
     )
 
 

@@ -55,10 +55,15 @@ def load(path: str | PathLike[str], family: str | None = None) -> MotionModel:
         state, architecture = interpret(file, kind, family)
     except MotionError as error:
         raise MotionError(f"{path}: {error}") from error
+    return MotionModel.from_state(architecture, owned(state))
+
+
+def owned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of `state`, all in its dtype, or, of several, in float32."""
     dtypes = {tensor.dtype for tensor in state.values()}
     dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
     # Copied, because a mapped file that is replaced under a running model takes the process with it.
-    return MotionModel.from_state(architecture, {key: tensor.to(dtype, copy=True) for key, tensor in state.items()})
+    return {key: tensor.to(dtype, copy=True) for key, tensor in state.items()}
 
 
 def interpret(file: WeightsFile, kind: Kind, family: str | None = None) -> tuple[dict[str, Tensor], Architecture]:
@@ -68,7 +73,9 @@ def interpret(file: WeightsFile, kind: Kind, family: str | None = None) -> tuple
     """
     state = to_canonical(file.tensors, kind.layout)
     architecture = identify(state, family or file.metadata.get(FAMILY_HINT), strict=family is not None)
-    _check(state, architecture)
+    with torch.device("meta"):
+        expected = MotionModel(architecture).state_dict()
+    check(state, expected, "module")
     return state, architecture
 
 
@@ -132,12 +139,13 @@ def _slot(name: str, state: Mapping[str, Tensor]) -> Slot:
     return Slot(name, shape[0], positions, attentions)
 
 
-def _check(state: Mapping[str, Tensor], architecture: Architecture) -> None:
-    """Raise MotionError with the name of the first key that is missing, left over, misshapen or not a float."""
-    with torch.device("meta"):
-        expected = MotionModel(architecture).state_dict()
+def check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
+    """Raise MotionError with the name of the first key that is missing, left over, misshapen or not a float.
+
+    `expected` is the state dict of the model that `state` should fill, `what` that model is called in a sentence.
+    """
     for key in sorted(expected.keys() ^ state.keys()):
-        found = "is missing" if key in expected else "is not part of the module"
+        found = "is missing" if key in expected else f"is not part of the {what}"
         raise MotionError(f"{key!r} {found}; the file is damaged, download it again.")
     for key, tensor in state.items():
         if tensor.shape != expected[key].shape or not tensor.is_floating_point():

@@ -24,7 +24,7 @@ class Kind:
     base: str | None = None
 
 
-MOTION_MODULE = "motion module"
+MOTION_MODULE, SPARSECTRL = "motion module", "SparseCtrl"
 UNKNOWN = Kind("unknown", "unknown", ())
 
 # The first kind of which every sentinel is found is the answer, so what a file has besides motion layers stands first.
@@ -37,10 +37,10 @@ KINDS = (
     Kind("CameraCtrl", "authors", (r"processor\.qkv_merge\.|^pose_encoder_state_dict\.",)),
     Kind("FancyVideo", "authors", (r"^FancyVideo\b|fps_embedding\.linear\.",)),
     Kind("AnimateLCM-I2V", "authors", (r"^img_encoder\.",)),
-    Kind("SparseCtrl", "authors", (r"controlnet_cond_embedding\.", r"motion_modules\.\d+\.temporal_transformer\.")),
-    Kind("SparseCtrl", "diffusers", (r"controlnet_cond_embedding\.", r"motion_modules\.\d+\.")),
-    Kind("SparseCtrl", "diffusers", (r"controlnet_cond_embedding\.weight \d+x5x",)),
-    Kind("SparseCtrl", "a1111", (r"input_hint_block\.", r"motion_modules\.\d+\.")),
+    Kind(SPARSECTRL, "authors", (r"controlnet_cond_embedding\.", r"motion_modules\.\d+\.temporal_transformer\.")),
+    Kind(SPARSECTRL, "diffusers", (r"controlnet_cond_embedding\.", r"motion_modules\.\d+\.")),
+    Kind(SPARSECTRL, "diffusers", (r"controlnet_cond_embedding\.weight \d+x5x",)),
+    Kind(SPARSECTRL, "a1111", (r"input_hint_block\.", r"motion_modules\.\d+\.")),
     Kind("PIA", "authors", (r"^conv_in\.weight \d+x9x", r"motion_modules\.\d+\.temporal_transformer\.")),
     Kind("PIA", "diffusers", (r"^conv_in\.weight \d+x9x", r"motion_modules\.\d+\.")),
     Kind(MOTION_MODULE, "hotshot", (r"^\w+_blocks?\..*temporal_attentions\.\d+\.",)),
@@ -74,7 +74,7 @@ REFUSALS = {
     "CameraCtrl": ("a CameraCtrl model, which is not supported", _ELSEWHERE),
     "FancyVideo": ("a FancyVideo model, which is not supported", _ELSEWHERE),
     "AnimateLCM-I2V": ("an AnimateLCM-I2V model, which is not supported", "give the text-to-video AnimateLCM here"),
-    "SparseCtrl": ("a SparseCtrl encoder", "open it with sparsectrl.load, beside a motion module"),
+    SPARSECTRL: ("a SparseCtrl encoder", "open it with sparsectrl.load, beside a motion module"),
     "PIA": ("a PIA model, which is not supported", _ELSEWHERE),
     "domain adapter": ("a domain adapter, a LoRA of the image layers", "give it as the adapter of a motion module"),
     "LoRA": ("a LoRA of the image model", _PROMPT),

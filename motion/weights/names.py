@@ -158,6 +158,11 @@ def _rename(state: Mapping[str, Tensor], rows: Names, slot: str) -> dict[str, Te
     return renamed
 
 
+def children(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered children stand under `prefix`."""
+    return len({name[len(prefix) :].partition(".")[0] for name in state if name.startswith(prefix)})
+
+
 def _same(first: Tensor, second: Tensor) -> bool:
     return first.dtype == second.dtype and torch.equal(first, second)
 

@@ -14,9 +14,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 import motion
+import sparsectrl
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
+from motion.training.lora import Layers, LoraWeights, adapter_layers, motion_layers
 from motion.weights.ldm import unet_name
+from motion.weights.lora import Lora, Target
 
 WEBUI = Path(os.environ.get("SD_WEBUI_DIR", "/nowhere"))
 CLASSES = {
@@ -43,6 +46,9 @@ SHAPE = {
 }
 
 
+FRAMES, WIDTHS = 16, (32, 32, 64, 64)
+
+
 def host_unet(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     arguments, module, name, extra = next(
         (names for file, names in CLASSES.items() if (WEBUI / file).exists()), (None,) * 4
@@ -59,6 +65,37 @@ def host_unet(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
         pytest.skip(f"the WebUI in SD_WEBUI_DIR does not import here: {missing}")
 
 
+def random_lora(layers: Layers, target: Target) -> Lora:
+    weights = LoraWeights(layers, target, rank=4).requires_grad_(False)
+    for up in weights.up:
+        torch.nn.init.normal_(up, std=0.2)
+    return weights.lora
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_loras_in_a_hosts_class_are_those_in_diffusers(
+    monkeypatch: pytest.MonkeyPatch,
+    oracle_of: Callable[[str], dict[str, Tensor]],
+    clip: dict[str, Tensor],
+    unet: nn.Module,
+) -> None:
+    host = host_unet(monkeypatch)
+    host.load_state_dict({unet_name(name): tensor for name, tensor in oracle_of("unet").items()})
+    v3 = MotionModel.from_state(Architecture.of_unet("v3", WIDTHS), oracle_of("v3_mm"))
+    loras = [(random_lora(adapter_layers(unet), "image"), 0.7), (random_lora(motion_layers(v3), "motion"), 0.8)]
+    with torch.inference_mode():
+        plain = host(clip["x"], clip["t"], context=clip["c"])
+        with motion.attach(host, v3, FRAMES):
+            moving = host(clip["x"], clip["t"], context=clip["c"])
+            with motion.lora.attach(host, v3, loras):
+                worn = host(clip["x"], clip["t"], context=clip["c"])
+        assert torch.equal(host(clip["x"], clip["t"], context=clip["c"]), plain)
+        with motion.attach(unet, v3, FRAMES), motion.lora.attach(unet, v3, loras):
+            expected = unet(clip["x"], clip["t"], clip["c"]).sample
+    assert (worn - expected).norm() / expected.norm() <= 1e-5
+    assert (worn - moving).norm() / moving.norm() > 1e-2
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_parity_and_a_clean_exit(
     monkeypatch: pytest.MonkeyPatch,
@@ -67,12 +104,20 @@ def test_parity_and_a_clean_exit(
 ) -> None:
     unet = host_unet(monkeypatch)
     unet.load_state_dict({unet_name(name): tensor for name, tensor in oracle_of("unet").items()})
-    v3 = MotionModel.from_state(Architecture.of_unet("v3", (32, 32, 64, 64)), oracle_of("v3_mm"))
-    expected = rearrange(oracle_of("v3_io")["y"], "b c f h w -> (b f) c h w")
+    v3 = MotionModel.from_state(Architecture.of_unet("v3", WIDTHS), oracle_of("v3_mm"))
+    expected, controlled = (
+        rearrange(oracle_of(name)["y"], "b c f h w -> (b f) c h w") for name in ("v3_io", "sparse_rgb_io")
+    )
+    encoder = sparsectrl.load(Path(__file__).parents[1] / "oracle" / "sparse_rgb.safetensors")
+    first, last = oracle_of("sparse_rgb_io")["cond"][0].unbind(1)
+    condition = sparsectrl.condition({0: first, -1: last}, frames=FRAMES)
     with torch.inference_mode():
         plain = unet(clip["x"], clip["t"], context=clip["c"])
-        with motion.attach(unet, v3, frames=16):
+        with motion.attach(unet, v3, frames=FRAMES):
             moving = unet(clip["x"], clip["t"], context=clip["c"])
+            with sparsectrl.attach(unet, encoder, condition, frames=FRAMES, scale=0.8):
+                obeying = unet(clip["x"], clip["t"], context=clip["c"])
         again = unet(clip["x"], clip["t"], context=clip["c"])
     assert (moving - expected).norm() / expected.norm() <= 1e-5
+    assert (obeying - controlled).norm() / controlled.norm() <= 5e-5
     assert torch.equal(again, plain)

@@ -8,13 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from motion import cli, video
 from motion.fields import Size
 from motion.hosts.standalone import job
 from motion.settings import Clip, parse_infotext
 from motion.weights.describe import describe
+from motion.weights.lora import TRIGGER
 
 # diffusers 0.42 turns tensors into arrays in a way NumPy 2.4 frowns upon, whenever a scheduler holds sigmas.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
@@ -76,6 +81,47 @@ def test_an_interrupt_leaves_nothing(
     assert cli.main(render(tiny, tmp_path / "clip.gif")) == 130
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_motion_loras_and_the_adapter_from_files(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layer = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
+    spatial = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
+    lora_file(tmp_path / "pan.safetensors", layer, **{TRIGGER: "slow pan"})
+    lora_file(tmp_path / "look.safetensors", spatial)
+    worn = ["--motion-lora", f"{tmp_path / 'pan.safetensors'}:0.8", "--adapter", str(tmp_path / "look.safetensors")]
+
+    def drawn(name: str, *options: str) -> tuple[npt.NDArray[np.uint8], dict[str, str]]:
+        common = ["--motion", str(tiny / "v3.safetensors"), "--seed", "7", "--json"]
+        assert cli.main(render(tiny, tmp_path / name, *common, *options)) == 0
+        found = parse_infotext(json.loads(capsys.readouterr().out)["parameters"])
+        return video.read(tmp_path / name).frames, {"prompt": found[0].prompt, **found[1]}
+
+    plain, _ = drawn("plain.webp")
+    moved, said = drawn("moved.webp", *worn, "--adapter-scale", "0.5", "--trigger-words", "yes")
+    assert (moved != plain).any()
+    assert said["Motion LoRA"] == "pan:0.8" and said["Motion adapter"] == "look"
+    assert said["prompt"] == "a red circle, slow pan"
+    alone, _ = drawn("alone.webp", *worn[:2])
+    assert (alone != moved).any() and (alone != plain).any()
+    nothing, said = drawn("zero.webp", "--motion-lora", f"{tmp_path / 'pan.safetensors'}:0", "--trigger-words", "yes")
+    assert (nothing == plain).all() and said["prompt"] == "a red circle"
+
+    swapped = ["--motion-lora", str(tmp_path / "look.safetensors")]
+    for options, words in (
+        (swapped, "is a domain adapter, and not a motion LoRA"),
+        (["--adapter", str(tmp_path / "pan.safetensors")], "is a motion LoRA, and not a domain adapter"),
+        (worn[:2], "give the motion module it was trained on"),
+    ):
+        assert cli.main(render(tiny, tmp_path / "no.webp", *options)) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "no.webp").exists()
+
+
+def lora_file(path: Path, parent: str, **metadata: str) -> None:
+    tensors = {f"{parent}.processor.to_q_lora.down.weight": torch.randn(4, 32)}
+    save_file({**tensors, f"{parent}.processor.to_q_lora.up.weight": torch.randn(32, 4)}, path, metadata)
 
 
 def test_a_module_for_another_base_is_refused(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,24 @@ def test_channels_and_norms_in_sd15(kind: str, request: pytest.FixtureRequest) -
     assert all(isinstance(norm, nn.GroupNorm) for norm in norms)
 
 
+@pytest.mark.parametrize(
+    ("kind", "middle", "decoder"),
+    [
+        (
+            "unet",
+            "mid_block.resnets.1",
+            [f"up_blocks.{level}.resnets.{layer}" for level in range(4) for layer in range(3)],
+        ),
+        ("ldm_unet", "middle_block.2", [f"output_blocks.{block}.0" for block in range(12)]),
+    ],
+)
+def test_where_skips_are_read(kind: str, middle: str, decoder: list[str], request: pytest.FixtureRequest) -> None:
+    unet: nn.Module = request.getfixturevalue(kind)
+    found = sites.find(unet)
+    assert found.middle is unet.get_submodule(middle)
+    assert list(found.decoder) == [unet.get_submodule(name) for name in decoder]
+
+
 def test_places_in_sdxl() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel(

@@ -14,14 +14,17 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 import motion
+import sparsectrl
 from motion.arrangement import Arrangement
 from motion.errors import MotionError
-from motion.hosts.standalone import lora, samplers
+from motion.hosts.standalone import keyframes, lora, samplers
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.lora_weights import worn
 from motion.hosts.standalone.prompts import Condition, encode
+from motion.lora import Weighted
+from motion.network.architecture import SCHEDULES
 from motion.network.model import MotionModel
-from motion.settings import Clip
+from motion.settings import FIELDS, Clip
 
 Frames = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -31,8 +34,8 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 DECODED_AT_ONCE = 4 * 512 * 512
 """Pixels that go through the VAE together, but always a whole frame."""
 
-SHARED = ("frames", "steps", "sampler", "cfg", "size", "clip_skip", "scale", "loop", "seed_mode", "betas")
-"""Settings that clips drawn in one batch have in common."""
+OWN = ("prompt", "negative", "seed", "fps", "zoom")
+"""Settings in which clips drawn in one batch may differ."""
 
 
 def device_of(name: str = "auto") -> torch.device:
@@ -91,9 +94,11 @@ class Standalone:
         module: MotionModel | None = None,
         progress: Progress | None = None,
         loras: Sequence[lora.Lora] = (),
+        attached: Sequence[Weighted] = (),
+        controls: Sequence[keyframes.Control] = (),
     ) -> Frames:
         """The frames of one clip, uint8 `[frames, height, width, 3]`; see `render_all`."""
-        return self.render_all([clip], module, progress, loras)[0]
+        return self.render_all([clip], module, progress, loras, attached, controls)[0]
 
     @torch.inference_mode()
     def render_all(
@@ -102,12 +107,16 @@ class Standalone:
         module: MotionModel | None = None,
         progress: Progress | None = None,
         loras: Sequence[lora.Lora] = (),
+        attached: Sequence[Weighted] = (),
+        controls: Sequence[keyframes.Control] = (),
     ) -> Frames:
         """The frames of clips that differ in prompts and seeds only, uint8 `[clips, frames, height, width, 3]`.
 
-        Without a motion module each frame is a picture of its own. The same seed draws the same noise on every
-        device and in every batch. Raises MotionError for a module that does not fit the checkpoint or the frames, a
-        LoRA that is named in a prompt and not given, and frames that are not finite.
+        Without a motion module each frame is a picture of its own. `loras` are the image model's, `attached` motion
+        LoRAs and domain adapters with their weights. Every control is told its effect. The same seed draws the same
+        noise on every device and in every batch. Raises MotionError for a module or an encoder that does not fit the
+        checkpoint or the frames, a control that does nothing, a LoRA that is named in a prompt and not given or does
+        not fit, and frames that are not finite.
         """
         clips = [clip.seeded() for clip in clips]
         self._check(clips, module, loras)
@@ -115,11 +124,11 @@ class Standalone:
         if module is not None:
             clips = [replace(clip, frames=module.architecture.frames_to_draw(asked)) for clip in clips]
         with _memory_error_told(clips[0]), worn(self.parts, loras):
-            latents = self._denoise(clips, self._condition(clips), module, progress)
+            latents = self._denoise(clips, self._condition(clips), module, progress, attached, controls)
             return self._decode(latents, clips)[:, :asked]
 
     def _check(self, clips: Sequence[Clip], module: MotionModel | None, loras: Sequence[lora.Lora]) -> None:
-        for name in SHARED:
+        for name in (name for name in FIELDS if name not in OWN):
             values = {getattr(clip, name) for clip in clips}
             if len(values) != 1:
                 raise MotionError(f"{name} differs between clips of one batch ({values}): draw them one by one")
@@ -151,10 +160,13 @@ class Standalone:
         condition: tuple[Tensor, dict[str, Tensor] | None],
         module: MotionModel | None,
         progress: Progress | None,
+        attached: Sequence[Weighted],
+        controls: Sequence[keyframes.Control],
     ) -> Tensor:
         """Sample latents, float32 `[(clips frames), 4, height/8, width/8]`."""
         clip, (context, added) = clips[0], condition
-        betas = module.architecture.family.schedule(clip.betas) if module else samplers.STABLE_DIFFUSION
+        family = module.architecture.family if module else None
+        betas = family.schedule(clip.betas) if family else SCHEDULES.get(clip.betas, samplers.STABLE_DIFFUSION)
         scheduler = samplers.scheduler(clip.sampler, betas, clip.steps)
         generators = [generator for clip in clips for generator in frame_generators(clip)]
         shape = (self.parts.unet.config.in_channels, clip.size.height // 8, clip.size.width // 8)
@@ -162,9 +174,7 @@ class Standalone:
         latents = noise.to(self.device) * scheduler.init_noise_sigma
         passes = len(context) // len(latents)
         with ExitStack() as scope:
-            if module is not None:
-                closed = Arrangement(clip.frames, closed=True) if clip.loop == "closed" else None
-                scope.enter_context(motion.attach(self.parts.unet, module, clip.frames, clip.scale, closed))
+            self._attach(scope, clip, module, attached, controls)
             report = progress or (lambda done, steps: None)
             steps = len(scheduler.timesteps)
             report(0, steps)
@@ -175,8 +185,30 @@ class Standalone:
                     unguided, guided = noise.chunk(2)
                     noise = unguided + clip.cfg * (guided - unguided)
                 latents = scheduler.step(noise, t, latents, generator=generators, return_dict=False)[0]
+                keyframes.check_effects(controls, ended=done == steps)
                 report(done, steps)
         return latents
+
+    def _attach(
+        self,
+        scope: ExitStack,
+        clip: Clip,
+        module: MotionModel | None,
+        attached: Sequence[Weighted],
+        controls: Sequence[keyframes.Control],
+    ) -> None:
+        """What the clip is drawn with, for as long as `scope` lasts."""
+        closed = Arrangement(clip.frames, closed=True) if module is not None and clip.loop == "closed" else None
+        if module is not None:
+            scope.enter_context(motion.attach(self.parts.unet, module, clip.frames, clip.scale, closed))
+        scope.enter_context(motion.lora.attach(self.parts.unet, module, attached))
+        for control in controls:
+            encoder = sparsectrl.load(control.file).to(self.device, self.dtype)
+            shown = keyframes.condition(control, encoder, self.parts.vae, clip)
+            how = keyframes.influence(clip)
+            acting = sparsectrl.attach(self.parts.unet, encoder, shown, clip.frames, influence=how, arrangement=closed)
+            control.effect = scope.enter_context(acting)
+        keyframes.check_effects(controls, ended=False)
 
     def _decode(self, latents: Tensor, clips: Sequence[Clip]) -> Frames:
         if not latents.isfinite().all():

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import motion
 from motion.errors import MotionError
-from motion.hosts.standalone import lora
+from motion.hosts.standalone import keyframes, lora
 from motion.library import short_hash
-from motion.settings import Clip, infotext
+from motion.settings import TAB_FIELDS, Clip, infotext
 from motion.video.loop import played
 from motion.video.write import check_destination, check_rate, write
+from motion.weighted import Weighted as Named
+
+if TYPE_CHECKING:  # at run time torch comes last
+    from motion.lora import Weighted
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,11 @@ class Job:
     module: Path | None
     out: str
     loras: tuple[lora.Lora, ...] = ()
+    motion_loras: tuple[lora.Lora, ...] = ()
+    adapter: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
+    controls: tuple[keyframes.Control, ...] = ()
 
     def __post_init__(self) -> None:
         check_rate(check_destination(self.out), self.clip.fps)
@@ -39,6 +46,8 @@ class Job:
             )
         if self.module is not None and not self.module.is_file():
             raise MotionError(f"motion module {self.module} does not exist: give a motion module file")
+        if self.adapter is not None and not self.adapter.is_file():
+            raise MotionError(f"domain adapter {self.adapter} does not exist: give an adapter file")
         # Imported late: what can be refused without torch is refused at once.
         from motion.hosts.standalone.host import device_of, dtype_of
 
@@ -57,8 +66,11 @@ class Job:
         if self.module is not None:
             module = motion.load(self.module)
             check_module(module, clip.frames)
+        attached = self._attached()
+        if clip.trigger_words:
+            clip = replace(clip, prompt=motion.lora.prompted(clip.prompt, attached))
         host = Standalone.open(self.checkpoint, self.device, self.dtype)
-        frames = host.render(clip, module, progress, self.loras)
+        frames = host.render(clip, module, progress, self.loras, attached, self.controls)
         parameters = infotext(clip, self._provenance())
         frames = frames[played(len(frames), clip.loop)].repeat(clip.zoom, axis=1).repeat(clip.zoom, axis=2)
         write(frames, self.out, clip.fps, parameters)
@@ -73,7 +85,14 @@ class Job:
             "dtype": str(host.dtype).removeprefix("torch."),
             "seconds": round(time.perf_counter() - start, 2),
             "parameters": parameters,
+            "sparsectrl": keyframes.told(self.controls),
         }
+
+    def _attached(self) -> list[Weighted]:
+        """The motion LoRAs and the adapter, each with its weight."""
+        loras = [(motion.lora.load(file.path, "motion"), file.weight) for file in self.motion_loras]
+        adapters = [(motion.lora.load(file, "image"), self.clip.adapter_scale) for file in [self.adapter] if file]
+        return [*loras, *adapters]
 
     def _provenance(self) -> dict[str, str]:
         """Names and hashes of the model files, under the keys the WebUI writes."""
@@ -81,5 +100,11 @@ class Job:
         extra = {"Model hash": hashed, "Model": self.checkpoint.stem}
         if self.module is not None:
             extra |= {"Motion module hash": short_hash(self.module), "Motion module": self.module.stem}
+        if self.adapter is not None:
+            extra |= {TAB_FIELDS["adapter"].key: self.adapter.stem}
+        row = TAB_FIELDS["loras"]
+        extra[row.key] = row.write(tuple(Named(file.path.stem, file.weight) for file in self.motion_loras))
         loras = ", ".join(f"{file.path.stem}: {file.weight:g}" for file in self.loras)
+        hashes = "; ".join(short_hash(control.file) for control in self.controls)
+        extra |= {"SparseCtrl hash": hashes, **keyframes.told(self.controls)}
         return {**extra, "LoRA": loras, "Version": f"motion {motion.__version__}"}

@@ -43,14 +43,18 @@ def gather(prompt: str, given: Sequence[Lora] = (), folder: Path | None = None) 
     return list(loras.values())
 
 
-def parse(text: str) -> Lora:
-    """`FILE` or `FILE=weight`. Raises MotionError if there is no such file."""
-    if Path(text).is_file():
-        return Lora(Path(text))
-    name, _, weight = text.rpartition("=")
-    if not Path(name).is_file():
-        raise MotionError(f"LoRA {name or text} does not exist: give a LoRA file, or FILE=weight")
-    return Lora(Path(name), _weight(weight))
+def parse(text: str, mark: str = "=") -> Lora:
+    """`FILE` or `FILE=weight`, or with another `mark`. Raises MotionError if there is no such file."""
+    name, weight = split_weight(text, mark)
+    if not name.is_file():
+        raise MotionError(f"LoRA {name} does not exist: give a LoRA file, or FILE{mark}weight")
+    return Lora(name, _weight(weight))
+
+
+def split_weight(text: str, mark: str = "=") -> tuple[Path, str]:
+    """The path and the weight in `PATH` or `PATH=weight`; what exists under its whole name has weight "1"."""
+    path, found, weight = text.rpartition(mark)
+    return (Path(text), "1") if Path(text).exists() or not found else (Path(path), weight)
 
 
 def _weight(text: str) -> float:

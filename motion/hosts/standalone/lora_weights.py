@@ -12,19 +12,10 @@ from motion.errors import MotionError
 from motion.hosts.standalone.checkpoint import Base, Parts
 from motion.hosts.standalone.lora import Lora
 from motion.weights import checkpoint, ldm
+from motion.weights.lora import UNET_PREFIXES, flat, pairs
 
 Layer = nn.Linear | nn.Conv2d
 
-PAIRS = (
-    (".lora_down.weight", ".lora_up.weight"),  # kohya
-    (".lora_A.weight", ".lora_B.weight"),  # peft
-    (".lora.down.weight", ".lora.up.weight"),  # diffusers
-    (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),  # diffusers, text encoders
-    ("_lora.down.weight", "_lora.up.weight"),  # attention processors
-)
-"""How a layer's two matrices are told from its name, per naming."""
-
-UNET_PREFIXES = ("lora_unet_", "unet_", "")
 TEXT_PREFIXES = (("lora_te_", "lora_te1_", "text_encoder_"), ("lora_te2_", "text_encoder_2_"))
 
 SDXL_NAMES = {
@@ -55,35 +46,15 @@ def worn(parts: Parts, loras: Sequence[Lora]) -> Iterator[None]:
 
 def _deltas(path: Path, layers: Mapping[str, Layer]) -> Iterator[tuple[Layer, Tensor]]:
     """The layers that the LoRA at `path` changes, and by what."""
-    state = checkpoint.read(path)
-    pairs = {
-        key.removesuffix(down): (key, key.removesuffix(down) + up)
-        for key in state
-        for down, up in PAIRS
-        if key.endswith(down)
-    }
-    known = {key for pair in pairs.values() for key in pair} | {f"{name}.alpha" for name in pairs}
-    for key in sorted(state.keys() ^ known):
-        if not key.endswith(".alpha"):
-            raise MotionError(f"{path} is not a plain LoRA (see {key}): choose one with lora_down and lora_up layers")
-    for name, pair in pairs.items():
-        layer, (down, up) = layers.get(_flat(name)), (state[key].float() for key in pair)
-        rank = down.shape[0] if down.ndim > 1 else 0
-        if layer is None or not rank or (up.numel(), down.numel()) != _sizes(layer.weight, rank):
+    try:
+        found = pairs(checkpoint.read(path))
+    except MotionError as error:
+        raise MotionError(f"{path} {error}") from error
+    for name, pair in found.items():
+        layer = layers.get(flat(name))
+        if layer is None or not pair.fits(*layer.weight.shape):
             raise MotionError(f"{path} does not fit this checkpoint (see {name}): choose a LoRA made for its base")
-        strength = float(state.get(f"{name}.alpha", rank)) / rank
-        yield layer, strength * (up.reshape(-1, rank) @ down.reshape(rank, -1)).reshape(layer.weight.shape)
-
-
-def _sizes(weight: Tensor, rank: int) -> tuple[int, int]:
-    """Numbers in the up and the down matrix for `weight`."""
-    return weight.shape[0] * rank, rank * weight[0].numel()
-
-
-def _flat(name: str) -> str:
-    """One spelling for kohya's underscores, dotted paths, and attention processors (`to_out` for `to_out.0`)."""
-    flat = name.replace(".", "_").replace("_processor_", "_")
-    return f"{flat}_0" if flat.endswith("_to_out") else flat
+        yield layer, pair.delta().reshape(layer.weight.shape)
 
 
 def _layers(parts: Parts) -> dict[str, Layer]:
@@ -91,11 +62,11 @@ def _layers(parts: Parts) -> dict[str, Layer]:
     layers: dict[str, Layer] = {}
     for name, layer in _weighted(parts.unet):
         for spelled in (name, _original_name(name, parts.base)):
-            layers.update({f"{prefix}{_flat(spelled)}": layer for prefix in UNET_PREFIXES})
+            layers.update({f"{prefix}{flat(spelled)}": layer for prefix in UNET_PREFIXES})
     for encoder, prefixes in zip(parts.encoders, TEXT_PREFIXES, strict=False):
         for name, layer in _weighted(encoder.model):
             for spelled in (name, ldm.text_name(name)):
-                layers.update({f"{prefix}{_flat(spelled)}": layer for prefix in prefixes})
+                layers.update({f"{prefix}{flat(spelled)}": layer for prefix in prefixes})
     return layers
 
 

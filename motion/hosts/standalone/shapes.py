@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from motion.weights.names import children
+
 State = Mapping[str, Tensor]
 
 
@@ -19,7 +21,7 @@ def unet_config(unet: State, sdxl: bool) -> dict[str, Any]:
     levels = _levels(unet)
     widths = [channels for channels, _, _ in levels]
     depths = [depth for _, _, depth in levels]
-    middle = _count(unet, "middle_block.1.transformer_blocks.")
+    middle = children(unet, "middle_block.1.transformer_blocks.")
     return {
         "in_channels": unet["input_blocks.0.0.weight"].shape[1],
         "out_channels": unet["out.2.weight"].shape[0],
@@ -46,10 +48,10 @@ def added_condition_config(label_channels: int, pooled_channels: int) -> dict[st
 
 def vae_config(vae: State, sdxl: bool) -> dict[str, Any]:
     """`AutoencoderKL`'s arguments for an autoencoder under LDM names. Raises KeyError as `unet_config`."""
-    levels = range(_count(vae, "encoder.down."))
+    levels = range(children(vae, "encoder.down."))
     return {
         "block_out_channels": [vae[f"encoder.down.{i}.block.0.conv1.weight"].shape[0] for i in levels],
-        "layers_per_block": _count(vae, "encoder.down.0.block."),
+        "layers_per_block": children(vae, "encoder.down.0.block."),
         "down_block_types": ["DownEncoderBlock2D" for _ in levels],
         "up_block_types": ["UpDecoderBlock2D" for _ in levels],
         "latent_channels": vae["post_quant_conv.weight"].shape[0],
@@ -66,7 +68,7 @@ def clip_config(text: State) -> dict[str, Any]:
     return {
         **_text_config(tokens.shape[0], tokens.shape[1]),
         "max_position_embeddings": text["text_model.embeddings.position_embedding.weight"].shape[0],
-        "num_hidden_layers": _count(text, "text_model.encoder.layers."),
+        "num_hidden_layers": children(text, "text_model.encoder.layers."),
         "intermediate_size": text["text_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
         "hidden_act": "quick_gelu",
     }
@@ -78,7 +80,7 @@ def open_clip_config(text: State) -> dict[str, Any]:
     return {
         **_text_config(tokens.shape[0], tokens.shape[1]),
         "max_position_embeddings": text["positional_embedding"].shape[0],
-        "num_hidden_layers": _count(text, "transformer.resblocks."),
+        "num_hidden_layers": children(text, "transformer.resblocks."),
         "intermediate_size": text["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
         "hidden_act": "gelu",
         "projection_dim": text["text_projection"].shape[1],
@@ -98,16 +100,11 @@ def _text_config(vocabulary: int, width: int) -> dict[str, Any]:
 
 def _levels(unet: State) -> list[tuple[int, int, int]]:
     """Channels, ResBlocks and transformer depth of each resolution, from the top."""
-    count = _count(unet, "input_blocks.")
+    count = children(unet, "input_blocks.")
     downsamplers = [i for i in range(count) if f"input_blocks.{i}.0.op.weight" in unet]
     levels = []
     for before, end in zip([0, *downsamplers], [*downsamplers, count], strict=True):
         width = unet[f"input_blocks.{end - 1}.0.in_layers.2.weight"].shape[0]
-        depth = _count(unet, f"input_blocks.{end - 1}.1.transformer_blocks.")
+        depth = children(unet, f"input_blocks.{end - 1}.1.transformer_blocks.")
         levels.append((width, end - before - 1, depth))
     return levels
-
-
-def _count(state: State, prefix: str) -> int:
-    """How many numbered children stand under `prefix`."""
-    return len({name[len(prefix) :].partition(".")[0] for name in state if name.startswith(prefix)})

@@ -1,0 +1,49 @@
+"""One forward pass of a UNet: what it is called with, wherever its host puts that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from motion.errors import MotionError
+
+
+class Pass(NamedTuple):
+    """The inputs of ldm's, sgm's, Forge's, ldm_patched's and diffusers' UNets that the extension reads."""
+
+    x: Tensor
+    """Noisy latents, ``[(groups frames), channels, height, width]``."""
+    t: Tensor
+    """The time step: one number, or one for each row."""
+    context: Tensor
+    """Embedded text, ``[(groups frames), tokens, channels]``."""
+
+
+def inputs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pass:
+    """The inputs among a UNet's arguments."""
+    return Pass(
+        _given(args, kwargs, 0, "x", "sample"),
+        torch.as_tensor(_given(args, kwargs, 1, "timesteps", "timestep")),  # diffusers takes a number, too
+        _given(args, kwargs, 2, "context", "encoder_hidden_states"),
+    )
+
+
+def batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    """Rows of what a UNet is called with; 0 if it is called with something else."""
+    x = _given(args, kwargs, 0, "x", "sample")
+    return len(x) if isinstance(x, Tensor) else 0
+
+
+def check_clips(rows: int, frames: int) -> None:
+    """Raise MotionError unless a batch of ``rows`` is made of whole clips of ``frames``."""
+    if rows % frames:
+        raise MotionError(
+            f"a batch of {rows} is no multiple of {frames} frames: give every clip all its frames, side by side."
+        )
+
+
+def _given(args: Sequence[Any], kwargs: Mapping[str, Any], place: int, *names: str) -> Any:
+    return args[place] if len(args) > place else next((kwargs[name] for name in names if name in kwargs), None)

@@ -1,0 +1,239 @@
+"""The scope in which a UNet obeys key frames: `attach`, its undo, and what came of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from motion import passes, patching
+from motion.arrangement import Arrangement
+from motion.errors import MotionError
+from motion.following import Follower
+from motion.network import sites
+from sparsectrl.encoder import Shape, SparseEncoder
+from sparsectrl.keyframes import sources
+from sparsectrl.keys import key_frames, masked
+
+NOISIEST = 999
+"""The first time step of every Stable Diffusion model's noise schedule; the last is 0."""
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How strong an encoder acts, and when.
+
+    ``scale`` multiplies its residuals, ``on_keys`` those of frames with a key besides and ``off_keys`` those of the
+    others. It acts on passes from ``start`` to ``end`` of the way from noise (0) to picture (1) in time steps, which
+    are the steps of samplers that space them evenly. ``nearest``: a window without a key is given the nearest one.
+    """
+
+    scale: float = 1.0
+    on_keys: float = 1.0
+    off_keys: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    nearest: bool = True
+
+    def covers(self, t: Tensor) -> bool:
+        """Whether the encoder acts on a pass at time step ``t``."""
+        if (self.start, self.end) == (0, 1):
+            return True
+        return self.start <= 1 - float(t.max()) / NOISIEST <= self.end
+
+
+@dataclass
+class Effect:
+    """What an encoder did to the UNet in the passes so far."""
+
+    keys: tuple[int, ...]
+    """The frames with a key."""
+    influence: Influence
+    passes: int = 0
+    """On which the encoder acted."""
+    _added: Tensor | float = field(default=0.0, repr=False)
+    _met: Tensor | float = field(default=0.0, repr=False)
+
+    @property
+    def strength(self) -> float:
+        """Norm of all residuals relative to the norm of the features that they were added to; 0 before any."""
+        met = float(self._met)
+        return math.sqrt(float(self._added) / met) if met else 0.0
+
+    def check(self, ended: bool = True) -> None:
+        """Raise MotionError with the reason if the encoder did nothing, or nothing finite.
+
+        ``ended``: there are no more passes to come.
+        """
+        if not self.keys:
+            raise MotionError("SparseCtrl does nothing: no frame has a key; give at least one key image")
+        if self.influence.scale == 0 or self.influence.on_keys == self.influence.off_keys == 0:
+            raise MotionError("SparseCtrl does nothing: its scale is 0; give a larger one, or no key images")
+        if ended and not self.passes:
+            span = f"{self.influence.start:g} to {self.influence.end:g}"
+            raise MotionError(f"SparseCtrl does nothing: no step lies in {span} of the steps; widen start and end")
+        if self.passes and self.strength == 0:
+            raise MotionError(
+                "SparseCtrl does nothing: all its residuals are zero, as an untrained encoder's are; give a trained one"
+            )
+        if not math.isfinite(self.strength):
+            raise MotionError("SparseCtrl's residuals came out as NaN: use float32 (--dtype fp32) or bfloat16")
+
+    def note(self, residual: Tensor, feature: Tensor) -> None:
+        """Take down that ``residual`` is added to ``feature``; no device is waited for."""
+        self._added = self._added + _square_sum(residual.detach())
+        self._met = self._met + _square_sum(feature.detach())
+
+
+def _square_sum(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dtype=torch.float32).square()
+
+
+@contextmanager
+def attach(
+    unet: nn.Module,
+    control: SparseEncoder,
+    condition: Tensor,
+    frames: int = 16,
+    scale: float = 1.0,
+    influence: Influence | None = None,
+    arrangement: Arrangement | None = None,
+) -> Iterator[Effect]:
+    """Within the scope every forward of ``unet`` obeys the key frames of ``condition``, through ``control``.
+
+    ``condition [frames, C + 1, H, W]`` is that of `sparsectrl.condition`: latents of the clip's size, or pixels of
+    eight times that. The batch is ``(groups frames)``, with the clip's frames in order; an ``arrangement`` says where
+    it is otherwise, or which of the frames a pass has, and must be that of the `motion.attach` beside it.
+    ``influence`` says more than ``scale``, and instead of it. Any number of encoders may be attached, before or after
+    `motion.attach`; ``unet`` is recognised as there, and is on exit exactly as it was found. ``control`` is neither
+    moved nor cast: a `Follower` runs it.
+
+    Without any key, and with a scale of 0, nothing is attached: the output is bit-equal to the plain one. What was done
+    is told by the `Effect`. Raises MotionError if the UNet's layout is unknown or does not fit the encoder, if
+    ``frames`` are other than the condition's, and, before anything is computed, for a pass of more frames than the
+    encoder reaches or of a batch that is no multiple of them, and for text or latents of another size than the
+    encoder's and the condition's.
+    """
+    influence = Influence(scale) if influence is None else influence
+    found = sites.find(unet)
+    _check_fit(unet, found, control.shape)
+    if len(condition) != frames:
+        raise MotionError(f"the condition has {len(condition)} frames and the clip {frames}: give one for each frame.")
+    if arrangement is None:
+        _check_reach(frames, control.shape)
+    effect = Effect(tuple(key_frames(condition)), influence)
+    with ExitStack() as undo:
+        if effect.keys and influence.scale != 0:
+            _check_channels(condition, control.shape)
+            hooks = _Residuals(control, masked(condition), frames, effect, arrangement)
+            undo.callback(patching.before(unet, hooks.begin, with_kwargs=True))
+            undo.callback(patching.after(found.middle, hooks.add_to_middle))
+            for layer in found.decoder:
+                undo.callback(patching.before(layer, hooks.add_to_skip))
+        yield effect
+
+
+class _Residuals:
+    """The hooks of one encoder: what it adds to each pass of the UNet."""
+
+    def __init__(
+        self, encoder: SparseEncoder, condition: Tensor, frames: int, effect: Effect, arrangement: Arrangement | None
+    ) -> None:
+        self.encoder = Follower(encoder)
+        self.shape = encoder.shape
+        self.condition = condition
+        self.frames = frames
+        self.effect = effect
+        self.arrangement = arrangement
+        self.given: passes.Pass | None = None
+        self.window: list[int] = []
+        self.waiting: list[Tensor] = []
+
+    def begin(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take down what the pass is given; its data has the UNet's own dtype only further in."""
+        given = passes.inputs(args, kwargs)
+        window = list(range(self.frames))
+        if self.arrangement is not None:
+            window = list(dict.fromkeys(self.arrangement.frame_numbers(len(given.x))))
+        passes.check_clips(len(given.x), len(window))
+        _check_reach(len(window), self.shape)
+        _check_sizes(given, self.condition, self.shape)
+        self.given, self.window, self.waiting = given, window, []
+
+    def add_to_middle(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+        """Run the encoder where the UNet's own has just ended, and add its last residual."""
+        if self.given is None or not self.effect.influence.covers(self.given.t):
+            return None
+        self.waiting = self._residuals(self.given, output)
+        self.effect.passes += 1
+        residual = self.waiting.pop()
+        self.effect.note(residual, output)
+        return output + residual
+
+    def add_to_skip(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Add a residual to the last channels of the decoder's input, which came over the skip connection."""
+        if not self.waiting:
+            return None
+        residual = self.waiting.pop()
+        hidden, skip = args[0].tensor_split([-residual.shape[1]], dim=1)
+        self.effect.note(residual, skip)
+        return (torch.cat((hidden, skip + residual), dim=1), *args[1:])
+
+    def _residuals(self, given: passes.Pass, like: Tensor) -> list[Tensor]:
+        """The residuals of a pass, from the outside in, in the device and dtype of ``like``."""
+        rows, influence = len(given.x), self.effect.influence
+        shown = sources(self.effect.keys, self.window, influence.nearest)
+        with torch.inference_mode(False):  # kept for later passes, which may be of another mode
+            self.condition = self.condition.to(like)
+        t, context = given.t.to(like.device).expand(rows), given.context.to(like)
+        weights = [influence.on_keys if frame in self.effect.keys else influence.off_keys for frame in shown]
+        factors = like.new_tensor(weights).mul(influence.scale).repeat(rows // len(shown))[:, None, None, None]
+        return [residual * factors for residual in self.encoder(self.condition[shown], t, context)]
+
+
+def _check_fit(unet: nn.Module, found: sites.Sites, shape: Shape) -> None:
+    offered = {name: site.channels for name, site in found.by_slot.items() if name.startswith("down_blocks")}
+    wanted = {
+        f"down_blocks.{level}.motion_modules.{layer}": width
+        for level, width in enumerate(shape.widths)
+        for layer in range(shape.layers)
+    }
+    if offered != wanted:
+        raise MotionError(
+            f"the SparseCtrl encoder ({sites.widths(wanted)}) does not fit this {type(unet).__name__} "
+            f"({sites.widths(offered)}): choose one made for this base model (the published ones are for SD1.5)."
+        )
+
+
+def _check_reach(frames: int, shape: Shape) -> None:
+    most = shape.max_frames
+    if frames < 1 or (most is not None and frames > most):
+        raise MotionError(f"{frames} frames do not fit this SparseCtrl encoder: it reaches over 1 to {most or 'any'}.")
+
+
+def _check_channels(condition: Tensor, shape: Shape) -> None:
+    if condition.shape[1] != shape.condition + 1:
+        kind = "pixels" if shape.embedding else "latents"
+        raise MotionError(
+            f"the key images have {condition.shape[1] - 1} channels where this SparseCtrl encoder takes "
+            f"{shape.condition} of {kind}: give it images of its own kind."
+        )
+
+
+def _check_sizes(given: passes.Pass, condition: Tensor, shape: Shape) -> None:
+    height, width = (side * shape.stride for side in given.x.shape[-2:])
+    if condition.shape[-2:] != (height, width):
+        raise MotionError(
+            f"the key images are {condition.shape[-1]}x{condition.shape[-2]} where the clip needs {width}x{height}: "
+            "resize them."
+        )
+    if given.context.shape[-1] != shape.context:
+        raise MotionError(
+            f"the text has {given.context.shape[-1]} channels where this SparseCtrl encoder reads {shape.context}: "
+            "choose an encoder made for this base model."
+        )

@@ -1,0 +1,340 @@
+"""`sparsectrl.attach`: what it changes while it lasts, what it does not, and that nothing is left of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import motion
+import sparsectrl
+from motion.arrangement import Arrangement
+from motion.errors import MotionError
+from motion.network.architecture import Architecture
+from motion.network.model import MotionModel
+from sparsectrl.control import Influence
+from sparsectrl.encoder import Shape, SparseEncoder
+
+Everything = Callable[[nn.Module], dict[str, Any]]
+FRAMES = 4
+SHAPE = {"widths": (32, 32, 64, 64), "context": 48}
+
+
+def random_encoder(**shape: Any) -> SparseEncoder:
+    """An encoder that acts: no layer of it is zero."""
+    generator = torch.Generator().manual_seed(2)
+    encoder = SparseEncoder(Shape(**{**SHAPE, **shape}))
+    for parameter in encoder.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.2, generator=generator)
+    return encoder.eval().requires_grad_(False)
+
+
+def keyed(*frames: int, size: tuple[int, int] = (8, 16), channels: int = 4, clip: int = FRAMES) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return sparsectrl.condition({frame: torch.rand(channels, *size, generator=generator) for frame in frames}, clip)
+
+
+def batch(groups: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(groups * FRAMES, 4, 8, 16, generator=generator)
+    c = torch.randn(groups, 7, 48, generator=generator).repeat_interleave(FRAMES, 0)
+    return x, torch.full((len(x),), 500), c
+
+
+def run(unet: nn.Module, inputs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    output = unet(*inputs)
+    return output if isinstance(output, Tensor) else output.sample
+
+
+@pytest.fixture(params=["unet", "ldm_unet"])
+def host(request: pytest.FixtureRequest) -> nn.Module:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _inference() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_nothing_is_left(host: nn.Module, error: type[BaseException] | None, everything: Everything) -> None:
+    inputs = batch()
+    plain, before = run(host, inputs), everything(host)
+    stumble = host.get_submodule("up_blocks" if hasattr(host, "up_blocks") else "output_blocks")[1]
+    try:
+        with sparsectrl.attach(host, random_encoder(), keyed(0), FRAMES):
+            if error is not None:
+                with_error = stumble.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(error()))
+            assert not torch.allclose(run(host, inputs), plain, atol=1e-2)
+    except BaseException as raised:
+        assert error is not None and type(raised) is error
+        with_error.remove()
+    else:
+        assert error is None
+    assert everything(host) == before
+    assert torch.equal(run(host, inputs), plain)
+
+
+def untrained() -> SparseEncoder:
+    encoder = random_encoder()
+    for zero in (*encoder.controlnet_down_blocks, encoder.controlnet_mid_block):
+        nn.init.zeros_(zero.weight)
+        nn.init.zeros_(zero.bias)
+    return encoder
+
+
+@pytest.mark.parametrize(
+    ("encoder", "condition", "influence", "reason"),
+    [
+        (untrained, keyed(0), Influence(), "all its residuals are zero"),
+        (random_encoder, keyed(0), Influence(scale=0), "its scale is 0"),
+        (random_encoder, keyed(0), Influence(on_keys=0, off_keys=0), "its scale is 0"),
+        (random_encoder, keyed(), Influence(), "no frame has a key"),
+        (random_encoder, keyed(0), Influence(start=0.8), "no step lies in 0.8 to 1"),
+    ],
+)
+def test_a_control_that_does_nothing_is_bit_equal_to_none_and_says_why(
+    host: nn.Module, encoder: Callable[[], SparseEncoder], condition: Tensor, influence: Influence, reason: str
+) -> None:
+    inputs = batch()
+    plain = run(host, inputs)
+    with sparsectrl.attach(host, encoder(), condition, FRAMES, influence=influence) as effect:
+        assert torch.equal(run(host, inputs), plain)
+    assert effect.strength == 0
+    with pytest.raises(MotionError, match=reason):
+        effect.check()
+
+
+def test_the_effect_tells_keys_passes_and_strength(unet: nn.Module) -> None:
+    encoder = random_encoder()
+    strengths = []
+    for scale in (0.5, 1.0):
+        with sparsectrl.attach(unet, encoder, keyed(0, -1), FRAMES, scale) as effect:
+            run(unet, batch())
+            run(unet, batch())
+        effect.check()
+        assert (effect.keys, effect.passes) == ((0, FRAMES - 1), 2)
+        strengths.append(effect.strength)
+    assert 0 < strengths[0] < strengths[1]
+
+
+def test_residuals_that_are_not_finite_are_told(unet: nn.Module) -> None:
+    encoder = random_encoder()
+    encoder.controlnet_mid_block.weight.fill_(torch.nan)
+    with sparsectrl.attach(unet, encoder, keyed(0), FRAMES) as effect:
+        run(unet, batch())
+    with pytest.raises(MotionError, match="NaN"):
+        effect.check()
+
+
+@pytest.mark.parametrize("other", [7.0, float("nan")])
+def test_what_an_image_shows_where_its_mask_is_0_does_not_matter(host: nn.Module, other: float) -> None:
+    condition, inputs, encoder = keyed(1), batch(), random_encoder()
+    changed = torch.where(condition[:, -1:] == 0, other, condition)
+    changed[:, -1] = condition[:, -1]
+    outputs = []
+    for shown in (condition, changed):
+        with sparsectrl.attach(host, encoder, shown, FRAMES):
+            outputs.append(run(host, inputs))
+    assert torch.equal(*outputs)
+
+
+def test_any_number_of_groups(host: nn.Module) -> None:
+    inputs = batch(groups=3)
+    with sparsectrl.attach(host, random_encoder(), keyed(0, 2), FRAMES):
+        together = run(host, inputs)
+        apart = [run(host, part) for part in zip(*(tensor.split(FRAMES) for tensor in inputs), strict=True)]
+    torch.testing.assert_close(together, torch.cat(apart), rtol=1e-4, atol=1e-4)
+
+
+def test_encoders_and_a_motion_module_in_any_order(host: nn.Module, everything: Everything) -> None:
+    inputs, before = batch(), everything(host)
+    model = MotionModel(Architecture.of_unet("v1", SHAPE["widths"])).eval().requires_grad_(False)
+    for layer in model.slots.values():
+        nn.init.normal_(layer.proj_out.weight, std=0.1)
+    rgb, scribble = random_encoder(), random_encoder(condition=3, embedding=(16, 32, 32, 32))
+    pixels = keyed(2, size=(64, 128), channels=3)
+
+    def scopes() -> list[Any]:
+        return [
+            motion.attach(host, model, FRAMES, arrangement=Arrangement(FRAMES)),
+            sparsectrl.attach(host, rgb, keyed(0), FRAMES),
+            sparsectrl.attach(host, scribble, pixels, FRAMES, scale=0.5),
+        ]
+
+    outputs = []
+    for order in ((0, 1, 2), (1, 0, 2), (2, 1, 0)):
+        with ExitStack() as stack:
+            for scope in order:
+                stack.enter_context(scopes()[scope])
+            outputs.append(run(host, inputs))
+        assert everything(host) == before
+    for output in outputs[1:]:
+        torch.testing.assert_close(output, outputs[0], rtol=1e-4, atol=1e-4)
+    with sparsectrl.attach(host, rgb, keyed(0), FRAMES):
+        assert not torch.allclose(run(host, inputs), outputs[0], atol=1e-2)
+
+
+@pytest.mark.parametrize("control_first", [True, False])
+@pytest.mark.parametrize("closed", [True, False])
+def test_rows_that_a_host_lays_out_otherwise(host: nn.Module, control_first: bool, closed: bool) -> None:
+    """Two prompts per frame side by side, also in a loop that begins elsewhere: keys stay with their frames."""
+    encoder, model = random_encoder(), MotionModel(Architecture.of_unet("v3", SHAPE["widths"])).eval()
+    inputs, condition = batch(groups=3), keyed(0, 1)
+    mixed = [row for frame in range(FRAMES) for row in (frame, FRAMES + frame)] + list(range(2 * FRAMES, 3 * FRAMES))
+    arrangement = Arrangement(FRAMES, prompts=2, closed=closed)
+    if closed:
+        arrangement.next_order(3 * FRAMES)  # so that the next pass begins the loop elsewhere
+    scopes = [
+        motion.attach(host, model, FRAMES, 0, arrangement),
+        sparsectrl.attach(host, encoder, condition, FRAMES, arrangement=arrangement),
+    ]
+    with ExitStack() as stack:
+        for scope in reversed(scopes) if control_first else scopes:
+            stack.enter_context(scope)
+        mixed_output = run(host, tuple(part[mixed] for part in inputs))  # type: ignore[arg-type]
+    order = [(frame + arrangement.shift) % FRAMES for frame in range(FRAMES)]
+    assert (arrangement.shift != 0) == closed
+    rows = [group * FRAMES + frame for group in range(3) for frame in order]
+    with sparsectrl.attach(host, encoder, condition[order], FRAMES):
+        plain = run(host, tuple(part[rows] for part in inputs))  # type: ignore[arg-type]
+    restored = torch.empty_like(plain)
+    restored[rows] = plain
+    torch.testing.assert_close(mixed_output, restored[mixed], rtol=1e-4, atol=1e-4)
+
+
+def test_scale_and_multipliers_are_linear(unet: nn.Module) -> None:
+    """Residuals of all frames at 0.5 are those on keys at 0.5 and those off keys at 0.5 together."""
+    encoder, inputs, found = random_encoder(), batch(), {}
+    cases = {
+        "scale": Influence(0.5),
+        "both": Influence(on_keys=0.5, off_keys=0.5),
+        "on": Influence(on_keys=0.5, off_keys=0),
+        "off": Influence(on_keys=0, off_keys=0.5),
+    }
+    middle = unet.get_submodule("mid_block")
+    for name, influence in cases.items():
+        with sparsectrl.attach(unet, encoder, keyed(1), FRAMES, influence=influence):
+            hook = middle.register_forward_hook(lambda _, args, output, name=name: found.update({name: output}))
+            run(unet, inputs)
+            hook.remove()
+    assert torch.equal(found["scale"], found["both"])
+    keyless = torch.arange(FRAMES) != 1
+    assert torch.equal(found["on"][~keyless], found["both"][~keyless])
+    assert torch.equal(found["off"][keyless], found["both"][keyless])
+    assert not torch.allclose(found["on"][keyless], found["both"][keyless], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("t", "start", "end", "acts"),
+    [(999, 0, 0, True), (999, 0.3, 0.7, False), (600, 0.3, 0.7, True), (400, 0.3, 0.7, True), (1, 0.3, 0.7, False)],
+)
+def test_it_acts_from_start_to_end(unet: nn.Module, t: int, start: float, end: float, acts: bool) -> None:
+    x, _, c = batch()
+    influence = Influence(start=start, end=end)
+    for step in (torch.tensor(t), t):
+        with sparsectrl.attach(unet, random_encoder(), keyed(0), FRAMES, influence=influence) as effect:
+            unet(x, step, c)
+        assert bool(effect.passes) == acts
+
+
+def test_a_window_gets_the_condition_of_its_frames(unet: nn.Module) -> None:
+    """Also of a clip that is longer than the encoder reaches."""
+
+    class Window(Arrangement):
+        def frame_numbers(self, batch: int) -> list[int]:
+            return [8 + row % FRAMES for row in range(batch)]
+
+    encoder, inputs = random_encoder(), batch(2)
+    whole = keyed(1, 9, clip=64)
+    with sparsectrl.attach(unet, encoder, whole, 64, arrangement=Window(64)):
+        windowed = run(unet, inputs)
+    with sparsectrl.attach(unet, encoder, whole[8:12], FRAMES):
+        assert torch.equal(run(unet, inputs), windowed)
+    far = keyed(1, clip=64)
+    with sparsectrl.attach(unet, encoder, far, 64, arrangement=Window(64)):
+        nearest = run(unet, inputs)
+    with sparsectrl.attach(unet, encoder, far[[1, 9, 10, 11]], FRAMES):
+        assert torch.equal(run(unet, inputs), nearest)
+
+
+def test_the_encoder_follows_the_data(unet: nn.Module) -> None:
+    encoder, (x, t, c) = random_encoder(), batch()
+    with sparsectrl.attach(unet, encoder, keyed(0), FRAMES):
+        expected = run(unet, (x, t, c))
+    half = copy.deepcopy(unet).bfloat16()
+    with sparsectrl.attach(half, encoder, keyed(0), FRAMES), torch.inference_mode():
+        output = run(half, (x.bfloat16(), t, c.bfloat16()))
+    assert output.dtype == torch.bfloat16
+    assert (output.float() - expected).norm() / expected.norm() < 0.1
+    with sparsectrl.attach(unet, encoder, keyed(0), FRAMES), torch.autocast("cpu", torch.bfloat16):
+        output = run(unet, (x, t, c))
+    assert (output.float() - expected).norm() / expected.norm() < 0.1
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_training_reaches_every_parameter_of_the_encoder_and_none_of_the_unet(
+    unet: nn.Module, dtype: torch.dtype
+) -> None:
+    encoder = random_encoder().to(dtype).train().requires_grad_(True)
+    with torch.enable_grad(), sparsectrl.attach(unet, encoder, keyed(0), FRAMES):
+        run(unet, batch()).square().mean().backward()
+    blind = {"conv_in.weight"}  # it only meets zeros
+    assert {name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.any()} == blind
+    assert all(p.grad is None for p in unet.parameters())
+
+
+@pytest.mark.parametrize(
+    ("encoder", "condition", "frames", "words"),
+    [
+        ({"widths": (32, 64, 64, 64)}, keyed(0), FRAMES, r"channels 32/64/64/64 in 8.*this UNet.*32/32/64/64 in 8"),
+        ({"positions": 2}, keyed(0), FRAMES, "4 frames do not fit.*1 to 2"),
+        ({}, keyed(0, clip=64), 64, "64 frames do not fit.*1 to 32"),
+        ({}, keyed(0, clip=16), FRAMES, "the condition has 16 frames and the clip 4"),
+        ({}, keyed(0, channels=3), FRAMES, "key images have 3 channels.*takes 4 of latents"),
+        ({"condition": 3, "embedding": (16, 32)}, keyed(0), FRAMES, "key images have 4 channels.*takes 3 of pixels"),
+    ],
+)
+def test_what_does_not_fit_is_refused_when_attaching(
+    host: nn.Module, encoder: dict[str, Any], condition: Tensor, frames: int, words: str, everything: Everything
+) -> None:
+    before = everything(host)
+    with (
+        pytest.raises(MotionError, match=words),
+        sparsectrl.attach(host, random_encoder(**encoder), condition, frames),
+    ):
+        raise AssertionError("attached")
+    assert everything(host) == before
+
+
+@pytest.mark.parametrize(
+    ("encoder", "condition", "rows", "words"),
+    [
+        ({}, keyed(0), 3, "3 is no multiple of 4"),
+        ({}, keyed(0, size=(16, 16)), 4, "key images are 16x16 where the clip needs 16x8"),
+        ({"context": 40}, keyed(0), 4, "text has 48 channels.*reads 40"),
+    ],
+)
+def test_what_does_not_fit_a_pass_is_refused_before_it_runs(
+    host: nn.Module, encoder: dict[str, Any], condition: Tensor, rows: int, words: str
+) -> None:
+    ran: list[nn.Module] = []
+    hooks = [module.register_forward_pre_hook(lambda module, _: ran.append(module)) for module in host.children()]
+    try:
+        with (
+            sparsectrl.attach(host, random_encoder(**encoder), condition, FRAMES),
+            pytest.raises(MotionError, match=words),
+        ):
+            run(host, tuple(part[:rows] for part in batch()))  # type: ignore[arg-type]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert not ran

@@ -1,0 +1,56 @@
+"""The condition: key frames with their mask, zeros elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import sparsectrl
+from motion.errors import MotionError
+from sparsectrl.keys import key_frames, masked
+
+
+def test_images_stand_at_their_frames_and_nothing_elsewhere() -> None:
+    first, last = torch.randn(2, 4, 3, 5).half()
+    condition = sparsectrl.condition({0: first, -1: last}, frames=6)
+    assert condition.shape == (6, 5, 3, 5) and condition.dtype == torch.float16
+    assert torch.equal(condition[0, :4], first) and torch.equal(condition[5, :4], last)
+    assert (condition[[0, 5], 4] == 1).all()
+    assert not condition[1:5].any()
+    assert key_frames(condition) == [0, 5]
+
+
+def test_strength_scales_image_and_mask_together() -> None:
+    image = torch.randn(4, 3, 5)
+    condition = sparsectrl.condition({1: image, 2: image, 3: image}, 4, {2: 0.5, 3: 0})
+    assert torch.equal(condition[2], 0.5 * condition[1])
+    assert key_frames(condition) == [1, 2]
+    assert torch.equal(sparsectrl.condition({1: image}, 4, 0.5)[1], condition[2])
+
+
+def test_without_images_there_is_no_key() -> None:
+    condition = sparsectrl.condition({}, frames=6)
+    assert len(condition) == 6 and key_frames(condition) == []
+
+
+def test_outside_of_the_mask_all_is_zero() -> None:
+    condition = sparsectrl.condition({0: torch.ones(4, 2, 2)}, frames=2)
+    condition[1, :4] = torch.nan
+    condition[0, 4, 0] = 0
+    clean = masked(condition)
+    assert not clean[1].any() and not clean[0, :, 0].any() and (clean[0, :, 1] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ({0: (4, 2, 2), 1: (4, 2, 3)}, "key image of frame 1 is [4, 2, 3] and that of frame 0 [4, 2, 2]"),
+        ({0: (2, 2)}, "key image of frame 0 is [2, 2]"),
+        ({2: (4, 2, 2)}, "key frame 2 is out of range: the clip has frames 0 to 1"),
+        ({1: (4, 2, 2), -1: (4, 2, 2)}, "key frame 1 and -1 are the same"),
+    ],
+)
+def test_what_is_refused_says_which(shapes: dict[int, tuple[int, ...]], words: str) -> None:
+    with pytest.raises(MotionError) as caught:
+        sparsectrl.condition({frame: torch.zeros(shape) for frame, shape in shapes.items()}, frames=2)
+    assert words in str(caught.value)
