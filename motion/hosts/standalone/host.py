@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 
-import motion
-from motion.arrangement import Arrangement
 from motion.errors import MotionError
-from motion.hosts.standalone import lora, samplers
+from motion.hosts.standalone import lora
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.lora_weights import worn
-from motion.hosts.standalone.prompts import Condition, encode
+from motion.hosts.standalone.prompts import Told
+from motion.hosts.standalone.sampling import Progress, Sampling
 from motion.network.model import MotionModel
-from motion.settings import Clip
+from motion.prompts import travel
+from motion.settings import FIELDS, Clip
+from motion.windows import Windows, plan
 
 Frames = npt.NDArray[np.uint8]
-Progress = Callable[[int, int], None]
-"""Called with (steps done, steps): with 0 when sampling begins, then after each step."""
-
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 DECODED_AT_ONCE = 4 * 512 * 512
 """Pixels that go through the VAE together, but always a whole frame."""
 
-SHARED = ("frames", "steps", "sampler", "cfg", "size", "clip_skip", "scale", "loop", "seed_mode", "betas")
-"""Settings that clips drawn in one batch have in common."""
+STILLS_AT_ONCE = 16
+"""Frames without a motion module that go through the UNet together."""
+
+OWN = ("prompt", "negative", "seed")
+"""Settings in which clips drawn in one batch may differ."""
 
 
 def device_of(name: str = "auto") -> torch.device:
@@ -110,16 +111,16 @@ class Standalone:
         LoRA that is named in a prompt and not given, and frames that are not finite.
         """
         clips = [clip.seeded() for clip in clips]
-        self._check(clips, module, loras)
-        asked = clips[0].frames
-        if module is not None:
-            clips = [replace(clip, frames=module.architecture.frames_to_draw(asked)) for clip in clips]
+        self._check(clips, loras)
+        windows = windows_of(clips[0], module, self.parts.base)
         with _memory_error_told(clips[0]), worn(self.parts, loras):
-            latents = self._denoise(clips, self._condition(clips), module, progress)
-            return self._decode(latents, clips)[:, :asked]
+            told = self._told(clips, windows.frames)
+            sampling = Sampling(self.parts.unet, self.device, self.dtype, clips, told, module, windows)
+            latents = rearrange(sampling.latents(progress), "(n f) c h w -> n f c h w", n=len(clips))
+            return self._decode(latents[:, : clips[0].frames])
 
-    def _check(self, clips: Sequence[Clip], module: MotionModel | None, loras: Sequence[lora.Lora]) -> None:
-        for name in SHARED:
+    def _check(self, clips: Sequence[Clip], loras: Sequence[lora.Lora]) -> None:
+        for name in (name for name in FIELDS if name not in OWN):
             values = {getattr(clip, name) for clip in clips}
             if len(values) != 1:
                 raise MotionError(f"{name} differs between clips of one batch ({values}): draw them one by one")
@@ -127,86 +128,45 @@ class Standalone:
         missing = [name for clip in clips for name in lora.names(clip.prompt) if name not in given]
         if missing:
             raise MotionError(f"the prompt names the LoRA {missing[0]}: give its file in loras")
-        if module is not None:
-            check_module(module, clips[0].frames, self.parts.base)
 
-    def _condition(self, clips: Sequence[Clip]) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Context `[groups frames, tokens, channels]` and SDXL's added condition; the unguided groups come first."""
+    def _told(self, clips: Sequence[Clip], frames: int) -> Told:
+        """What each of the frames to draw is told, those beyond the clip as the last one; unguided groups first."""
+        asked, closed = clips[0].frames, clips[0].loop == "closed"
         negatives = [clip.negative for clip in clips] if clips[0].cfg > 1 else []
         texts = [lora.plain(text) for text in (*negatives, *(clip.prompt for clip in clips))]
-        condition: Condition = encode(self.parts.encoders, texts, clips[0].clip_skip)
-        frames, (width, height) = clips[0].frames, clips[0].size
-        context = repeat(condition.context, "groups tokens c -> (groups f) tokens c", f=frames)
-        if condition.pooled is None:
-            return context, None
-        picture = torch.tensor([height, width, 0, 0, height, width], device=self.device)
-        return context, {
-            "text_embeds": repeat(condition.pooled, "groups c -> (groups f) c", f=frames),
-            "time_ids": repeat(picture, "measures -> rows measures", rows=len(context)).to(self.dtype),
-        }
+        mixes = [travel(text, asked, closed) for text in texts]
+        longer = [[*group, *[group[-1]] * (frames - asked)] for group in mixes]
+        return Told.of(self.parts.encoders, longer, clips[0].clip_skip, clips[0].travel)
 
-    def _denoise(
-        self,
-        clips: Sequence[Clip],
-        condition: tuple[Tensor, dict[str, Tensor] | None],
-        module: MotionModel | None,
-        progress: Progress | None,
-    ) -> Tensor:
-        """Sample latents, float32 `[(clips frames), 4, height/8, width/8]`."""
-        clip, (context, added) = clips[0], condition
-        betas = module.architecture.family.schedule(clip.betas) if module else samplers.STABLE_DIFFUSION
-        scheduler = samplers.scheduler(clip.sampler, betas, clip.steps)
-        generators = [generator for clip in clips for generator in frame_generators(clip)]
-        shape = (self.parts.unet.config.in_channels, clip.size.height // 8, clip.size.width // 8)
-        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-        latents = noise.to(self.device) * scheduler.init_noise_sigma
-        passes = len(context) // len(latents)
-        with ExitStack() as scope:
-            if module is not None:
-                closed = Arrangement(clip.frames, closed=True) if clip.loop == "closed" else None
-                scope.enter_context(motion.attach(self.parts.unet, module, clip.frames, clip.scale, closed))
-            report = progress or (lambda done, steps: None)
-            steps = len(scheduler.timesteps)
-            report(0, steps)
-            for done, t in enumerate(scheduler.timesteps, start=1):
-                rows = scheduler.scale_model_input(latents, t).repeat(passes, 1, 1, 1).to(self.dtype)
-                noise = self.parts.unet(rows, t, context, added_cond_kwargs=added, return_dict=False)[0].float()
-                if passes == 2:
-                    unguided, guided = noise.chunk(2)
-                    noise = unguided + clip.cfg * (guided - unguided)
-                latents = scheduler.step(noise, t, latents, generator=generators, return_dict=False)[0]
-                report(done, steps)
-        return latents
-
-    def _decode(self, latents: Tensor, clips: Sequence[Clip]) -> Frames:
+    def _decode(self, latents: Tensor) -> Frames:
+        """The frames of latents `[clips, frames, 4, h, w]`, a few at a time."""
         if not latents.isfinite().all():
             raise MotionError(f"the frames came out as NaN in {self.dtype}: use --dtype fp32 (or bf16)")
-        vae, size = self.parts.vae, clips[0].size
-        frames = [
-            vae.decode(part.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0].float().cpu()
-            for part in torch.split(latents, max(1, DECODED_AT_ONCE // (size.width * size.height)))
-        ]
-        pixels = (torch.cat(frames) * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-        return rearrange(pixels, "(n f) c h w -> n f h w c", n=len(clips)).numpy()
+        vae, (height, width) = self.parts.vae, (8 * side for side in latents.shape[-2:])
+        parts = torch.split(latents.flatten(0, 1), max(1, DECODED_AT_ONCE // (width * height)))
+        frames = []
+        for part in parts:
+            scaled = part.to(self.device, vae.dtype) / vae.config.scaling_factor
+            pixels = vae.decode(scaled, return_dict=False)[0].float() * 127.5 + 127.5
+            frames.append(pixels.round().clamp(0, 255).to(torch.uint8).cpu())
+        return rearrange(torch.cat(frames), "(n f) c h w -> n f h w c", n=len(latents)).numpy()
 
 
-def frame_generators(clip: Clip) -> list[torch.Generator]:
-    """For each frame the source of its initial noise, and then of whatever noise the sampler adds to it."""
-    if clip.seed_mode == "frame":
-        return [torch.Generator("cpu").manual_seed(clip.seed + frame) for frame in range(clip.frames)]
-    return [torch.Generator("cpu").manual_seed(clip.seed)] * clip.frames
+def windows_of(clip: Clip, module: MotionModel | None, base: str | None = None) -> Windows:
+    """How the clip is taken through the UNet, and how many frames are drawn.
 
-
-def check_module(module: MotionModel, frames: int, base: str | None = None) -> None:
-    """Raise MotionError unless the module reaches over `frames` frames and was made for `base`."""
+    Without a module frames do not see each other, and a few go at a time. Raises MotionError unless the module was
+    made for `base` and the settings fit it.
+    """
+    if module is None:
+        return Windows(clip.frames, STILLS_AT_ONCE, schedule="batched", fuse="flat")
     architecture = module.architecture
     if base not in (None, architecture.family.base):
         raise MotionError(
             f"the motion module is made for {architecture.family.base} and the checkpoint is {base}: "
             f"choose a motion module for {base}"
         )
-    if frames > architecture.max_frames:
-        raise MotionError(f"frames is {frames}: this motion module reaches over {architecture.max_frames} at most")
+    return plan(clip, architecture)
 
 
 @contextmanager

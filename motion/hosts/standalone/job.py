@@ -48,7 +48,7 @@ class Job:
         """Draw and write the clip; the report names `path seed seconds parameters` and the clip's measures."""
         from diffusers.utils import logging as diffusers_logging
 
-        from motion.hosts.standalone.host import Standalone, check_module
+        from motion.hosts.standalone.host import Standalone, windows_of
 
         diffusers_logging.set_verbosity_error()  # its remarks would stand between the user and the progress bar
 
@@ -56,7 +56,7 @@ class Job:
         module = None
         if self.module is not None:
             module = motion.load(self.module)
-            check_module(module, clip.frames)
+            windows_of(clip, module)
         host = Standalone.open(self.checkpoint, self.device, self.dtype)
         frames = host.render(clip, module, progress, self.loras)
         parameters = infotext(clip, self._provenance())
