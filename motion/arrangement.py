@@ -46,7 +46,8 @@ class Arrangement:
     prompts: int = 1
     together: Window = field(init=False)
     """The frames of each clip in the call of the UNet in progress, in order."""
-    _step: int = field(default=-1, init=False, repr=False)
+    step: int = field(default=-1, init=False)
+    """The step in progress, counted from 0."""
     _time: float | None = field(default=None, init=False, repr=False)
     _found: list[Window] = field(init=False, repr=False)
     _fusions: dict[tuple[torch.device, torch.dtype], Fusion] = field(default_factory=dict, init=False, repr=False)
@@ -70,8 +71,8 @@ class Arrangement:
             return self._found
         now = time if time is None else float(torch.as_tensor(time).flatten()[0])
         if now is None or now != self._time:
-            self._step, self._time = self._step + 1, now
-            self._found = windows.at(self._step, (now or 0) / STEPS)
+            self.step, self._time = self.step + 1, now
+            self._found = windows.at(self.step, (now or 0) / STEPS)
             self._fusions.clear()
         whole = windows.cut and windows.engine == "attention"
         return [tuple(range(windows.frames))] if whole else self._found

@@ -72,6 +72,7 @@ def _add_render(commands: Any) -> None:
     machine = render.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     machine.add_argument("--dtype", default="auto", help="auto, fp32, fp16, bf16")
+    machine.add_argument("--work", metavar="DIR", type=Path, help="keep each step there, to go on after a crash")
     machine.add_argument("--json", action="store_true", help="print the report as one JSON object")
     render.set_defaults(run=_render)
 
@@ -94,7 +95,8 @@ def _render(args: argparse.Namespace) -> None:
     clip = Clip(**{name: row.parse(options[name]) for name, row in FIELDS.items() if name in options})
     loras = lora.gather(clip.prompt, [lora.parse(text) for text in args.lora], args.lora_dir)
     module = Path(options["motion"]) if "motion" in options else None
-    task = job.Job(clip, Path(options["checkpoint"]), module, args.out, tuple(loras), args.device, args.dtype)
+    where = args.device, args.dtype, args.work
+    task = job.Job(clip, Path(options["checkpoint"]), module, args.out, tuple(loras), *where)
     with _Bar() as bar:
         report = task.run(bar)
     line = "{path}: {frames} frames of {width}x{height}, seed {seed}, {seconds} s".format(**report)

@@ -19,9 +19,12 @@ from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.lora_weights import worn
 from motion.hosts.standalone.prompts import Told
 from motion.hosts.standalone.sampling import Progress, Sampling
+from motion.hosts.standalone.work import Work, seeded
 from motion.network.model import MotionModel
 from motion.prompts import travel
 from motion.settings import FIELDS, Clip
+from motion.video.encoders import Frame
+from motion.video.loop import played
 from motion.windows import Windows, plan
 
 Frames = npt.NDArray[np.uint8]
@@ -96,7 +99,21 @@ class Standalone:
         """The frames of one clip, uint8 `[frames, height, width, 3]`; see `render_all`."""
         return self.render_all([clip], module, progress, loras)[0]
 
-    @torch.inference_mode()
+    def stream(
+        self,
+        clip: Clip,
+        module: MotionModel | None = None,
+        progress: Progress | None = None,
+        loras: Sequence[lora.Lora] = (),
+        work: Work | None = None,
+    ) -> Iterator[Frame]:
+        """The frames of one clip in the order they are played, uint8 `[height, width, 3]`; see `render_all`.
+
+        It is drawn now; the frames are decoded as they are asked for, a few at a time. `work` keeps how far it is.
+        """
+        latents = self._latents([clip], module, progress, loras, work)[0]
+        return self._decoded(latents[played(clip.frames, clip.loop)])
+
     def render_all(
         self,
         clips: Sequence[Clip],
@@ -107,17 +124,31 @@ class Standalone:
         """The frames of clips that differ in prompts and seeds only, uint8 `[clips, frames, height, width, 3]`.
 
         Without a motion module each frame is a picture of its own. The same seed draws the same noise on every
-        device and in every batch. Raises MotionError for a module that does not fit the checkpoint or the frames, a
+        device and in every batch. Raises MotionError for a module that does not fit the checkpoint or the windows, a
         LoRA that is named in a prompt and not given, and frames that are not finite.
         """
-        clips = [clip.seeded() for clip in clips]
+        latents = self._latents(clips, module, progress, loras)
+        frames = np.stack(list(self._decoded(latents.flatten(0, 1))))
+        return rearrange(frames, "(n f) h w c -> n f h w c", n=len(clips))
+
+    @torch.inference_mode()
+    def _latents(
+        self,
+        clips: Sequence[Clip],
+        module: MotionModel | None,
+        progress: Progress | None,
+        loras: Sequence[lora.Lora],
+        work: Work | None = None,
+    ) -> Tensor:
+        """Float32 `[clips, frames, 4, height/8, width/8]` on the CPU."""
+        clips = [seeded(clip, work) for clip in clips]
         self._check(clips, loras)
         windows = windows_of(clips[0], module, self.parts.base)
-        with _memory_error_told(clips[0]), worn(self.parts, loras):
+        with _memory_error_told(f"{windows.size} frames of {clips[0].size}"), worn(self.parts, loras):
             told = self._told(clips, windows.frames)
             sampling = Sampling(self.parts.unet, self.device, self.dtype, clips, told, module, windows)
-            latents = rearrange(sampling.latents(progress), "(n f) c h w -> n f c h w", n=len(clips))
-            return self._decode(latents[:, : clips[0].frames])
+            latents = rearrange(sampling.latents(progress, work), "(n f) c h w -> n f c h w", n=len(clips))
+        return latents[:, : clips[0].frames]
 
     def _check(self, clips: Sequence[Clip], loras: Sequence[lora.Lora]) -> None:
         for name in (name for name in FIELDS if name not in OWN):
@@ -138,18 +169,18 @@ class Standalone:
         longer = [[*group, *[group[-1]] * (frames - asked)] for group in mixes]
         return Told.of(self.parts.encoders, longer, clips[0].clip_skip, clips[0].travel)
 
-    def _decode(self, latents: Tensor) -> Frames:
-        """The frames of latents `[clips, frames, 4, h, w]`, a few at a time."""
+    @torch.inference_mode()
+    def _decoded(self, latents: Tensor) -> Iterator[Frame]:
+        """The frames of latents `[frames, 4, h, w]`, decoded a few at a time."""
         if not latents.isfinite().all():
             raise MotionError(f"the frames came out as NaN in {self.dtype}: use --dtype fp32 (or bf16)")
         vae, (height, width) = self.parts.vae, (8 * side for side in latents.shape[-2:])
-        parts = torch.split(latents.flatten(0, 1), max(1, DECODED_AT_ONCE // (width * height)))
-        frames = []
-        for part in parts:
-            scaled = part.to(self.device, vae.dtype) / vae.config.scaling_factor
-            pixels = vae.decode(scaled, return_dict=False)[0].float() * 127.5 + 127.5
-            frames.append(pixels.round().clamp(0, 255).to(torch.uint8).cpu())
-        return rearrange(torch.cat(frames), "(n f) c h w -> n f h w c", n=len(latents)).numpy()
+        with _memory_error_told(f"frames of {width}x{height}"):
+            for part in torch.split(latents, max(1, DECODED_AT_ONCE // (width * height))):
+                scaled = part.to(self.device, vae.dtype) / vae.config.scaling_factor
+                pixels = vae.decode(scaled, return_dict=False)[0].float() * 127.5 + 127.5
+                pixels = pixels.round().clamp(0, 255).to(torch.uint8).cpu()
+                yield from rearrange(pixels, "n c h w -> n h w c").numpy()
 
 
 def windows_of(clip: Clip, module: MotionModel | None, base: str | None = None) -> Windows:
@@ -170,10 +201,10 @@ def windows_of(clip: Clip, module: MotionModel | None, base: str | None = None) 
 
 
 @contextmanager
-def _memory_error_told(clip: Clip) -> Iterator[None]:
+def _memory_error_told(what: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # also torch.cuda.OutOfMemoryError
         if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
             raise
-        raise MotionError(f"{clip.frames} frames of {clip.size} do not fit into memory: make either smaller") from error
+        raise MotionError(f"{what} do not fit into memory: make either smaller") from error

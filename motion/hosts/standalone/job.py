@@ -30,6 +30,7 @@ class Job:
     loras: tuple[lora.Lora, ...] = ()
     device: str = "auto"
     dtype: str = "auto"
+    work: Path | None = None
 
     def __post_init__(self) -> None:
         check_rate(check_destination(self.out), self.clip.fps)
@@ -49,31 +50,27 @@ class Job:
         from diffusers.utils import logging as diffusers_logging
 
         from motion.hosts.standalone.host import Standalone, windows_of
+        from motion.hosts.standalone.work import Work, seeded
 
         diffusers_logging.set_verbosity_error()  # its remarks would stand between the user and the progress bar
 
-        start, clip = time.perf_counter(), self.clip.seeded()
-        module = None
-        if self.module is not None:
-            module = motion.load(self.module)
-            windows_of(clip, module)
+        start = time.perf_counter()
+        module = motion.load(self.module) if self.module is not None else None
+        windows_of(self.clip, module)
         host = Standalone.open(self.checkpoint, self.device, self.dtype)
-        frames = host.render(clip, module, progress, self.loras)
-        parameters = infotext(clip, self._provenance())
-        frames = frames[played(len(frames), clip.loop)].repeat(clip.zoom, axis=1).repeat(clip.zoom, axis=2)
-        write(frames, self.out, clip.fps, parameters)
-        return {
-            "path": self.out,
-            "frames": len(frames),
-            "fps": clip.fps,
-            "width": frames.shape[2],
-            "height": frames.shape[1],
-            "seed": clip.seed,
-            "device": str(host.device),
-            "dtype": str(host.dtype).removeprefix("torch."),
-            "seconds": round(time.perf_counter() - start, 2),
-            "parameters": parameters,
-        }
+        place = {"device": str(host.device), "dtype": str(host.dtype).removeprefix("torch.")}
+        provenance = self._provenance()
+        asked = infotext(self.clip, {**provenance, **place})
+        work = Work.of(self.work, self.clip, asked) if self.work is not None else None
+        clip = seeded(self.clip, work)
+        parameters = infotext(clip, provenance)
+        frames = host.stream(clip, module, progress, self.loras, work)
+        write((frame.repeat(clip.zoom, 0).repeat(clip.zoom, 1) for frame in frames), self.out, clip.fps, parameters)
+        if work is not None:
+            work.finish()
+        report = {"path": self.out, "frames": len(played(clip.frames, clip.loop)), "fps": clip.fps}
+        report |= {"width": clip.size.width * clip.zoom, "height": clip.size.height * clip.zoom, "seed": clip.seed}
+        return {**report, **place, "seconds": round(time.perf_counter() - start, 2), "parameters": parameters}
 
     def _provenance(self) -> dict[str, str]:
         """Names and hashes of the model files, under the keys the WebUI writes."""

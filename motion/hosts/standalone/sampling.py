@@ -20,6 +20,7 @@ from motion.animation import windowed
 from motion.arrangement import Arrangement
 from motion.hosts.standalone import samplers
 from motion.hosts.standalone.prompts import Told
+from motion.hosts.standalone.work import Course, Work
 from motion.network.model import MotionModel
 from motion.noise import noise_order, reinitialised
 from motion.settings import Clip
@@ -41,25 +42,61 @@ class Sampling:
     module: MotionModel | None
     windows: Windows
 
-    def latents(self, progress: Progress | None = None) -> Tensor:
-        """Latents of the finished clips, float32 `[(clips frames), 4, height/8, width/8]`."""
+    def latents(self, progress: Progress | None = None, work: Work | None = None) -> Tensor:
+        """Latents of the finished clips, float32 `[(clips frames), 4, height/8, width/8]`.
+
+        With `work` they are kept after each step, and begin where they were kept.
+        """
+        course, rounds = self._start(), self.clips[0].freeinit
+        if work is not None:
+            work.resume(course)
+        steps, report = len(course.scheduler.timesteps), progress or (lambda done, steps: None)
+        with self._attached(course.arrangement):
+            report(course.drawn * steps + course.done, rounds * steps)
+            while True:
+                for t in course.scheduler.timesteps[course.done :]:
+                    self._step(course, t)
+                    if work is not None:
+                        work.keep(course)
+                    report(course.drawn * steps + course.done, rounds * steps)
+                if course.drawn + 1 == rounds:
+                    return course.latents
+                self._begin_again(course)
+
+    def _start(self) -> Course:
+        generators = [made for clip in self.clips for made in frame_generators(clip, self.windows.frames)]
+        noise = self._noise(generators)
+        orders = [noise_order(clip.noise, self.windows, clip.seed) for clip in self.clips]
+        noise = noise[[clip * self.windows.frames + frame for clip, order in enumerate(orders) for frame in order]]
+        scheduler = self._scheduler()
+        return Course(scheduler, Arrangement(self.windows), generators, noise, noise * scheduler.init_noise_sigma)
+
+    def _scheduler(self) -> Any:
         clip = self.clips[0]
         betas = self.module.architecture.family.schedule(clip.betas) if self.module else samplers.STABLE_DIFFUSION
-        generators = [made for one in self.clips for made in frame_generators(one, self.windows.frames)]
-        noise = self._noise(generators)
-        orders = [noise_order(one.noise, self.windows, one.seed) for one in self.clips]
-        noise = noise[[clip * self.windows.frames + frame for clip, order in enumerate(orders) for frame in order]]
-        with self._attached():
-            for drawn in range(clip.freeinit):
-                scheduler = samplers.scheduler(clip.sampler, betas, clip.steps)
-                latents = self._denoise(scheduler, noise, generators, _later(progress, drawn, clip.freeinit))
-                if drawn + 1 < clip.freeinit:
-                    noise = self._again(latents, noise, generators, float(scheduler.alphas_cumprod[-1]))
-        return latents
+        return samplers.scheduler(clip.sampler, betas, clip.steps)
+
+    def _step(self, course: Course, t: Tensor) -> None:
+        passes, cfg = len(self.told.mixes) // len(self.clips), self.clips[0].cfg
+        rows = course.scheduler.scale_model_input(course.latents, t).repeat(passes, 1, 1, 1)
+        predicted = self.unet(rows, t, return_dict=False)[0].to("cpu", torch.float32)
+        if passes == 2:
+            unguided, guided = predicted.chunk(2)
+            predicted = unguided + cfg * (guided - unguided)
+        stepped = course.scheduler.step(predicted, t, course.latents, generator=course.generators, return_dict=False)
+        course.latents, course.done = stepped[0], course.done + 1
+
+    def _begin_again(self, course: Course) -> None:
+        """FreeInit's next round, each clip by itself."""
+        count, kind = len(self.clips), self.clips[0].freeinit_filter
+        alpha, fresh = float(course.scheduler.alphas_cumprod[-1]), self._noise(course.generators)
+        clips = zip(course.latents.chunk(count), course.noise.chunk(count), fresh.chunk(count), strict=True)
+        course.noise = torch.cat([reinitialised(*clip, alpha=alpha, kind=kind) for clip in clips])
+        course.scheduler, course.drawn, course.done = self._scheduler(), course.drawn + 1, 0
+        course.latents = course.noise * course.scheduler.init_noise_sigma
 
     @contextmanager
-    def _attached(self) -> Iterator[None]:
-        arrangement = Arrangement(self.windows)
+    def _attached(self, arrangement: Arrangement) -> Iterator[None]:
         with ExitStack() as scope:
             if self.module is None:
                 scope.enter_context(windowed(self.unet, arrangement))
@@ -90,41 +127,9 @@ class Sampling:
         shape = (self.unet.config.in_channels, size.height // 8, size.width // 8)
         return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
-    def _denoise(
-        self, scheduler: Any, noise: Tensor, generators: Sequence[torch.Generator], progress: Progress
-    ) -> Tensor:
-        passes, cfg = len(self.told.mixes) // len(self.clips), self.clips[0].cfg
-        latents, steps = noise * scheduler.init_noise_sigma, len(scheduler.timesteps)
-        progress(0, steps)
-        for done, t in enumerate(scheduler.timesteps, start=1):
-            rows = scheduler.scale_model_input(latents, t).repeat(passes, 1, 1, 1)
-            predicted = self.unet(rows, t, return_dict=False)[0].to("cpu", torch.float32)
-            if passes == 2:
-                unguided, guided = predicted.chunk(2)
-                predicted = unguided + cfg * (guided - unguided)
-            latents = scheduler.step(predicted, t, latents, generator=generators, return_dict=False)[0]
-            progress(done, steps)
-        return latents
-
-    def _again(self, latents: Tensor, noise: Tensor, generators: Sequence[torch.Generator], alpha: float) -> Tensor:
-        """The noise of FreeInit's next round, clip by clip."""
-        count, kind = len(self.clips), self.clips[0].freeinit_filter
-        rounds = zip(latents.chunk(count), noise.chunk(count), self._noise(generators).chunk(count), strict=True)
-        return torch.cat([reinitialised(drawn, old, fresh, alpha, kind) for drawn, old, fresh in rounds])
-
 
 def frame_generators(clip: Clip, frames: int) -> list[torch.Generator]:
     """For each frame the source of its initial noise, and then of whatever noise the sampler adds to it."""
     if clip.seed_mode == "frame":
         return [torch.Generator("cpu").manual_seed(clip.seed + frame) for frame in range(frames)]
     return [torch.Generator("cpu").manual_seed(clip.seed)] * frames
-
-
-def _later(progress: Progress | None, drawn: int, times: int) -> Progress:
-    """Counts the steps of one round among those of all."""
-
-    def report(done: int, steps: int) -> None:
-        if progress is not None and (done or not drawn):
-            progress(drawn * steps + done, times * steps)
-
-    return report
