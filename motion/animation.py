@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from motion import patching
-from motion.arrangement import Arrangement, Average, taken
+from motion.arrangement import Arrangement, Average, in_parts, taken
 from motion.errors import MotionError
 from motion.network import sites
 from motion.network.architecture import Architecture
@@ -56,9 +56,19 @@ def attach(
                 for norm in found.resnet_norms:
                     undo.callback(patching.before(norm, _join(arrangement)))
                     undo.callback(patching.after(norm, lambda _, args, output: per_frame(output)))
+            _part(found, arrangement, model.architecture.family.resnet_norm_over_frames, undo)
             for name, layer in model.slots.items():
                 undo.callback(patching.after(found.by_slot[name].layer, _Continuation(layer, arrangement, scale)))
         yield
+
+
+def _part(found: sites.Sites, arrangement: Arrangement, norms_see_all: bool, undo: ExitStack) -> None:
+    """Let the spatial layers take a few frames at a time, where all would go through them together."""
+    most = arrangement.rows_at_once
+    if most is None or arrangement.windows.engine != "attention" or not arrangement.windows.cut:
+        return
+    for layer in (*found.transformers, *(() if norms_see_all else found.resblocks)):
+        undo.callback(patching.item(vars(layer), "forward", in_parts(layer.forward, most)))
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,12 +38,17 @@ class Arrangement:
     one frame side by side, in front of the rest: ``[(frames prompts) + (groups frames)]``; with 1 every group of the
     batch is a whole clip already.
 
+    ``rows_at_once``: frames that a spatial layer takes at a time where the UNet runs for a whole long clip at once
+    (engine "attention"); None: all. Whoever gives layers something by the row from outside of the UNet's own calls, as
+    IP-Adapters do, needs None.
+
     A step is what is done at one time step of the noise schedule, in one call of the UNet by the host or in several
     (prompt and negative prompt apart); all of them have the same windows.
     """
 
     windows: Windows
     prompts: int = 1
+    rows_at_once: int | None = None
     together: Window = field(init=False)
     """The frames of each clip in the call of the UNet in progress, in order."""
     step: int = field(default=-1, init=False)
@@ -106,6 +111,18 @@ def taken(tree: T, rows: Sequence[int], batch: int) -> T:
 
     result: T = tree_map(take, tree)
     return result
+
+
+def in_parts(call: Callable[..., Any], most: int) -> Callable[..., Any]:
+    """``call`` on at most ``most`` rows of its first argument at a time, and of all tensors that have as many."""
+
+    def parted(*args: Any, **kwargs: Any) -> Any:
+        batch = len(args[0])
+        inputs = [taken((args, kwargs), range(at, min(at + most, batch)), batch) for at in range(0, batch, most)]
+        flat, shapes = zip(*(tree_flatten(call(*args, **kwargs)) for args, kwargs in inputs), strict=True)
+        return tree_unflatten([torch.cat(leaves) for leaves in zip(*flat, strict=True)], shapes[0])
+
+    return parted
 
 
 class Average:

@@ -143,6 +143,25 @@ def test_no_call_is_larger_than_a_window(host: nn.Module) -> None:
     assert set(sizes) == {LENGTH}
 
 
+@pytest.mark.parametrize("family", ["v1", "v3"])
+def test_spatial_layers_in_parts_change_nothing_beyond_rounding(host: nn.Module, family: str) -> None:
+    model, inputs = random_model(family), batch(2)
+    windows = Windows(FRAMES, LENGTH, 1, engine="attention")
+    sizes: list[int] = []
+    with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows)):
+        whole = run(host, inputs)
+    names = {name for name, _ in host.named_modules()}
+    layer = "down_blocks.0.attentions.0.norm" if hasattr(host, "conv_in") else "input_blocks.1.1.norm"
+    counter = host.get_submodule(layer).register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows, rows_at_once=6)):
+        in_parts = run(host, inputs)
+        assert {name for name, _ in host.named_modules()} == names
+    counter.remove()
+    assert sizes == [6, 6, 6, 2]
+    torch.testing.assert_close(in_parts, whole, rtol=0, atol=1e-5)
+    assert not any("forward" in vars(module) for module in host.modules())
+
+
 def test_an_error_between_windows_leaves_the_scope_usable(host: nn.Module) -> None:
     model, inputs = random_model(), batch()
     calls = iter(range(100))

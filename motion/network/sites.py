@@ -25,10 +25,13 @@ class Site:
 
 @dataclass(frozen=True)
 class Sites:
-    """All sites of a UNet by slot name, and the GroupNorms that some families take over all frames."""
+    """All sites of a UNet by slot name, the GroupNorms that some families take over all frames, and the layers that do
+    the work on each frame by itself."""
 
     by_slot: dict[str, Site]
     resnet_norms: tuple[nn.Module, ...]
+    resblocks: tuple[nn.Module, ...]
+    transformers: tuple[nn.Module, ...]
 
 
 def find(unet: nn.Module) -> Sites:
@@ -50,15 +53,18 @@ def _ldm(unet: nn.Module) -> Sites:
         split = _split(unet.get_submodule(blocks).children(), convolution)
         levels |= {f"{kind}.{level}": members for level, members in enumerate(split)}
     sites: dict[str, Site] = {}
-    norms: list[nn.Module] = []
+    all_resblocks: list[nn.Module] = []
+    all_transformers: list[nn.Module] = []
     for name, members in levels.items():
         for index, block in enumerate(members):
             resblocks = [part for part in block.children() if _is_resblock(part)]
             transformers = [part for part in block.children() if _has(part, "transformer_blocks")]
             layer = transformers[-1] if transformers else resblocks[0]
             sites[f"{name}.motion_modules.{index}"] = Site(layer, _channels(resblocks[0]))
-            norms += [part.get_submodule(norm) for part in resblocks for norm in ("in_layers.0", "out_layers.0")]
-    return Sites(sites, (*norms, unet.get_submodule("out.0")))
+            all_resblocks += resblocks
+            all_transformers += transformers
+    norms = [part.get_submodule(norm) for part in all_resblocks for norm in ("in_layers.0", "out_layers.0")]
+    return Sites(sites, (*norms, unet.get_submodule("out.0")), tuple(all_resblocks), tuple(all_transformers))
 
 
 def _split(blocks: Iterable[nn.Module], convolution: str) -> list[list[nn.Module]]:
@@ -78,14 +84,18 @@ def _diffusers(unet: nn.Module) -> Sites:
     for kind in ("down_blocks", "up_blocks"):
         blocks |= {f"{kind}.{level}": block for level, block in enumerate(unet.get_submodule(kind).children())}
     sites: dict[str, Site] = {}
-    norms: list[nn.Module] = []
+    all_resnets: list[nn.Module] = []
+    all_transformers: list[nn.Module] = []
     for name, block in blocks.items():
         resnets = list(_children(block, "resnets"))
-        layers = list(_children(block, "attentions")) or resnets
+        transformers = list(_children(block, "attentions"))
+        layers = transformers or resnets
         for index, (layer, resnet) in enumerate(zip(layers, resnets, strict=False)):  # the middle has a ResBlock more
             sites[f"{name}.motion_modules.{index}"] = Site(layer, _channels(resnet))
-        norms += [resnet.get_submodule(norm) for resnet in resnets for norm in ("norm1", "norm2")]
-    return Sites(sites, (*norms, unet.get_submodule("conv_norm_out")))
+        all_resnets += resnets
+        all_transformers += transformers
+    norms = [resnet.get_submodule(norm) for resnet in all_resnets for norm in ("norm1", "norm2")]
+    return Sites(sites, (*norms, unet.get_submodule("conv_norm_out")), tuple(all_resnets), tuple(all_transformers))
 
 
 def _has(module: nn.Module, *names: str) -> bool:
