@@ -103,11 +103,12 @@ class Arrangement:
         return self._fusions[key]
 
 
-def taken(tree: T, rows: Sequence[int], batch: int) -> T:
+def taken(tree: T, rows: Sequence[int] | slice, batch: int) -> T:
     """``tree`` with those rows of every tensor that has ``batch`` of them, in that order."""
+    which = rows if isinstance(rows, slice) else list(rows)
 
     def take(leaf: object) -> object:
-        return leaf[list(rows)] if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == batch else leaf
+        return leaf[which] if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == batch else leaf
 
     result: T = tree_map(take, tree)
     return result
@@ -118,7 +119,7 @@ def in_parts(call: Callable[..., Any], most: int) -> Callable[..., Any]:
 
     def parted(*args: Any, **kwargs: Any) -> Any:
         batch = len(args[0])
-        inputs = [taken((args, kwargs), range(at, min(at + most, batch)), batch) for at in range(0, batch, most)]
+        inputs = [taken((args, kwargs), slice(at, at + most), batch) for at in range(0, batch, most)]
         flat, shapes = zip(*(tree_flatten(call(*args, **kwargs)) for args, kwargs in inputs), strict=True)
         return tree_unflatten([torch.cat(leaves) for leaves in zip(*flat, strict=True)], shapes[0])
 
