@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from motion import passes, patching
-from motion.arrangement import Arrangement, reordered, restored
+from motion.arrangement import Arrangement, Average, in_parts, taken
 from motion.errors import MotionError
 from motion.following import Follower
 from motion.network import sites
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 from motion.network.temporal import TemporalTransformer, over_frames, per_frame
+from motion.windows import Window, Windows
 
 
 @contextmanager
@@ -28,69 +29,119 @@ def attach(
 ) -> Iterator[None]:
     """Within the scope every forward of ``unet`` sees its batch as clips of ``frames``.
 
-    The batch is ``(groups frames)``, the frames of a clip side by side; any number of groups; an ``arrangement`` says
-    where it is otherwise. ``scale`` multiplies what the layers add; at 0 the UNet's output is bit-equal to the plain
-    one. ``unet`` is recognised by its structure (ldm, sgm, Forge, ldm_patched, diffusers), and is on exit exactly as
-    it was found.
+    The batch is ``(groups frames)``, the frames of a clip side by side; any number of groups. An ``arrangement`` says
+    where it is otherwise, and how clips that are longer than the model reaches are cut into windows. ``scale``
+    multiplies what the layers add; at 0 the UNet's output is bit-equal to the plain one. ``unet`` is recognised by its
+    structure (ldm, sgm, Forge, ldm_patched, diffusers), and is on exit exactly as it was found.
 
     ``model`` is neither moved nor cast nor owned by the UNet: each of its layers is run by a `Follower`.
 
-    Raises MotionError if the UNet's layout is unknown or does not fit the model, if it is attached already, if
-    ``frames`` is out of the model's range, and, before anything is computed, for a batch that is no multiple of it.
+    Raises MotionError if the UNet's layout is unknown or does not fit the model, if it is attached already, if a
+    window is out of the model's range, and, before anything is computed, for a batch that is no multiple of
+    ``frames``.
     """
+    arrangement = arrangement or Arrangement(Windows(frames))
+    if arrangement.frames != frames:
+        raise MotionError(f"the arrangement is of {arrangement.frames} frames, not of {frames}: give both the same")
     found = sites.find(unet)
     _check_fit(unet, found, model.architecture)
-    _check_frames(frames, model.architecture)
-    if any(isinstance(hook, _BatchGuard) for hook in unet._forward_pre_hooks.values()):
-        raise MotionError(f"this {type(unet).__name__} is already attached: leave the other motion.attach first.")
-    with ExitStack() as undo:
-        undo.callback(patching.before(unet, _BatchGuard(frames), with_kwargs=True))
+    model.architecture.check_frames(arrangement.windows.size)
+    with windowed(unet, arrangement), ExitStack() as undo:
         if scale != 0:
             if model.architecture.family.resnet_norm_over_frames:
                 for norm in found.resnet_norms:
-                    undo.callback(patching.before(norm, lambda _, args: (over_frames(args[0], frames), *args[1:])))
+                    undo.callback(patching.before(norm, _join(arrangement)))
                     undo.callback(patching.after(norm, lambda _, args, output: per_frame(output)))
+            _part(found, arrangement, model.architecture.family.resnet_norm_over_frames, undo)
             for name, layer in model.slots.items():
-                undo.callback(patching.after(found.by_slot[name].layer, _Continuation(layer, frames, scale)))
-        if arrangement is not None:
-            _arrange(unet, arrangement, undo)
+                undo.callback(patching.after(found.by_slot[name].layer, _Continuation(layer, arrangement, scale)))
         yield
 
 
-def _arrange(unet: nn.Module, arrangement: Arrangement, undo: ExitStack) -> None:
-    """Put the rows of each batch in order on the way in, and back on the way out.
+def _part(found: sites.Sites, arrangement: Arrangement, norms_see_all: bool, undo: ExitStack) -> None:
+    """Let the spatial layers take a few frames at a time, where all would go through them together."""
+    most = arrangement.rows_at_once
+    if most is None or not arrangement.whole:
+        return
+    for layer in (*found.transformers, *(() if norms_see_all else found.resblocks)):
+        undo.callback(patching.item(vars(layer), "forward", in_parts(layer.forward, most)))
 
-    The way in comes first of all, so that a control attached earlier sees the rows in order, too.
+
+def is_attached(unet: nn.Module) -> bool:
+    """Whether ``unet`` is in the scope of `attach` or `windowed`."""
+    return any(isinstance(getattr(hook, "__self__", None), _Calls) for hook in unet._forward_pre_hooks.values())
+
+
+@contextmanager
+def windowed(unet: nn.Module, arrangement: Arrangement) -> Iterator[None]:
+    """Within the scope each call of ``unet`` becomes one for each window of ``arrangement``.
+
+    Whatever has as many rows as the batch is cut by frame number, here and nowhere else; hooks that others put on the
+    UNet or its layers, before or after, see one window at a time and find its frames in ``arrangement.frame_numbers``.
+    What is predicted where windows overlap is averaged. The windows take turns, so the memory is that of one of them.
     """
-    order: list[int] = []
-
-    def sort(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
-        order[:] = arrangement.next_order(passes.batch(args, kwargs))
-        return None if order == sorted(order) else reordered((args, kwargs), order)
-
-    def sort_back(_: nn.Module, args: Any, output: Any) -> Any:
-        return None if order == sorted(order) else restored(output, order)
-
-    undo.callback(patching.before(unet, sort, with_kwargs=True, first=True))
-    undo.callback(patching.after(unet, sort_back))
+    calls = _Calls(arrangement)
+    if is_attached(unet):
+        raise MotionError(f"this {type(unet).__name__} is already attached: leave the other motion.attach first.")
+    with ExitStack() as undo:
+        undo.callback(patching.before(unet, calls.cut, with_kwargs=True, first=True))
+        undo.callback(patching.after(unet, calls.join))
+        yield
 
 
-class _BatchGuard:
-    """Refuses a batch that is not made of whole clips; its presence marks a UNet as attached."""
+class _Calls:
+    """The two hooks of `windowed`: the call that arrives goes on with the first window, and when its output is there
+    the others follow."""
 
-    def __init__(self, frames: int) -> None:
-        self.frames = frames
+    def __init__(self, arrangement: Arrangement) -> None:
+        self.arrangement = arrangement
+        self.inside = False
+        self.given: tuple[Any, int, list[Window]] | None = None
 
-    def __call__(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        passes.check_clips(passes.batch(args, kwargs), self.frames)
+    def cut(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.inside:
+            return None
+        batch = passes.batch(args, kwargs)
+        passes.check_clips(batch, self.arrangement.frames)
+        windows = self.arrangement.begin(passes.time(args, kwargs))
+        self.arrangement.together = windows[0]
+        self.given = (args, kwargs), batch, windows
+        rows = self.arrangement.rows(batch, windows[0])
+        if rows == list(range(batch)):
+            self.given = None
+            return None
+        return taken((args, kwargs), rows, batch)
+
+    def join(self, unet: nn.Module, args: Any, output: Any) -> Any:
+        if self.inside or self.given is None:
+            return None
+        (inputs, batch, windows), self.given = self.given, None
+        average, groups = Average(batch, passes.latents(*inputs).device), batch // self.arrangement.frames
+        shares = self.arrangement.windows.shares(windows)
+        self.inside = True
+        try:
+            for number, window in enumerate(windows):
+                self.arrangement.together = window
+                rows = self.arrangement.rows(batch, window)
+                if number:
+                    args, kwargs = taken(inputs, rows, batch)
+                    output = unet(*args, **kwargs)
+                result = average.add(output, rows, shares[number] * groups)
+        finally:
+            self.inside = False
+        return result
+
+
+def _join(arrangement: Arrangement) -> Callable[..., Any]:
+    return lambda _, args: (over_frames(args[0], len(arrangement.together)), *args[1:])
 
 
 class _Continuation:
     """The forward hook that lets a temporal layer continue the output of a layer of the UNet."""
 
-    def __init__(self, layer: TemporalTransformer, frames: int, scale: float) -> None:
+    def __init__(self, layer: TemporalTransformer, arrangement: Arrangement, scale: float) -> None:
         self.layer = Follower(layer)
-        self.frames = frames
+        self.arrangement = arrangement
         self.scale = scale
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
@@ -101,15 +152,9 @@ class _Continuation:
         return type(output)(sample=self._run(output.sample))
 
     def _run(self, x: Tensor) -> Tensor:
-        x = self.layer(x, self.frames, self.scale)
+        frames, fusion = len(self.arrangement.together), self.arrangement.fusion(x)
+        x = self.layer(x, frames, self.scale, fusion)
         return x
-
-
-def _check_frames(frames: int, architecture: Architecture) -> None:
-    if not 1 <= frames <= architecture.max_frames:
-        raise MotionError(
-            f"{frames} frames do not fit this motion module: its position table allows 1 to {architecture.max_frames}."
-        )
 
 
 def _check_fit(unet: nn.Module, found: sites.Sites, architecture: Architecture) -> None:

@@ -1,60 +1,160 @@
-"""Where the frames of a clip lie in a batch, and in which order the temporal layers see them."""
+"""Where the frames of a clip lie in a batch, and which of them the temporal layers see together, in which order."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from motion.network.temporal import Fusion
+from motion.windows import Window, Windows
 
 T = TypeVar("T")
-GOLDEN = 0.6180339887498949
-"""Fraction of a loop between the seams of two passes: the multiples of it spread evenly, however many there are."""
+STEPS = 1000
+"""Time steps of the noise schedules that UNets are trained with."""
+
+
+def fusion(windows: Windows, found: Sequence[Window]) -> Fusion:
+    """The windows of a step for `motion.network.temporal`, on the CPU in float32."""
+    places: list[list[tuple[int, float]]] = [[] for _ in range(windows.frames)]
+    flat = [pair for pairs in zip(found, windows.shares(found), strict=True) for pair in zip(*pairs, strict=True)]
+    for place, (frame, share) in enumerate(flat):
+        places[frame].append((place, share))
+    most = max(map(len, places))
+    filled = [[*pairs, *[(pairs[0][0], 0.0)] * (most - len(pairs))] for pairs in places]
+    counted = torch.tensor(filled, dtype=torch.float64).permute(2, 1, 0).contiguous()  # [2 most frames]
+    return Fusion(torch.tensor(found), counted[0].long(), counted[1].float())
 
 
 @dataclass
 class Arrangement:
-    """How a host lays out its batches of ``frames``.
+    """How a host lays out its batches, and how a clip is taken through the UNet.
 
     ``prompts``: prompts per frame, which may change between passes. A host that composes several (AND) puts those of
     one frame side by side, in front of the rest: ``[(frames prompts) + (groups frames)]``; with 1 every group of the
     batch is a whole clip already.
-    ``closed``: the clip is a loop. Each pass begins it at another frame, so no two frames are always its ends.
+
+    ``rows_at_once``: frames that a spatial layer takes at a time where the UNet runs for a whole long clip at once
+    (engine "attention"); None: all. Whoever gives layers something by the row from outside of the UNet's own calls, as
+    IP-Adapters do, needs None.
+
+    A step is what is done at one time step of the noise schedule, in one call of the UNet by the host or in several
+    (prompt and negative prompt apart); all of them have the same windows.
     """
 
-    frames: int
+    windows: Windows
     prompts: int = 1
-    closed: bool = False
-    shift: int = field(default=0, init=False)
-    """The frame that the pass in progress begins with."""
-    _passes: count[int] = field(default_factory=count, compare=False, repr=False)
+    rows_at_once: int | None = None
+    together: Window = field(init=False)
+    """The frames of each clip in the call of the UNet in progress, in order."""
+    step: int = field(default=-1, init=False)
+    """The step in progress, counted from 0."""
+    _time: float | None = field(default=None, init=False, repr=False)
+    _found: list[Window] = field(init=False, repr=False)
+    _fusions: dict[tuple[torch.device, torch.dtype], Fusion] = field(default_factory=dict, init=False, repr=False)
 
-    def next_order(self, batch: int) -> list[int]:
-        """The rows of the next batch so that clips lie one after the other, each frame by frame."""
+    def __post_init__(self) -> None:
+        self.together = tuple(range(self.windows.frames))
+        self._found = [self.together]
+
+    @property
+    def frames(self) -> int:
+        """Frames of the clip."""
+        return self.windows.frames
+
+    @property
+    def whole(self) -> bool:
+        """Whether the UNet runs for all frames of a clip in windows (engine "attention")."""
+        return self.windows.cut and self.windows.engine == "attention"
+
+    @property
+    def seen(self) -> list[Window]:
+        """The frames that temporal layers see together in the call in progress: its own, or the windows in it."""
+        return self._found if self.whole else [self.together]
+
+    def begin(self, time: Tensor | float | None) -> list[Window]:
+        """The frames that each call of the UNet takes at the time step ``time`` (None: unknown, a step of its own).
+
+        With the engine "attention" it is one call of all frames, and `fusion` has the windows.
+        """
+        windows = self.windows
+        if not (windows.cut or windows.closed):
+            return self._found
+        now = time if time is None else float(torch.as_tensor(time).flatten()[0])
+        if now is None or now != self._time:
+            self.step, self._time = self.step + 1, now
+            self._found = windows.at(self.step, (now or 0) / STEPS)
+            self._fusions.clear()
+        return [tuple(range(windows.frames))] if self.whole else self._found
+
+    def rows(self, batch: int, window: Window) -> list[int]:
+        """The rows of the host's batch that hold ``window``, clip after clip, each in the window's order."""
         mixed = self.frames * self.prompts
         rows = [row for prompt in range(self.prompts) for row in range(prompt, mixed, self.prompts)]
         rows += range(mixed, batch)
-        self.shift = int(next(self._passes) * GOLDEN * self.frames) % self.frames if self.closed else 0
-        clips = [rows[start : start + self.frames] for start in range(0, batch, self.frames)]
-        return [row for clip in clips for row in (*clip[self.shift :], *clip[: self.shift])]
+        return [rows[start + frame] for start in range(0, batch, self.frames) for frame in window]
 
     def frame_numbers(self, batch: int) -> list[int]:
-        """The frame in each row of the pass in progress, once its rows are in order."""
-        return [(row + self.shift) % self.frames for row in range(batch)]
+        """The frame in each row of a batch in the call in progress."""
+        return [self.together[row % len(self.together)] for row in range(batch)]
+
+    def fusion(self, x: Tensor) -> Fusion | None:
+        """The step's windows for the attention over ``x``; None where it sees all frames of the call."""
+        if not self.whole:
+            return None
+        key = x.device, x.dtype
+        if key not in self._fusions:
+            self._fusions[key] = fusion(self.windows, self._found).to(x)
+        return self._fusions[key]
 
 
-def reordered(tree: T, order: list[int]) -> T:
-    """``tree`` with the rows of every tensor that has as many of them as ``order`` in that order."""
+def taken(tree: T, rows: Sequence[int] | slice, batch: int) -> T:
+    """``tree`` with those rows of every tensor that has ``batch`` of them, in that order."""
+    which = rows if isinstance(rows, slice) else list(rows)
 
     def take(leaf: object) -> object:
-        return leaf[order] if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(order) else leaf
+        return leaf[which] if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == batch else leaf
 
     result: T = tree_map(take, tree)
     return result
 
 
-def restored(tree: T, order: list[int]) -> T:
-    """``reordered`` backwards."""
-    return reordered(tree, sorted(range(len(order)), key=order.__getitem__))
+def in_parts(call: Callable[..., Any], most: int) -> Callable[..., Any]:
+    """``call`` on at most ``most`` rows of its first argument at a time, and of all tensors that have as many."""
+
+    def parted(*args: Any, **kwargs: Any) -> Any:
+        batch = len(args[0])
+        inputs = [taken((args, kwargs), slice(at, at + most), batch) for at in range(0, batch, most)]
+        flat, shapes = zip(*(tree_flatten(call(*args, **kwargs)) for args, kwargs in inputs), strict=True)
+        return tree_unflatten([torch.cat(leaves) for leaves in zip(*flat, strict=True)], shapes[0])
+
+    return parted
+
+
+class Average:
+    """The ``batch`` rows put together again, on ``device``, from calls that had some of them each."""
+
+    def __init__(self, batch: int, device: torch.device) -> None:
+        self.batch, self.device = batch, device
+        self.sums: list[Tensor | None] = []
+
+    def add(self, output: T, rows: Sequence[int], shares: Sequence[float]) -> T:
+        """Count the tensors of ``output`` in; the result has in their place what has come together so far."""
+        leaves, shape = tree_flatten(output)
+        self.sums = self.sums or [None] * len(leaves)
+        for number, leaf in enumerate(leaves):
+            if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(rows):
+                exact = leaf.to(torch.promote_types(leaf.dtype, torch.float32))
+                share = torch.tensor(shares, dtype=exact.dtype, device=leaf.device).view(-1, *[1] * (leaf.ndim - 1))
+                part = (exact * share).to(self.device)
+                total = self.sums[number]
+                total = part.new_zeros(self.batch, *part.shape[1:]) if total is None else total
+                self.sums[number] = total.index_add_(0, torch.tensor(rows, device=self.device), part)
+        pairs = zip(leaves, self.sums, strict=True)
+        together = [leaf if total is None else total.to(leaf.dtype) for leaf, total in pairs]
+        result: T = tree_unflatten(together, shape)
+        return result

@@ -86,6 +86,7 @@ def _add_render(commands: Any) -> None:
     machine = render.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     machine.add_argument("--dtype", default="auto", help="auto, fp32, fp16, bf16")
+    machine.add_argument("--work", metavar="DIR", type=Path, help="keep each step there, to go on after a crash")
     machine.add_argument("--json", action="store_true", help="print the report as one JSON object")
     render.set_defaults(run=_render)
 
@@ -125,6 +126,7 @@ def _render(args: argparse.Namespace) -> None:
         args.device,
         args.dtype,
         tuple(controls),
+        args.work,
     )
     with _Bar() as bar:
         report = task.run(bar)

@@ -22,6 +22,7 @@ from motion.errors import MotionError
 from motion.network import sites
 from motion.network.model import MotionModel
 from motion.network.temporal import TemporalAttention
+from motion.prompts import travels
 from motion.weights.checkpoint import FAMILY_HINT
 from motion.weights.lora import Lora, Pair, load
 
@@ -55,10 +56,11 @@ def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[Weighted]
 
 
 def prompted(prompt: str, loras: Iterable[Weighted]) -> str:
-    """``prompt`` and behind it the trigger words of the LoRAs in use, those that it has not yet."""
+    """``prompt`` and behind it, for all frames, the trigger words of the LoRAs in use, those that it has not yet."""
+    behind = "\n" if travels(prompt) else ", "
     for trigger in (lora.trigger for lora, weight in loras if weight != 0):
         if trigger.casefold() not in prompt.casefold():
-            prompt = f"{prompt}, {trigger}" if prompt.strip() else trigger
+            prompt = f"{prompt}{behind}{trigger}" if prompt.strip() else trigger
     return prompt
 
 

@@ -1,9 +1,70 @@
-"""What clips start from: initial images that fade into noise. Pure functions over the frame axis."""
+"""What clips start from: noise that frames share, initial images that fade into it. Pure functions over frames."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from motion.windows import Windows
+
+
+def noise_order(kind: str, windows: Windows, seed: int) -> list[int]:
+    """Which of its independent noises each frame of a clip begins with.
+
+    "independent": its own. "constant": all the first. "repeated": those of the first window again and again.
+    "freenoise": the same, but each stretch from one window's beginning to the next is shuffled (Qiu et al. 2023,
+    "FreeNoise", arXiv:2310.15169, section 3.2), by a generator of its own that starts from ``seed``. "auto": that one
+    for clips in windows, else the first.
+    """
+    frames, length, hop = windows.frames, windows.size, windows.hop()
+    kind = ("freenoise" if windows.cut else "independent") if kind == "auto" else kind
+    if kind == "constant":
+        return [0] * frames
+    if kind == "repeated":
+        return [frame % length for frame in range(frames)]
+    if kind == "independent":
+        return list(range(frames))
+    generator, order = torch.Generator().manual_seed(seed), list(range(length))
+    while len(order) < frames:
+        block = order[len(order) - length :][:hop]
+        order += [block[place] for place in torch.randperm(len(block), generator=generator).tolist()]
+    return order[:frames]
+
+
+FILTERS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "butterworth": lambda square, stop: 1 / (1 + (square / stop**2) ** 4),
+    "gaussian": lambda square, stop: torch.exp(-square / (2 * stop**2)),
+    "ideal": lambda square, stop: (square <= stop**2).float(),
+}
+"""FreeInit's filters: how much of a frequency stays, by the square of its distance from zero and the stop frequency."""
+
+
+def low_pass(shape: tuple[int, int, int], kind: str, spatial: float = 0.25, temporal: float = 0.25) -> Tensor:
+    """How much of each frequency of ``[frames, h, w]`` a filter lets through, 0 to 1 in the order of `torch.fft.fftn`.
+
+    A frequency's distance is 1 at half the sampling rate; along time it counts ``spatial / temporal`` times.
+    """
+    axes = [2 * torch.fft.fftfreq(size) for size in shape]
+    scaled = (axes[0] * (spatial / temporal), *axes[1:])
+    square = sum(axis.square() for axis in torch.meshgrid(*scaled, indexing="ij"))
+    return FILTERS[kind](square, spatial)  # type: ignore[arg-type]
+
+
+def reinitialised(drawn: Tensor, noise: Tensor, fresh: Tensor, alpha: float, kind: str = "butterworth") -> Tensor:
+    """The noise to draw a clip from once more: its slow parts from what was drawn, the fast ones fresh.
+
+    ``drawn``: latents ``[frames, c, h, w]`` made from ``noise``; they are noised with it to the last time step, at
+    which the cumulative alpha is ``alpha``, and give the low frequencies; ``fresh`` gives the high ones.
+    Source: Wu et al. 2023, "FreeInit" (arXiv:2312.07537), equations 6 to 9; fresh noise in each round as in theirs.
+    """
+    noised = math.sqrt(alpha) * drawn + math.sqrt(1 - alpha) * noise
+    low = low_pass((len(drawn), *drawn.shape[-2:]), kind).to(drawn)[:, None]
+    dims = (0, 2, 3)
+    mixed = torch.fft.fftn(noised, dim=dims) * low + torch.fft.fftn(fresh, dim=dims) * (1 - low)
+    return torch.fft.ifftn(mixed, dim=dims).real
 
 
 def fade_weights(frames: int, power: float, scale: float, to_last: bool = False) -> tuple[Tensor, Tensor]:

@@ -25,15 +25,25 @@ class Pass(NamedTuple):
 def inputs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pass:
     """The inputs among a UNet's arguments."""
     return Pass(
-        _given(args, kwargs, 0, "x", "sample"),
-        torch.as_tensor(_given(args, kwargs, 1, "timesteps", "timestep")),  # diffusers takes a number, too
+        latents(args, kwargs),
+        torch.as_tensor(time(args, kwargs)),  # diffusers takes a number, too
         _given(args, kwargs, 2, "context", "encoder_hidden_states"),
     )
 
 
+def latents(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What a UNet is to denoise; None if it is called with something else."""
+    return _given(args, kwargs, 0, "x", "sample")
+
+
+def time(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The time step that a UNet is called with; None if it is called without."""
+    return _given(args, kwargs, 1, "timesteps", "timestep")
+
+
 def batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
     """Rows of what a UNet is called with; 0 if it is called with something else."""
-    x = _given(args, kwargs, 0, "x", "sample")
+    x = latents(args, kwargs)
     return len(x) if isinstance(x, Tensor) else 0
 
 

@@ -44,6 +44,26 @@ BETAS: Mapping[str, str] = MappingProxyType(
         "sdxl": "Scaled linear (AnimateDiff SDXL)",
     }
 )
+CONTEXT_SCHEDULES: Mapping[str, str] = MappingProxyType(
+    {"uniform": "Uniform", "static": "Static", "batched": "Batched", "composite": "Composite"}
+)
+CONTEXT_FUSES: Mapping[str, str] = MappingProxyType(
+    {"flat": "Flat", "pyramid": "Pyramid", "overlap-linear": "Overlap-linear", "relative": "Relative"}
+)
+CONTEXT_ENGINES: Mapping[str, str] = MappingProxyType({"denoiser": "Denoiser", "attention": "Temporal attention"})
+NOISES: Mapping[str, str] = MappingProxyType(
+    {
+        "auto": "Auto",
+        "independent": "Independent",
+        "freenoise": "FreeNoise",
+        "repeated": "Repeated",
+        "constant": "Constant",
+    }
+)
+TRAVELS: Mapping[str, str] = MappingProxyType({"linear": "Linear", "spherical": "Spherical"})
+FREEINIT_FILTERS: Mapping[str, str] = MappingProxyType(
+    {"butterworth": "Butterworth", "gaussian": "Gaussian", "ideal": "Ideal"}
+)
 FORMATS: Mapping[str, str] = MappingProxyType(
     {"gif": "GIF", "webp": "WebP", "apng": "APNG", "mp4": "MP4", "webm": "WebM", "frames": "Frames"}
 )
@@ -80,9 +100,39 @@ class Movement:
         Choice, "clip", "Seed mode", "clip: one stream of noise for all frames; frame: seed + 1, + 2 ... for each",
         SEED_MODES, key="Motion seed mode",
     )  # fmt: skip
+    noise: str = setting(
+        Choice, "auto", "Noise", "what frames begin with; auto: FreeNoise for clips in windows, else each its own; "
+        "repeated: that of the first window again; constant: all the same", NOISES,
+        key="Motion noise", group="advanced",
+    )  # fmt: skip
     betas: str = setting(
         Choice, "auto", "Beta schedule", "the noise schedule; auto: the one the motion module was trained with", BETAS,
         key="Motion beta schedule", group="advanced",
+    )  # fmt: skip
+    context_length: int = setting(
+        Number, 0, "Context length", "frames that move together; 0 = all if the module reaches so far, else as many "
+        "as it was trained on", 0, 1024, 1, 64, key="Motion context length", group="advanced",
+    )  # fmt: skip
+    context_overlap: int = setting(
+        Number, 4, "Context overlap", "frames that neighbouring windows share at least", 0, 1023, 1, 32,
+        key="Motion context overlap", group="advanced",
+    )  # fmt: skip
+    context_stride: int = setting(
+        Number, 1, "Context stride", "2: windows of every second frame besides; 3: and of every fourth ...", 1, 8, 1,
+        4, key="Motion context stride", group="advanced",
+    )  # fmt: skip
+    context_schedule: str = setting(
+        Choice, "uniform", "Context schedule", "uniform: borders move in each step; static: they stay; batched: no "
+        "overlap; composite: frames at random in the first steps, then uniform", CONTEXT_SCHEDULES,
+        key="Motion context schedule", group="advanced",
+    )  # fmt: skip
+    context_fuse: str = setting(
+        Choice, "pyramid", "Context fuse method", "what the frames of a window count where windows overlap",
+        CONTEXT_FUSES, key="Motion context fuse method", group="advanced",
+    )  # fmt: skip
+    context_engine: str = setting(
+        Choice, "denoiser", "Context engine", "denoiser: the memory of one window for any length; temporal attention: "
+        "no frame is computed twice", CONTEXT_ENGINES, key="Motion context engine", group="advanced",
     )  # fmt: skip
     adapter_scale: float = setting(
         Number, 1.0, "Adapter scale", "strength of the domain adapter; 0 = off", 0, 1, 0.05, 1,
@@ -127,6 +177,14 @@ class Clip(KeyFrames, Movement, Picture):
     Raises MotionError naming the first value that is out of range.
     """
 
+    travel: str = setting(
+        Choice, "linear", "Prompt travel", "the way from one text to the next, where lines 'frame: text' give several",
+        TRAVELS,
+    )  # fmt: skip
+    freeinit: int = setting(Number, 1, "FreeInit", "times to draw, each from what came before; 1 = off", 1, 5)
+    freeinit_filter: str = setting(
+        Choice, "butterworth", "FreeInit filter", "what of the drawn clip goes into its new noise", FREEINIT_FILTERS
+    )
     zoom: int = setting(Number, 1, "Zoom", "draw each pixel of the finished frames n x n, for pixel art", 1, 16)
 
     def __post_init__(self) -> None:

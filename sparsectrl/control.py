@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from motion import passes, patching
-from motion.arrangement import Arrangement
+from motion.arrangement import Arrangement, Average, taken
 from motion.errors import MotionError
 from motion.following import Follower
 from motion.network import sites
+from motion.windows import Window, Windows
 from sparsectrl.encoder import Shape, SparseEncoder
 from sparsectrl.keyframes import sources
 from sparsectrl.keys import key_frames, masked
@@ -84,6 +85,14 @@ class Effect:
         if not math.isfinite(self.strength):
             raise MotionError("SparseCtrl's residuals came out as NaN: use float32 (--dtype fp32) or bfloat16")
 
+    def counted(self) -> tuple[int, float, float]:
+        """What `go_on` takes elsewhere, to count on from here."""
+        return self.passes, float(self._added), float(self._met)
+
+    def go_on(self, passes: int, added: float, met: float) -> None:
+        """Count on from what was `counted`."""
+        self.passes, self._added, self._met = passes, added, met
+
     def note(self, residual: Tensor, feature: Tensor) -> None:
         """Take down that ``residual`` is added to ``feature``; no device is waited for."""
         self._added = self._added + _square_sum(residual.detach())
@@ -108,29 +117,27 @@ def attach(
 
     ``condition [frames, C + 1, H, W]`` is that of `sparsectrl.condition`: latents of the clip's size, or pixels of
     eight times that. The batch is ``(groups frames)``, with the clip's frames in order; an ``arrangement`` says where
-    it is otherwise, or which of the frames a pass has, and must be that of the `motion.attach` beside it.
-    ``influence`` says more than ``scale``, and instead of it. Any number of encoders may be attached, before or after
-    `motion.attach`; ``unet`` is recognised as there, and is on exit exactly as it was found. ``control`` is neither
-    moved nor cast: a `Follower` runs it.
+    it is otherwise and cuts it into windows, and must be that of the `motion.attach` beside it: the encoder runs for a
+    window at a time, and residuals of windows in one pass are averaged. ``influence`` says more than ``scale``,
+    and instead of it. Any number of encoders may be attached, before or after `motion.attach`; ``unet`` is recognised
+    as there, and is on exit exactly as it was found. ``control`` is neither moved nor cast: a `Follower` runs it.
 
     Without any key, and with a scale of 0, nothing is attached: the output is bit-equal to the plain one. What was done
     is told by the `Effect`. Raises MotionError if the UNet's layout is unknown or does not fit the encoder, if
-    ``frames`` are other than the condition's, and, before anything is computed, for a pass of more frames than the
-    encoder reaches or of a batch that is no multiple of them, and for text or latents of another size than the
+    ``frames`` are other than the condition's, for windows of more frames than the encoder reaches, and, before anything
+    is computed, for a batch that is no multiple of a pass's frames, and for text or latents of another size than the
     encoder's and the condition's.
     """
+    arrangement = arrangement or Arrangement(Windows(frames))
     influence = Influence(scale) if influence is None else influence
     found = sites.find(unet)
     _check_fit(unet, found, control.shape)
-    if len(condition) != frames:
-        raise MotionError(f"the condition has {len(condition)} frames and the clip {frames}: give one for each frame.")
-    if arrangement is None:
-        _check_reach(frames, control.shape)
+    _check_frames(condition, frames, arrangement, control.shape)
     effect = Effect(tuple(key_frames(condition)), influence)
     with ExitStack() as undo:
         if effect.keys and influence.scale != 0:
             _check_channels(condition, control.shape)
-            hooks = _Residuals(control, masked(condition), frames, effect, arrangement)
+            hooks = _Residuals(control, masked(condition), effect, arrangement)
             undo.callback(patching.before(unet, hooks.begin, with_kwargs=True))
             undo.callback(patching.after(found.middle, hooks.add_to_middle))
             for layer in found.decoder:
@@ -141,29 +148,21 @@ def attach(
 class _Residuals:
     """The hooks of one encoder: what it adds to each pass of the UNet."""
 
-    def __init__(
-        self, encoder: SparseEncoder, condition: Tensor, frames: int, effect: Effect, arrangement: Arrangement | None
-    ) -> None:
+    def __init__(self, encoder: SparseEncoder, condition: Tensor, effect: Effect, arrangement: Arrangement) -> None:
         self.encoder = Follower(encoder)
         self.shape = encoder.shape
         self.condition = condition
-        self.frames = frames
         self.effect = effect
         self.arrangement = arrangement
         self.given: passes.Pass | None = None
-        self.window: list[int] = []
         self.waiting: list[Tensor] = []
 
     def begin(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take down what the pass is given; its data has the UNet's own dtype only further in."""
         given = passes.inputs(args, kwargs)
-        window = list(range(self.frames))
-        if self.arrangement is not None:
-            window = list(dict.fromkeys(self.arrangement.frame_numbers(len(given.x))))
-        passes.check_clips(len(given.x), len(window))
-        _check_reach(len(window), self.shape)
+        passes.check_clips(len(given.x), len(self.arrangement.together))
         _check_sizes(given, self.condition, self.shape)
-        self.given, self.window, self.waiting = given, window, []
+        self.given, self.waiting = given, []
 
     def add_to_middle(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
         """Run the encoder where the UNet's own has just ended, and add its last residual."""
@@ -186,14 +185,24 @@ class _Residuals:
 
     def _residuals(self, given: passes.Pass, like: Tensor) -> list[Tensor]:
         """The residuals of a pass, from the outside in, in the device and dtype of ``like``."""
+        batch, together, windows = len(given.x), self.arrangement.together, self.arrangement.seen
+        if len(windows) == 1:
+            return self._of_window(windows[0], given, like)
+        average, shares = Average(batch, like.device), self.arrangement.windows.shares(windows)
+        for window, share in zip(windows, shares, strict=True):
+            places = list(map(together.index, window))
+            rows = [start + place for start in range(0, batch, len(together)) for place in places]
+            found = self._of_window(window, taken(given, rows, batch), like)
+            residuals = average.add(found, rows, share * (batch // len(together)))
+        return residuals
+
+    def _of_window(self, window: Window, given: passes.Pass, like: Tensor) -> list[Tensor]:
         rows, influence = len(given.x), self.effect.influence
-        shown = sources(self.effect.keys, self.window, influence.nearest)
-        with torch.inference_mode(False):  # kept for later passes, which may be of another mode
-            self.condition = self.condition.to(like)
+        shown = sources(self.effect.keys, window, influence.nearest)
         t, context = given.t.to(like.device).expand(rows), given.context.to(like)
         weights = [influence.on_keys if frame in self.effect.keys else influence.off_keys for frame in shown]
         factors = like.new_tensor(weights).mul(influence.scale).repeat(rows // len(shown))[:, None, None, None]
-        return [residual * factors for residual in self.encoder(self.condition[shown], t, context)]
+        return [residual * factors for residual in self.encoder(self.condition[shown].to(like), t, context)]
 
 
 def _check_fit(unet: nn.Module, found: sites.Sites, shape: Shape) -> None:
@@ -210,10 +219,12 @@ def _check_fit(unet: nn.Module, found: sites.Sites, shape: Shape) -> None:
         )
 
 
-def _check_reach(frames: int, shape: Shape) -> None:
-    most = shape.max_frames
-    if frames < 1 or (most is not None and frames > most):
-        raise MotionError(f"{frames} frames do not fit this SparseCtrl encoder: it reaches over 1 to {most or 'any'}.")
+def _check_frames(condition: Tensor, frames: int, arrangement: Arrangement, shape: Shape) -> None:
+    if len(condition) != frames:
+        raise MotionError(f"the condition has {len(condition)} frames and the clip {frames}: give one for each frame.")
+    together, most = arrangement.windows.size, shape.max_frames or math.inf
+    if not 1 <= together <= most:
+        raise MotionError(f"{together} frames do not fit this SparseCtrl encoder: it reaches over 1 to {most}.")
 
 
 def _check_channels(condition: Tensor, shape: Shape) -> None:

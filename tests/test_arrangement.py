@@ -1,4 +1,4 @@
-"""The order of rows: a permutation that puts clips side by side, and back."""
+"""The order of rows: whole clips or windows of them, and back."""
 
 from __future__ import annotations
 
@@ -6,45 +6,89 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motion.arrangement import Arrangement, reordered, restored
+from motion.arrangement import Arrangement, Average, fusion, taken
 from motion.video.loop import played
+from motion.windows import FUSES, SCHEDULES, Windows
 
-FRAMES, PROMPTS, GROUPS = st.integers(1, 40), st.integers(1, 4), st.integers(0, 3)
+PROMPTS, GROUPS = st.integers(1, 4), st.integers(0, 3)
+WINDOWS = st.builds(
+    Windows,
+    frames=st.integers(1, 40),
+    length=st.none() | st.integers(1, 20),
+    overlap=st.integers(0, 20),
+    stride=st.integers(1, 3),
+    schedule=st.sampled_from(list(SCHEDULES)),
+    fuse=st.sampled_from(list(FUSES)),
+    closed=st.booleans(),
+)
 
 
-@given(FRAMES, PROMPTS, GROUPS, st.booleans(), st.integers(1, 5))
-def test_every_order_is_a_permutation_that_keeps_clips_whole(
-    frames: int, prompts: int, groups: int, closed: bool, passes: int
+@given(WINDOWS, PROMPTS, GROUPS, st.integers(1, 5))
+def test_rows_are_those_of_the_frames_and_keep_clips_whole(
+    windows: Windows, prompts: int, groups: int, steps: int
 ) -> None:
-    arrangement = Arrangement(frames, prompts, closed)
+    arrangement, frames = Arrangement(windows, prompts), windows.frames
     batch = frames * (prompts + groups)
-    for _ in range(passes):
-        order = arrangement.next_order(batch)
-        assert sorted(order) == list(range(batch))
-        owner = [row % prompts if row < frames * prompts else prompts + row // frames for row in order]
-        frame = [row // prompts if row < frames * prompts else row % frames for row in order]
-        assert frame == arrangement.frame_numbers(batch)
-        for start in range(0, batch, frames):
-            assert len(set(owner[start : start + frames])) == 1
-            first = frame[start]
-            assert frame[start : start + frames] == [(first + step) % frames for step in range(frames)]
-            assert closed or first == 0
+    for time in range(steps):
+        for window in arrangement.begin(time):
+            arrangement.together = window
+            rows = arrangement.rows(batch, window)
+            owner = [row % prompts if row < frames * prompts else prompts + row // frames for row in rows]
+            frame = [row // prompts if row < frames * prompts else row % frames for row in rows]
+            assert frame == arrangement.frame_numbers(len(rows))
+            clips = [owner[start : start + len(window)] for start in range(0, len(rows), len(window))]
+            assert all(len(set(clip)) == 1 for clip in clips)
+            assert len({clip[0] for clip in clips}) == prompts + groups
+
+
+def test_calls_of_one_step_have_the_same_windows() -> None:
+    arrangement = Arrangement(Windows(40, 16))
+    first = arrangement.begin(torch.full((80,), 900))
+    assert arrangement.begin(900.0) == first
+    assert arrangement.begin(800) != first
+    assert arrangement.begin(None) != arrangement.begin(None)
 
 
 def test_a_loop_has_its_seam_at_every_frame_in_turn() -> None:
-    arrangement = Arrangement(16, closed=True)
-    seams = [arrangement.next_order(16)[0] for _ in range(50)]
+    arrangement = Arrangement(Windows(16, closed=True))
+    seams = [arrangement.begin(time)[0][0] for time in range(50)]
     assert set(seams) == set(range(16))
     assert seams[0] == 0
 
 
+def test_the_engines_share_the_windows() -> None:
+    """The UNet runs once for all frames, or once for each window."""
+    calls, whole = Arrangement(Windows(40, 16)), Arrangement(Windows(40, 16, engine="attention"))
+    x = torch.zeros(1)
+    assert whole.begin(1) == [tuple(range(40))]
+    found = whole.fusion(x)
+    assert found is not None
+    assert list(map(tuple, found.windows.tolist())) == calls.begin(1)
+    assert calls.fusion(x) is None
+
+
+@given(WINDOWS, st.integers(0, 30))
+def test_what_is_the_same_in_all_windows_is_its_own_average(windows: Windows, step: int) -> None:
+    found = windows.at(step, 1.0)
+    x = torch.randn(3, windows.frames, 2)
+    attended: list[torch.Size] = []
+    averaged = fusion(windows, found).average(x, lambda seen: attended.append(seen.shape) or seen)
+    torch.testing.assert_close(averaged, x, rtol=0, atol=1e-6)
+    assert attended == [(3 * len(found), windows.size, 2)]
+    average = Average(windows.frames, x.device)
+    rows = x.transpose(0, 1)
+    for window, shares in zip(found, windows.shares(found), strict=True):
+        together = average.add((rows[list(window)],), window, shares)
+    torch.testing.assert_close(together[0], rows, rtol=0, atol=1e-6)
+
+
 @given(st.permutations(list(range(6))))
-def test_what_was_reordered_comes_back(order: list[int]) -> None:
+def test_what_was_taken_comes_back(rows: list[int]) -> None:
     tree = {"x": torch.randn(6, 2), "t": torch.tensor(3), "control": [torch.randn(6), torch.randn(5)], "text": "a"}
-    moved = reordered(tree, order)
-    assert torch.equal(moved["x"], tree["x"][order])
+    moved = taken(tree, rows, 6)
+    assert torch.equal(moved["x"], tree["x"][rows])
     assert torch.equal(moved["control"][1], tree["control"][1])
-    back = restored(moved, order)
+    back = Average(6, torch.device("cpu")).add(moved, rows, [1.0] * 6)
     assert torch.equal(back["x"], tree["x"])
     assert torch.equal(back["control"][0], tree["control"][0])
     assert back["text"] == "a"

@@ -16,6 +16,7 @@ from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
+from motion.windows import Windows
 
 Everything = Callable[[nn.Module], dict[str, Any]]
 FRAMES = 4
@@ -229,7 +230,7 @@ def test_training_reaches_every_parameter_of_the_model_and_none_of_the_unet(
 def test_prompts_side_by_side_are_put_into_clips_and_back(host: nn.Module) -> None:
     """Two prompts per frame, side by side, then the frames without one: the same as three whole clips."""
     model, inputs = random_model(), batch(groups=3)
-    arrangement = Arrangement(FRAMES, prompts=2)
+    arrangement = Arrangement(Windows(FRAMES), prompts=2)
     mixed = [row for frame in range(FRAMES) for row in (frame, FRAMES + frame)] + list(range(2 * FRAMES, 3 * FRAMES))
     with motion.attach(host, model, FRAMES):
         whole = run(host, inputs)
@@ -239,17 +240,18 @@ def test_prompts_side_by_side_are_put_into_clips_and_back(host: nn.Module) -> No
 
 
 def test_a_loop_turns_with_its_frames(host: nn.Module) -> None:
-    """Wherever a pass begins the loop, each frame's output stays in its row."""
-    model, inputs = random_model(), batch()
-    arrangement = Arrangement(FRAMES, closed=True)
+    """Wherever a step begins the loop, each frame's output stays in its row."""
+    model, (x, t, c) = random_model(), batch()
+    later = x, t - 1, c
+    arrangement = Arrangement(Windows(FRAMES, closed=True))
     with motion.attach(host, model, FRAMES):
-        plain = run(host, inputs)
+        plain = run(host, (x, t, c))
     with motion.attach(host, model, FRAMES, arrangement=arrangement):
-        assert torch.equal(run(host, inputs), plain)
-        turned = run(host, inputs)
-    shift = arrangement.shift
-    assert shift
-    order = [(frame + shift) % FRAMES for frame in range(FRAMES)]
+        assert torch.equal(run(host, (x, t, c)), plain)
+        assert torch.equal(run(host, (x, t, c)), plain)  # the negative prompt's call of the same step
+        turned = run(host, later)
+    order = list(arrangement.together)
+    assert order[0]
     with motion.attach(host, model, FRAMES):
-        wanted = run(host, tuple(part[order] for part in inputs))  # type: ignore[arg-type]
+        wanted = run(host, tuple(part[order] for part in later))  # type: ignore[arg-type]
     assert torch.equal(turned[order], wanted)

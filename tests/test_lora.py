@@ -16,7 +16,7 @@ from motion.errors import MotionError
 from motion.network import sites
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
-from motion.weights.lora import TRIGGER, Lora, Pair
+from motion.weights.lora import Lora, Pair
 
 FRAMES, RANK = 2, 3
 WIDTHS = (32, 32, 64, 64)
@@ -280,15 +280,6 @@ def test_a_lora_for_another_module_is_refused_and_nothing_is_left(host: nn.Modul
     with pytest.raises(MotionError, match="is a motion LoRA: give the motion module"):
         motion.lora.attach(host, None, [(motion_lora(v3), 1.0)]).__enter__()
     assert same(everything(host), before[0]) and same(everything(v3), before[1])
-
-
-def test_trigger_words_are_added_once() -> None:
-    first, second, none = (Lora(word, "motion", {}, {TRIGGER: word}) for word in ("slow pan", "zoom", ""))
-    assert motion.lora.prompted("a cat", [(first, 1.0), (second, 0.5), (first, 1.0), (none, 1.0)]) == (
-        "a cat, slow pan, zoom"
-    )
-    assert motion.lora.prompted("A Slow Pan", [(first, 1.0), (second, 0)]) == "A Slow Pan"
-    assert motion.lora.prompted("", [(first, 1.0)]) == "slow pan"
 
 
 def test_rearranged_frames_do_not_matter_to_the_adapter(unet: nn.Module) -> None:

@@ -155,7 +155,10 @@ def test_infotext_is_what_the_webui_reads() -> None:
         "Negative prompt: grey\n"
         "Steps: 25, Sampler: DPM++ 2M, CFG scale: 7.5, Seed: 7, Size: 512x512, Clip skip: 1, "
         "Motion frames: 16, Motion FPS: 8, Motion scale: 1, Motion loop: None, Motion seed mode: Clip, "
-        "Motion beta schedule: Auto, Motion adapter scale: 1, Motion trigger words: no, "
+        "Motion noise: Auto, Motion beta schedule: Auto, Motion context length: 0, Motion context overlap: 4, "
+        "Motion context stride: 1, Motion context schedule: Uniform, Motion context fuse method: Pyramid, "
+        "Motion context engine: Denoiser, Motion adapter scale: 1, Motion trigger words: no, "
+        "Prompt travel: Linear, FreeInit: 1, FreeInit filter: Butterworth, "
         'Zoom: 1, Model: "my, model"'
     )
     assert parse_infotext(infotext(clip))[0] == clip

@@ -19,8 +19,9 @@ from motion.arrangement import Arrangement
 from motion.hosts.base import host, host_module, loaded_base
 from motion.lora import Weighted
 from motion.network.model import MotionModel
-from motion.noise import fade
+from motion.noise import fade, noise_order
 from motion.settings import Tab
+from motion.windows import Windows
 
 FADE_SEED = 1 << 16
 """How far from the clip's seed the noise is drawn that initial images fade into."""
@@ -35,13 +36,13 @@ class Sampling:
     conditioning of each pass of it before it begins.
     """
 
-    def __init__(self, tab: Tab, module: MotionModel, frames: int, loras: Sequence[Weighted] = ()) -> None:
+    def __init__(self, tab: Tab, module: MotionModel, windows: Windows, loras: Sequence[Weighted] = ()) -> None:
         self.tab = tab
         self.module = module
         self.loras = loras
         self.of_prompt: Callable[[], Sequence[Weighted]] = tuple
         """What the prompt of the next call names besides, looked up in its scope."""
-        self.arrangement = Arrangement(frames, closed=tab.loop == "closed")
+        self.arrangement = Arrangement(windows)
         self._attached = ExitStack()
         self._of_pass = ExitStack()
 
@@ -50,10 +51,9 @@ class Sampling:
         """Attach to the loaded model, and follow the host to another one (refiner, hires checkpoint)."""
         sd_models, rng = host_module("sd_models"), host_module("rng")
         with ExitStack() as undo:
-            if self.tab.seed_mode == "clip":
-                clip_noise = clip_noise_class(rng)
-                undo.callback(patching.item(vars(rng), "ImageRNG", clip_noise))
-                p.rng = clip_noise.like(p.rng)
+            clip_noise = clip_noise_class(rng, self.tab, self.arrangement.windows)
+            undo.callback(patching.item(vars(rng), "ImageRNG", clip_noise))
+            p.rng = clip_noise.like(p.rng)
             undo.callback(self._detach)
             self._attach()
             for name in vars(sd_models).keys() & set(RELOADS):
@@ -118,8 +118,9 @@ def encoded(p: Any, picture: Any) -> Any:
     return samplers_common.images_tensor_to_samples(pixels, method, p.sd_model)
 
 
-def clip_noise_class(rng: Any) -> Any:
-    """The host's `ImageRNG` with one stream of noise for all frames of a clip, as the authors draw it."""
+def clip_noise_class(rng: Any, tab: Tab, windows: Windows) -> Any:
+    """The host's `ImageRNG` with the noise of a clip: in seed mode "clip" one stream for all frames, as the authors
+    draw it; then each frame begins with the one that the noise setting says."""
 
     class ClipRNG(rng.ImageRNG):  # type: ignore[misc]
         @classmethod
@@ -127,6 +128,10 @@ def clip_noise_class(rng: Any) -> Any:
             return cls(other.shape, other.seeds, other.subseeds, other.subseed_strength)
 
         def first(self) -> Any:
+            noise = self._one_stream() if tab.seed_mode == "clip" else super().first()
+            return noise[noise_order(tab.noise, windows, self.seeds[0])]
+
+        def _one_stream(self) -> Any:
             shared = host_module("shared")
             generator, noise = self._stream(self.seeds[0])
             if self.subseeds and self.subseed_strength:

@@ -138,6 +138,14 @@ class Architecture:
         """The longest clip that the shortest position table reaches."""
         return min((slot.positions or BUILT_POSITIONS for slot in self.slots), default=0)
 
+    def check_frames(self, frames: int) -> None:
+        """Raise MotionError unless the position tables reach over ``frames`` frames that move together."""
+        if not 1 <= frames <= self.max_frames:
+            raise MotionError(
+                f"{frames} frames do not fit this motion module: its position table allows 1 to {self.max_frames} "
+                "that move together. Give fewer, or a context length for windows."
+            )
+
     def frames_to_draw(self, frames: int) -> int:
         """Frames to draw for a clip of ``frames``: shorter clips than the layers were trained on come out as noise, so
         they are drawn in full and cut."""

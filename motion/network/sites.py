@@ -28,7 +28,8 @@ class Site:
 
 @dataclass(frozen=True)
 class Sites:
-    """All sites of a UNet by slot name, the GroupNorms that some families take over all frames, and where it decodes.
+    """All sites of a UNet by slot name, the GroupNorms that some families take over all frames, the layers that do the
+    work on each frame by itself, and where it decodes.
 
     ``middle`` is the last ResBlock before the decoder; ``decoder`` are the ResBlocks whose input is
     ``[(groups frames), hidden + skip, h, w]``, in the order they run.
@@ -36,6 +37,8 @@ class Sites:
 
     by_slot: dict[str, Site]
     resnet_norms: tuple[nn.Module, ...]
+    resblocks: tuple[nn.Module, ...]
+    transformers: tuple[nn.Module, ...]
     middle: nn.Module
     decoder: tuple[nn.Module, ...]
 
@@ -82,7 +85,8 @@ def _ldm(unet: nn.Module) -> Sites:
         split = _split(unet.get_submodule(blocks).children(), convolution)
         levels |= {f"{kind}.{level}": members for level, members in enumerate(split)}
     sites: dict[str, Site] = {}
-    norms: list[nn.Module] = []
+    all_resblocks: list[nn.Module] = []
+    all_transformers: list[nn.Module] = []
     decoder: list[nn.Module] = []
     for name, members in levels.items():
         for index, block in enumerate(members):
@@ -90,10 +94,13 @@ def _ldm(unet: nn.Module) -> Sites:
             transformers = [part for part in block.children() if _has(part, "transformer_blocks")]
             layer = transformers[-1] if transformers else resblocks[0]
             sites[f"{name}.motion_modules.{index}"] = Site(layer, _channels(resblocks[0]))
+            all_resblocks += resblocks
+            all_transformers += transformers
             decoder += resblocks[:1] if name.startswith("up_blocks") else []
-            norms += [part.get_submodule(norm) for part in resblocks for norm in ("in_layers.0", "out_layers.0")]
-    middle = [part for part in unet.get_submodule("middle_block").children() if _is_resblock(part)][-1]
-    return Sites(sites, (*norms, unet.get_submodule("out.0")), middle, tuple(decoder))
+    norms = [part.get_submodule(norm) for part in all_resblocks for norm in ("in_layers.0", "out_layers.0")]
+    middle = [part for part in levels["mid_block"][0].children() if _is_resblock(part)][-1]
+    all_norms = (*norms, unet.get_submodule("out.0"))
+    return Sites(sites, all_norms, tuple(all_resblocks), tuple(all_transformers), middle, tuple(decoder))
 
 
 def _split(blocks: Iterable[nn.Module], convolution: str) -> list[list[nn.Module]]:
@@ -113,17 +120,22 @@ def _diffusers(unet: nn.Module) -> Sites:
     for kind in ("down_blocks", "up_blocks"):
         blocks |= {f"{kind}.{level}": block for level, block in enumerate(unet.get_submodule(kind).children())}
     sites: dict[str, Site] = {}
-    norms: list[nn.Module] = []
+    all_resnets: list[nn.Module] = []
+    all_transformers: list[nn.Module] = []
     decoder: list[nn.Module] = []
     for name, block in blocks.items():
         resnets = list(_children(block, "resnets"))
-        layers = list(_children(block, "attentions")) or resnets
+        transformers = list(_children(block, "attentions"))
+        layers = transformers or resnets
         for index, (layer, resnet) in enumerate(zip(layers, resnets, strict=False)):  # the middle has a ResBlock more
             sites[f"{name}.motion_modules.{index}"] = Site(layer, _channels(resnet))
+        all_resnets += resnets
+        all_transformers += transformers
         decoder += resnets if name.startswith("up_blocks") else []
-        norms += [resnet.get_submodule(norm) for resnet in resnets for norm in ("norm1", "norm2")]
+    norms = [resnet.get_submodule(norm) for resnet in all_resnets for norm in ("norm1", "norm2")]
     middle = list(_children(blocks["mid_block"], "resnets"))[-1]
-    return Sites(sites, (*norms, unet.get_submodule("conv_norm_out")), middle, tuple(decoder))
+    all_norms = (*norms, unet.get_submodule("conv_norm_out"))
+    return Sites(sites, all_norms, tuple(all_resnets), tuple(all_transformers), middle, tuple(decoder))
 
 
 def _has(module: nn.Module, *names: str) -> bool:

@@ -8,7 +8,8 @@ Source: Guo et al. 2023, "AnimateDiff" (arXiv:2307.04725), section 4.2, and the 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -46,6 +47,33 @@ def sinusoid(positions: int, channels: int) -> Tensor:
     position = torch.arange(positions, device="cpu")[:, None]
     rate = torch.exp(torch.arange(0, channels, 2, device="cpu") * (-math.log(10000.0) / channels))
     return torch.stack(((position * rate).sin(), (position * rate).cos()), dim=-1).reshape(1, positions, channels)
+
+
+class Fusion(NamedTuple):
+    """Windows over the frames of a clip, and how what was made of them is averaged.
+
+    ``windows``: the frame at each place of each window, int64 ``[windows length]``. ``place`` and ``share``,
+    ``[most f]``: a frame is the sum of its shares times what stands at those places, the windows' places counted
+    through. One is added after the other, which is the same sum in every run; scattered on a GPU it would not be.
+    """
+
+    windows: Tensor
+    place: Tensor
+    share: Tensor
+
+    def to(self, x: Tensor) -> Fusion:
+        """On the device of ``x``, the shares in its dtype."""
+        return Fusion(self.windows.to(x.device), self.place.to(x.device), self.share.to(x))
+
+    def average(self, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
+        """``attend`` on every window of ``n f c``, each from position 0 on."""
+        length = self.windows.shape[1]
+        seen = attend(rearrange(x[:, self.windows], "n w l c -> (n w) l c"))
+        seen = rearrange(seen, "(n w) l c -> n (w l) c", n=len(x), l=length)
+        total = seen[:, self.place[0]] * self.share[0][:, None]
+        for place, share in zip(self.place[1:], self.share[1:], strict=True):
+            total = torch.addcmul(total, seen[:, place], share[:, None])
+        return total
 
 
 class PositionTable(nn.Module):
@@ -134,7 +162,11 @@ class FeedForward(nn.Module):
 
 
 class TemporalBlock(nn.Module):
-    """Pre-norm attention blocks and a pre-norm feed-forward on ``n f c``."""
+    """Pre-norm attention blocks and a pre-norm feed-forward on ``n f c``.
+
+    With a ``fusion`` the attention blocks see its windows, and what they leave of each frame is averaged before the
+    feed-forward (Qiu et al. 2023, "FreeNoise", arXiv:2310.15169, section 3.3).
+    """
 
     def __init__(self, slot: Slot) -> None:
         super().__init__()
@@ -145,10 +177,14 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(slot.channels)
         self.ff_norm = nn.LayerNorm(slot.channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, fusion: Fusion | None = None) -> Tensor:
+        x = self._attend(x) if fusion is None else fusion.average(x, self._attend)
+        x = self.ff(self.ff_norm(x)) + x
+        return x
+
+    def _attend(self, x: Tensor) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
             x = attention(norm(x)) + x
-        x = self.ff(self.ff_norm(x)) + x
         return x
 
 
@@ -170,26 +206,27 @@ class TemporalTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, x: Tensor, frames: int, scale: float = 1.0) -> Tensor:
+    def forward(self, x: Tensor, frames: int, scale: float = 1.0, fusion: Fusion | None = None) -> Tensor:
         height, width = x.shape[-2:]
         if self.norm_over_frames:
             hidden = rearrange(self.norm(over_frames(x, frames)), "g c f h w -> (g h w) f c")
         else:
             hidden = rearrange(self.norm(x), "(g f) c h w -> (g h w) f c", f=frames)
         hidden = hidden.contiguous()  # of a view of one group, matmul would make a product per position
-        parts = [self._transform(part) for part in hidden.chunk(self._parts(hidden))]
+        windows = 1 if fusion is None else len(fusion.windows)
+        parts = [self._transform(part, fusion) for part in hidden.chunk(self._parts(hidden, windows))]
         hidden = parts[0] if len(parts) == 1 else torch.cat(parts)
         hidden = rearrange(hidden, "(g h w) f c -> g f c h w", h=height, w=width).flatten(0, 1)
         return torch.add(x, hidden.to(x.dtype), alpha=scale)
 
-    def _parts(self, x: Tensor) -> int:
+    def _parts(self, x: Tensor, windows: int) -> int:
         """Positions do not see each other: taken in parts, they bound the kernels' grid and the memory."""
         elements = PART.get(x.device.type, PART_ELSEWHERE)
-        return max(math.ceil(x.numel() / elements), math.ceil(len(x) * self.heads / GRID_LIMIT))
+        return max(math.ceil(x.numel() / elements), math.ceil(len(x) * windows * self.heads / GRID_LIMIT))
 
-    def _transform(self, x: Tensor) -> Tensor:
+    def _transform(self, x: Tensor, fusion: Fusion | None) -> Tensor:
         x = self.proj_in(x)
         for block in self.transformer_blocks:
-            x = block(x)
+            x = block(x, fusion)
         x = self.proj_out(x)
         return x

@@ -17,6 +17,7 @@ from motion.webui import job as jobs
 from motion.webui.job import Job
 from motion.webui.models import library, load, loras, prompt_loras
 from motion.webui.prompt import named_loras
+from motion.windows import plan as plan_windows
 
 scripts = host_module("scripts")
 
@@ -96,16 +97,13 @@ def plan(p: Any, tab: Tab) -> Job:
         raise MotionError("resize seed is for single pictures: turn it off, or set Motion's seed mode to Frame")
     entry = library().find(tab.module)
     module = load(entry)
-    longest = module.architecture.max_frames
-    if tab.frames > longest:
-        raise MotionError(f"frames is {tab.frames}: {entry.name} reaches over {longest} at most")
-    frames = module.architecture.frames_to_draw(tab.frames)
-    _settle_initial_images(p, frames)
+    windows = plan_windows(tab, module.architecture)
+    _settle_initial_images(p, windows.frames)
     worn = loras(tab)
     return Job(
         tab=tab,
-        sampling=Sampling(tab, module, frames, worn),
-        frames=frames,
+        sampling=Sampling(tab, module, windows, worn),
+        frames=windows.frames,
         clips=jobs.clip_count(p),
         own=jobs.own_values(p),
         infotext=infotext.written(tab, entry, hasattr(p, "init_images")),

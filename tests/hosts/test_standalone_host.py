@@ -154,7 +154,8 @@ def test_motion_moves_and_its_scale_takes_it_away(sd15: Standalone, v3: MotionMo
 
 
 def test_a_short_clip_is_a_full_one_cut(sd15: Standalone, v3: MotionModel) -> None:
-    assert np.array_equal(sd15.render(CLIP, v3), sd15.render(replace(CLIP, frames=16), v3)[:3])
+    cut, full = sd15.render(CLIP, v3), sd15.render(replace(CLIP, frames=16), v3)[:3]
+    assert np.abs(cut.astype(int) - full).max() <= 1  # decoded in batches of other sizes
 
 
 def test_seeds_by_frame_are_those_of_single_pictures(sd15: Standalone) -> None:
@@ -209,8 +210,8 @@ def test_what_does_not_fit_is_refused_before_the_first_step(sd15: Standalone, v3
     def never(done: int, steps: int) -> None:
         pytest.fail("sampling began")
 
-    with pytest.raises(MotionError, match=r"frames is 33: .* 32 at most"):
-        sd15.render(replace(CLIP, frames=33), v3, never)
+    with pytest.raises(MotionError, match=r"33 frames .* 1 to 32"):
+        sd15.render(replace(CLIP, frames=64, context_length=33), v3, never)
     with pytest.raises(MotionError, match="made for sdxl and the checkpoint is sd15"):
         sd15.render(CLIP, motion.load(tiny / "adxl.safetensors"), never)
     with pytest.raises(MotionError, match="frames differs"):

@@ -19,6 +19,7 @@ from motion.hosts.a1111 import A1111
 from motion.hosts.forge import Forge
 from motion.network.architecture import SCHEDULES, Architecture
 from motion.network.model import MotionModel
+from motion.windows import Windows
 
 FRAMES = 4
 PLAIN, MOVING = (SCHEDULES[name].alphas_cumprod().float() for name in ("scaled_linear", "linear"))
@@ -137,7 +138,7 @@ def test_the_memory_manager_keeps_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a clone, which the host drops; the patcher that it keeps is not touched."""
     model, module = forge_model(), MotionModel(Architecture.of_unet("v3", (32, 32, 64, 64)))
     kept = model.forge_objects.unet
-    p, arrangement = SimpleNamespace(sd_model=model), Arrangement(FRAMES)
+    p, arrangement = SimpleNamespace(sd_model=model), Arrangement(Windows(FRAMES))
     with ExitStack() as undo:
         Forge().before_pass(p, None, arrangement, module, undo)
         assert model.forge_objects.unet.reserved == sum(weight.nbytes for weight in module.parameters())
@@ -150,7 +151,7 @@ def test_a1111_batches_every_prompt_of_a_frame_together(monkeypatch: pytest.Monk
     pretend(monkeypatch, shared=SimpleNamespace(opts=SimpleNamespace(data=options)))
     module = MotionModel(Architecture.of_unet("v3", (32, 32, 64, 64)))
     for prompts in (1, 3):
-        arrangement = Arrangement(FRAMES)
+        arrangement = Arrangement(Windows(FRAMES))
         conditioning = SimpleNamespace(batch=[[object()] * prompts] * FRAMES)
         with ExitStack() as undo:
             A1111().before_pass(SimpleNamespace(), conditioning, arrangement, module, undo)

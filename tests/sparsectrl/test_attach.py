@@ -17,6 +17,7 @@ from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
+from motion.windows import Windows
 from sparsectrl.control import Influence
 from sparsectrl.encoder import Shape, SparseEncoder
 
@@ -164,7 +165,7 @@ def test_encoders_and_a_motion_module_in_any_order(host: nn.Module, everything: 
 
     def scopes() -> list[Any]:
         return [
-            motion.attach(host, model, FRAMES, arrangement=Arrangement(FRAMES)),
+            motion.attach(host, model, FRAMES, arrangement=Arrangement(Windows(FRAMES))),
             sparsectrl.attach(host, rgb, keyed(0), FRAMES),
             sparsectrl.attach(host, scribble, pixels, FRAMES, scale=0.5),
         ]
@@ -180,34 +181,6 @@ def test_encoders_and_a_motion_module_in_any_order(host: nn.Module, everything: 
         torch.testing.assert_close(output, outputs[0], rtol=1e-4, atol=1e-4)
     with sparsectrl.attach(host, rgb, keyed(0), FRAMES):
         assert not torch.allclose(run(host, inputs), outputs[0], atol=1e-2)
-
-
-@pytest.mark.parametrize("control_first", [True, False])
-@pytest.mark.parametrize("closed", [True, False])
-def test_rows_that_a_host_lays_out_otherwise(host: nn.Module, control_first: bool, closed: bool) -> None:
-    """Two prompts per frame side by side, also in a loop that begins elsewhere: keys stay with their frames."""
-    encoder, model = random_encoder(), MotionModel(Architecture.of_unet("v3", SHAPE["widths"])).eval()
-    inputs, condition = batch(groups=3), keyed(0, 1)
-    mixed = [row for frame in range(FRAMES) for row in (frame, FRAMES + frame)] + list(range(2 * FRAMES, 3 * FRAMES))
-    arrangement = Arrangement(FRAMES, prompts=2, closed=closed)
-    if closed:
-        arrangement.next_order(3 * FRAMES)  # so that the next pass begins the loop elsewhere
-    scopes = [
-        motion.attach(host, model, FRAMES, 0, arrangement),
-        sparsectrl.attach(host, encoder, condition, FRAMES, arrangement=arrangement),
-    ]
-    with ExitStack() as stack:
-        for scope in reversed(scopes) if control_first else scopes:
-            stack.enter_context(scope)
-        mixed_output = run(host, tuple(part[mixed] for part in inputs))  # type: ignore[arg-type]
-    order = [(frame + arrangement.shift) % FRAMES for frame in range(FRAMES)]
-    assert (arrangement.shift != 0) == closed
-    rows = [group * FRAMES + frame for group in range(3) for frame in order]
-    with sparsectrl.attach(host, encoder, condition[order], FRAMES):
-        plain = run(host, tuple(part[rows] for part in inputs))  # type: ignore[arg-type]
-    restored = torch.empty_like(plain)
-    restored[rows] = plain
-    torch.testing.assert_close(mixed_output, restored[mixed], rtol=1e-4, atol=1e-4)
 
 
 def test_scale_and_multipliers_are_linear(unet: nn.Module) -> None:
@@ -243,26 +216,6 @@ def test_it_acts_from_start_to_end(unet: nn.Module, t: int, start: float, end: f
         with sparsectrl.attach(unet, random_encoder(), keyed(0), FRAMES, influence=influence) as effect:
             unet(x, step, c)
         assert bool(effect.passes) == acts
-
-
-def test_a_window_gets_the_condition_of_its_frames(unet: nn.Module) -> None:
-    """Also of a clip that is longer than the encoder reaches."""
-
-    class Window(Arrangement):
-        def frame_numbers(self, batch: int) -> list[int]:
-            return [8 + row % FRAMES for row in range(batch)]
-
-    encoder, inputs = random_encoder(), batch(2)
-    whole = keyed(1, 9, clip=64)
-    with sparsectrl.attach(unet, encoder, whole, 64, arrangement=Window(64)):
-        windowed = run(unet, inputs)
-    with sparsectrl.attach(unet, encoder, whole[8:12], FRAMES):
-        assert torch.equal(run(unet, inputs), windowed)
-    far = keyed(1, clip=64)
-    with sparsectrl.attach(unet, encoder, far, 64, arrangement=Window(64)):
-        nearest = run(unet, inputs)
-    with sparsectrl.attach(unet, encoder, far[[1, 9, 10, 11]], FRAMES):
-        assert torch.equal(run(unet, inputs), nearest)
 
 
 def test_the_encoder_follows_the_data(unet: nn.Module) -> None:

@@ -18,6 +18,7 @@ from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.video.write import write
 from motion.webui import controlnet
+from motion.windows import Windows
 
 FRAMES = 4
 
@@ -141,9 +142,9 @@ def test_the_built_in_one_gets_as_many_images_as_frames(kind: Any, folder: Path)
 
 def test_units_of_the_built_in_one_that_could_not_be_prepared_stop_the_job() -> None:
     off = BuiltIn(enabled=False)
-    controlnet.hints_by_frame(built_in(BuiltIn(), off, prepared=1), Arrangement(FRAMES), ExitStack())
+    controlnet.hints_by_frame(built_in(BuiltIn(), off, prepared=1), Arrangement(Windows(FRAMES)), ExitStack())
     with pytest.raises(MotionError, match="could not prepare"):
-        controlnet.hints_by_frame(built_in(BuiltIn(), off), Arrangement(FRAMES), ExitStack())
+        controlnet.hints_by_frame(built_in(BuiltIn(), off), Arrangement(Windows(FRAMES)), ExitStack())
 
 
 def test_a_refused_job_has_no_units() -> None:
@@ -163,7 +164,7 @@ def test_an_input_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_without_the_extension_there_is_nothing_to_do() -> None:
     p = SimpleNamespace(scripts=None)
     controlnet.units_per_frame(p, FRAMES, ExitStack())
-    controlnet.hints_by_frame(p, Arrangement(FRAMES), ExitStack())
+    controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), ExitStack())
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3])
@@ -171,12 +172,12 @@ def test_without_the_extension_there_is_nothing_to_do() -> None:
 def test_each_call_gets_the_hints_of_its_frames(groups: int, hints: int) -> None:
     p = processing(object(), hints=hints)
     hint = p.script.latest_network.control_params[0].hint_cond
-    arrangement = Arrangement(FRAMES, closed=True)
+    arrangement = Arrangement(Windows(FRAMES, closed=True))
     x = torch.zeros(groups * FRAMES, 4)
     with ExitStack() as undo:
         controlnet.hints_by_frame(p, arrangement, undo)
-        for _ in range(3):
-            arrangement.next_order(len(x))
+        for time in range(3):
+            (arrangement.together,) = arrangement.begin(time)
             rows = p.script.network(x=x, hint=hint).flatten() % FRAMES
             assert rows.tolist() == arrangement.frame_numbers(len(x))
     assert p.script.network(x=x, hint=hint) is hint
@@ -185,7 +186,7 @@ def test_each_call_gets_the_hints_of_its_frames(groups: int, hints: int) -> None
 def test_one_hint_for_all_frames_is_left_to_the_extension() -> None:
     p = processing(object(), hints=1)
     with ExitStack() as undo:
-        controlnet.hints_by_frame(p, Arrangement(FRAMES), undo)
+        controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), undo)
         assert not p.script.network._forward_pre_hooks
 
 
@@ -193,4 +194,4 @@ def test_units_that_could_not_be_prepared_stop_the_job() -> None:
     p = processing(object())
     p.script.latest_network = None
     with pytest.raises(MotionError, match="could not prepare"):
-        controlnet.hints_by_frame(p, Arrangement(FRAMES), ExitStack())
+        controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), ExitStack())

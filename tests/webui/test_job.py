@@ -14,6 +14,7 @@ from motion.errors import MotionError
 from motion.settings import Tab
 from motion.webui import job as jobs
 from motion.webui.job import Job, Refused
+from motion.windows import Windows
 
 FRAMES = 4
 
@@ -40,7 +41,7 @@ class Sampling:
     """A scope that notes when it is open."""
 
     open = False
-    arrangement = Arrangement(FRAMES)
+    arrangement = Arrangement(Windows(FRAMES))
 
     @contextmanager
     def scope(self, p: Any) -> Iterator[None]:

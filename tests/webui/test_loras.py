@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from motion.network.model import MotionModel
 from motion.settings import TAB_FIELDS, Tab
 from motion.webui.prompt import named_loras
 from motion.weights.lora import TRIGGER
+from motion.windows import Windows
 
 TEMPORAL = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
 SPATIAL = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
@@ -115,6 +117,16 @@ def test_infotext_says_what_is_set_and_nothing_empty(models: Any) -> None:
     assert (PASTED["loras"](texts), PASTED["adapter"](texts)) == ("", "")
 
 
+@dataclass
+class ImageRNG:
+    """What the host keeps of its noise."""
+
+    shape: tuple[int, ...]
+    seeds: list[int]
+    subseeds: list[int]
+    subseed_strength: float
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_sampling_wears_the_tabs_and_the_prompts_loras(
     models: Any, unet: nn.Module, monkeypatch: pytest.MonkeyPatch, fails: bool
@@ -132,11 +144,11 @@ def test_sampling_wears_the_tabs_and_the_prompts_loras(
     host = SimpleNamespace(unet=lambda: unet, put_schedule=lambda alphas, undo: None)
     monkeypatch.setattr(sampling, "host", lambda: host)
     for name in ("sd_models", "rng"):
-        monkeypatch.setitem(sys.modules, f"modules.{name}", SimpleNamespace())  # type: ignore[arg-type]
-    job = Sampling(Tab(seed_mode="frame"), model, 4, models.loras(Tab(loras="pan:0.8")))
+        monkeypatch.setitem(sys.modules, f"modules.{name}", SimpleNamespace(ImageRNG=ImageRNG))  # type: ignore[arg-type]
+    job = Sampling(Tab(), model, Windows(4), models.loras(Tab(loras="pan:0.8")))
     job.of_prompt = lambda: models.prompt_loras([("zoom", 0.5)])
     if fails:
         (Path(models.host_folders()[0]) / "zoom.safetensors").write_bytes(b"broken")
-    with job.scope(SimpleNamespace(sampler=None)):
+    with job.scope(SimpleNamespace(sampler=None, rng=ImageRNG((4, 8, 8), [1], [], 0))):
         assert seen == [[("pan", 0.8)] if fails else [("pan", 0.8), ("zoom", 0.5)]]
     assert not unet._forward_pre_hooks

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 
-import motion
-import sparsectrl
-from motion.arrangement import Arrangement
+from motion.animation import is_attached
 from motion.errors import MotionError
-from motion.hosts.standalone import keyframes, lora, samplers
+from motion.hosts.standalone import keyframes, lora
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.lora_weights import worn
-from motion.hosts.standalone.prompts import Condition, encode
+from motion.hosts.standalone.prompts import Told
+from motion.hosts.standalone.sampling import Progress, Sampling
+from motion.hosts.standalone.work import Work, seeded
 from motion.lora import Weighted
-from motion.network.architecture import SCHEDULES
 from motion.network.model import MotionModel
+from motion.prompts import travel
 from motion.settings import FIELDS, Clip
+from motion.video.encoders import Frame
+from motion.video.loop import played
+from motion.windows import Windows, plan
 
 Frames = npt.NDArray[np.uint8]
-Progress = Callable[[int, int], None]
-"""Called with (steps done, steps): with 0 when sampling begins, then after each step."""
-
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 DECODED_AT_ONCE = 4 * 512 * 512
 """Pixels that go through the VAE together, but always a whole frame."""
+
+STILLS_AT_ONCE = 16
+"""Frames without a motion module that go through the UNet together."""
 
 OWN = ("prompt", "negative", "seed", "fps", "zoom")
 """Settings in which clips drawn in one batch may differ."""
@@ -100,7 +103,23 @@ class Standalone:
         """The frames of one clip, uint8 `[frames, height, width, 3]`; see `render_all`."""
         return self.render_all([clip], module, progress, loras, attached, controls)[0]
 
-    @torch.inference_mode()
+    def stream(
+        self,
+        clip: Clip,
+        module: MotionModel | None = None,
+        progress: Progress | None = None,
+        loras: Sequence[lora.Lora] = (),
+        attached: Sequence[Weighted] = (),
+        controls: Sequence[keyframes.Control] = (),
+        work: Work | None = None,
+    ) -> Iterator[Frame]:
+        """The frames of one clip in the order they are played, uint8 `[height, width, 3]`; see `render_all`.
+
+        It is drawn now; the frames are decoded as they are asked for, a few at a time. `work` keeps how far it is.
+        """
+        latents = self._latents([clip], module, progress, loras, attached, controls, work)[0]
+        return self._decoded(latents[played(clip.frames, clip.loop)])
+
     def render_all(
         self,
         clips: Sequence[Clip],
@@ -112,22 +131,40 @@ class Standalone:
     ) -> Frames:
         """The frames of clips that differ in prompts and seeds only, uint8 `[clips, frames, height, width, 3]`.
 
-        Without a motion module each frame is a picture of its own. `loras` are the image model's, `attached` motion
-        LoRAs and domain adapters with their weights. Every control is told its effect. The same seed draws the same
-        noise on every device and in every batch. Raises MotionError for a module or an encoder that does not fit the
-        checkpoint or the frames, a control that does nothing, a LoRA that is named in a prompt and not given or does
-        not fit, and frames that are not finite.
+        Without a motion module each frame is a picture of its own, unless the UNet is attached already. `loras` are the
+        image model's, `attached` motion LoRAs and domain adapters with their weights. Every control is told its effect.
+        The same seed draws the same noise on every device and in every batch. Raises MotionError for a module or an
+        encoder that does not fit the checkpoint or the windows, a control that does nothing, a LoRA that is named in a
+        prompt and not given or does not fit, and frames that are not finite.
         """
-        clips = [clip.seeded() for clip in clips]
-        self._check(clips, module, loras)
-        asked = clips[0].frames
-        if module is not None:
-            clips = [replace(clip, frames=module.architecture.frames_to_draw(asked)) for clip in clips]
-        with _memory_error_told(clips[0]), worn(self.parts, loras):
-            latents = self._denoise(clips, self._condition(clips), module, progress, attached, controls)
-            return self._decode(latents, clips)[:, :asked]
+        latents = self._latents(clips, module, progress, loras, attached, controls)
+        frames = np.stack(list(self._decoded(latents.flatten(0, 1))))
+        return rearrange(frames, "(n f) h w c -> n f h w c", n=len(clips))
 
-    def _check(self, clips: Sequence[Clip], module: MotionModel | None, loras: Sequence[lora.Lora]) -> None:
+    @torch.inference_mode()
+    def _latents(
+        self,
+        clips: Sequence[Clip],
+        module: MotionModel | None,
+        progress: Progress | None,
+        loras: Sequence[lora.Lora],
+        attached: Sequence[Weighted],
+        controls: Sequence[keyframes.Control],
+        work: Work | None = None,
+    ) -> Tensor:
+        """Float32 `[clips, frames, 4, height/8, width/8]` on the CPU."""
+        clips = [seeded(clip, work) for clip in clips]
+        self._check(clips, loras)
+        together = module is None and is_attached(self.parts.unet)
+        windows = Windows(clips[0].frames) if together else windows_of(clips[0], module, self.parts.base)
+        with _memory_error_told(f"{windows.size} frames of {clips[0].size}"), worn(self.parts, loras):
+            told = self._told(clips, windows.frames)
+            drawn_with = module, attached, controls
+            sampling = Sampling(self.parts, self.device, self.dtype, clips, windows, told, *drawn_with)
+            latents = rearrange(sampling.latents(progress, work), "(n f) c h w -> n f c h w", n=len(clips))
+        return latents[:, : clips[0].frames]
+
+    def _check(self, clips: Sequence[Clip], loras: Sequence[lora.Lora]) -> None:
         for name in (name for name in FIELDS if name not in OWN):
             values = {getattr(clip, name) for clip in clips}
             if len(values) != 1:
@@ -136,116 +173,52 @@ class Standalone:
         missing = [name for clip in clips for name in lora.names(clip.prompt) if name not in given]
         if missing:
             raise MotionError(f"the prompt names the LoRA {missing[0]}: give its file in loras")
-        if module is not None:
-            check_module(module, clips[0].frames, self.parts.base)
 
-    def _condition(self, clips: Sequence[Clip]) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Context `[groups frames, tokens, channels]` and SDXL's added condition; the unguided groups come first."""
+    def _told(self, clips: Sequence[Clip], frames: int) -> Told:
+        """What each of the frames to draw is told, those beyond the clip as the last one; unguided groups first."""
+        asked, closed = clips[0].frames, clips[0].loop == "closed"
         negatives = [clip.negative for clip in clips] if clips[0].cfg > 1 else []
         texts = [lora.plain(text) for text in (*negatives, *(clip.prompt for clip in clips))]
-        condition: Condition = encode(self.parts.encoders, texts, clips[0].clip_skip)
-        frames, (width, height) = clips[0].frames, clips[0].size
-        context = repeat(condition.context, "groups tokens c -> (groups f) tokens c", f=frames)
-        if condition.pooled is None:
-            return context, None
-        picture = torch.tensor([height, width, 0, 0, height, width], device=self.device)
-        return context, {
-            "text_embeds": repeat(condition.pooled, "groups c -> (groups f) c", f=frames),
-            "time_ids": repeat(picture, "measures -> rows measures", rows=len(context)).to(self.dtype),
-        }
+        mixes = [travel(text, asked, closed) for text in texts]
+        longer = [[*group, *[group[-1]] * (frames - asked)] for group in mixes]
+        return Told.of(self.parts.encoders, longer, clips[0].clip_skip, clips[0].travel)
 
-    def _denoise(
-        self,
-        clips: Sequence[Clip],
-        condition: tuple[Tensor, dict[str, Tensor] | None],
-        module: MotionModel | None,
-        progress: Progress | None,
-        attached: Sequence[Weighted],
-        controls: Sequence[keyframes.Control],
-    ) -> Tensor:
-        """Sample latents, float32 `[(clips frames), 4, height/8, width/8]`."""
-        clip, (context, added) = clips[0], condition
-        family = module.architecture.family if module else None
-        betas = family.schedule(clip.betas) if family else SCHEDULES.get(clip.betas, samplers.STABLE_DIFFUSION)
-        scheduler = samplers.scheduler(clip.sampler, betas, clip.steps)
-        generators = [generator for clip in clips for generator in frame_generators(clip)]
-        shape = (self.parts.unet.config.in_channels, clip.size.height // 8, clip.size.width // 8)
-        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-        latents = noise.to(self.device) * scheduler.init_noise_sigma
-        passes = len(context) // len(latents)
-        with ExitStack() as scope:
-            self._attach(scope, clip, module, attached, controls)
-            report = progress or (lambda done, steps: None)
-            steps = len(scheduler.timesteps)
-            report(0, steps)
-            for done, t in enumerate(scheduler.timesteps, start=1):
-                rows = scheduler.scale_model_input(latents, t).repeat(passes, 1, 1, 1).to(self.dtype)
-                noise = self.parts.unet(rows, t, context, added_cond_kwargs=added, return_dict=False)[0].float()
-                if passes == 2:
-                    unguided, guided = noise.chunk(2)
-                    noise = unguided + clip.cfg * (guided - unguided)
-                latents = scheduler.step(noise, t, latents, generator=generators, return_dict=False)[0]
-                keyframes.check_effects(controls, ended=done == steps)
-                report(done, steps)
-        return latents
-
-    def _attach(
-        self,
-        scope: ExitStack,
-        clip: Clip,
-        module: MotionModel | None,
-        attached: Sequence[Weighted],
-        controls: Sequence[keyframes.Control],
-    ) -> None:
-        """What the clip is drawn with, for as long as `scope` lasts."""
-        closed = Arrangement(clip.frames, closed=True) if module is not None and clip.loop == "closed" else None
-        if module is not None:
-            scope.enter_context(motion.attach(self.parts.unet, module, clip.frames, clip.scale, closed))
-        scope.enter_context(motion.lora.attach(self.parts.unet, module, attached))
-        for control in controls:
-            encoder = sparsectrl.load(control.file).to(self.device, self.dtype)
-            shown = keyframes.condition(control, encoder, self.parts.vae, clip)
-            how = keyframes.influence(clip)
-            acting = sparsectrl.attach(self.parts.unet, encoder, shown, clip.frames, influence=how, arrangement=closed)
-            control.effect = scope.enter_context(acting)
-        keyframes.check_effects(controls, ended=False)
-
-    def _decode(self, latents: Tensor, clips: Sequence[Clip]) -> Frames:
+    @torch.inference_mode()
+    def _decoded(self, latents: Tensor) -> Iterator[Frame]:
+        """The frames of latents `[frames, 4, h, w]`, decoded a few at a time."""
         if not latents.isfinite().all():
             raise MotionError(f"the frames came out as NaN in {self.dtype}: use --dtype fp32 (or bf16)")
-        vae, size = self.parts.vae, clips[0].size
-        frames = [
-            vae.decode(part.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0].float().cpu()
-            for part in torch.split(latents, max(1, DECODED_AT_ONCE // (size.width * size.height)))
-        ]
-        pixels = (torch.cat(frames) * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-        return rearrange(pixels, "(n f) c h w -> n f h w c", n=len(clips)).numpy()
+        vae, (height, width) = self.parts.vae, (8 * side for side in latents.shape[-2:])
+        with _memory_error_told(f"frames of {width}x{height}"):
+            for part in torch.split(latents, max(1, DECODED_AT_ONCE // (width * height))):
+                scaled = part.to(self.device, vae.dtype) / vae.config.scaling_factor
+                pixels = vae.decode(scaled, return_dict=False)[0].float() * 127.5 + 127.5
+                pixels = pixels.round().clamp(0, 255).to(torch.uint8).cpu()
+                yield from rearrange(pixels, "n c h w -> n h w c").numpy()
 
 
-def frame_generators(clip: Clip) -> list[torch.Generator]:
-    """For each frame the source of its initial noise, and then of whatever noise the sampler adds to it."""
-    if clip.seed_mode == "frame":
-        return [torch.Generator("cpu").manual_seed(clip.seed + frame) for frame in range(clip.frames)]
-    return [torch.Generator("cpu").manual_seed(clip.seed)] * clip.frames
+def windows_of(clip: Clip, module: MotionModel | None, base: str | None = None) -> Windows:
+    """How the clip is taken through the UNet, and how many frames are drawn.
 
-
-def check_module(module: MotionModel, frames: int, base: str | None = None) -> None:
-    """Raise MotionError unless the module reaches over `frames` frames and was made for `base`."""
+    Without a module frames do not see each other, and a few go at a time. Raises MotionError unless the module was
+    made for `base` and the settings fit it.
+    """
+    if module is None:
+        return Windows(clip.frames, STILLS_AT_ONCE, schedule="batched", fuse="flat")
     architecture = module.architecture
     if base not in (None, architecture.family.base):
         raise MotionError(
             f"the motion module is made for {architecture.family.base} and the checkpoint is {base}: "
             f"choose a motion module for {base}"
         )
-    if frames > architecture.max_frames:
-        raise MotionError(f"frames is {frames}: this motion module reaches over {architecture.max_frames} at most")
+    return plan(clip, architecture)
 
 
 @contextmanager
-def _memory_error_told(clip: Clip) -> Iterator[None]:
+def _memory_error_told(what: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # also torch.cuda.OutOfMemoryError
         if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
             raise
-        raise MotionError(f"{clip.frames} frames of {clip.size} do not fit into memory: make either smaller") from error
+        raise MotionError(f"{what} do not fit into memory: make either smaller") from error

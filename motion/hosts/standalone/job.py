@@ -37,6 +37,7 @@ class Job:
     device: str = "auto"
     dtype: str = "auto"
     controls: tuple[keyframes.Control, ...] = ()
+    work: Path | None = None
 
     def __post_init__(self) -> None:
         check_rate(check_destination(self.out), self.clip.fps)
@@ -57,36 +58,33 @@ class Job:
         """Draw and write the clip; the report names `path seed seconds parameters` and the clip's measures."""
         from diffusers.utils import logging as diffusers_logging
 
-        from motion.hosts.standalone.host import Standalone, check_module
+        from motion.hosts.standalone.host import Standalone, windows_of
+        from motion.hosts.standalone.work import Work, seeded
 
         diffusers_logging.set_verbosity_error()  # its remarks would stand between the user and the progress bar
 
-        start, clip = time.perf_counter(), self.clip.seeded()
-        module = None
-        if self.module is not None:
-            module = motion.load(self.module)
-            check_module(module, clip.frames)
+        start, clip = time.perf_counter(), self.clip
+        module = motion.load(self.module) if self.module is not None else None
+        windows_of(clip, module)
         attached = self._attached()
         if clip.trigger_words:
             clip = replace(clip, prompt=motion.lora.prompted(clip.prompt, attached))
         host = Standalone.open(self.checkpoint, self.device, self.dtype)
-        frames = host.render(clip, module, progress, self.loras, attached, self.controls)
-        parameters = infotext(clip, self._provenance())
-        frames = frames[played(len(frames), clip.loop)].repeat(clip.zoom, axis=1).repeat(clip.zoom, axis=2)
-        write(frames, self.out, clip.fps, parameters)
-        return {
-            "path": self.out,
-            "frames": len(frames),
-            "fps": clip.fps,
-            "width": frames.shape[2],
-            "height": frames.shape[1],
-            "seed": clip.seed,
-            "device": str(host.device),
-            "dtype": str(host.dtype).removeprefix("torch."),
-            "seconds": round(time.perf_counter() - start, 2),
-            "parameters": parameters,
-            "sparsectrl": keyframes.told(self.controls),
-        }
+        place = {"device": str(host.device), "dtype": str(host.dtype).removeprefix("torch.")}
+        provenance = self._provenance()
+        asked = infotext(clip, {**provenance, **place, "Key images": keyframes.digest(self.controls)})
+        work = Work.of(self.work, clip, asked) if self.work is not None else None
+        clip = seeded(clip, work)
+        frames = host.stream(clip, module, progress, self.loras, attached, self.controls, work)
+        controlled = keyframes.told(self.controls)
+        parameters = infotext(clip, {**provenance, **controlled})
+        write((frame.repeat(clip.zoom, 0).repeat(clip.zoom, 1) for frame in frames), self.out, clip.fps, parameters)
+        if work is not None:
+            work.finish()
+        report = {"path": self.out, "frames": len(played(clip.frames, clip.loop)), "fps": clip.fps}
+        report |= {"width": clip.size.width * clip.zoom, "height": clip.size.height * clip.zoom, "seed": clip.seed}
+        report |= {**place, "seconds": round(time.perf_counter() - start, 2), "parameters": parameters}
+        return {**report, "sparsectrl": controlled}
 
     def _attached(self) -> list[Weighted]:
         """The motion LoRAs and the adapter, each with its weight."""
@@ -106,5 +104,4 @@ class Job:
         extra[row.key] = row.write(tuple(Named(file.path.stem, file.weight) for file in self.motion_loras))
         loras = ", ".join(f"{file.path.stem}: {file.weight:g}" for file in self.loras)
         hashes = "; ".join(short_hash(control.file) for control in self.controls)
-        extra |= {"SparseCtrl hash": hashes, **keyframes.told(self.controls)}
-        return {**extra, "LoRA": loras, "Version": f"motion {motion.__version__}"}
+        return {**extra, "SparseCtrl hash": hashes, "LoRA": loras, "Version": f"motion {motion.__version__}"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,9 +102,10 @@ def influence(clip: Clip) -> Influence:
     return Influence(clip.key_scale, clip.on_keys, clip.off_keys, clip.key_start, clip.key_end)
 
 
-def condition(control: Control, encoder: SparseEncoder, vae: Any, clip: Clip) -> Tensor:
-    """What ``encoder`` is shown, ``[frames, C + 1, H, W]``: latents from ``vae`` or pixels, as its file asks for.
+def condition(control: Control, encoder: SparseEncoder, vae: Any, clip: Clip, frames: int) -> Tensor:
+    """What ``encoder`` is shown in the ``frames`` that are drawn, ``[frames, C + 1, H, W]``.
 
+    Latents from ``vae`` or pixels, as its file asks for.
     Latents are the mean of what the VAE gives, so the same images are the same key frames each time.
     Raises MotionError for an encoder of neither latents, colours nor shades.
     """
@@ -122,7 +124,7 @@ def condition(control: Control, encoder: SparseEncoder, vae: Any, clip: Clip) ->
         raise MotionError(
             f"{control.file} takes key images of {encoder.shape.condition} channels: give one that takes 3"
         )
-    return sparsectrl.condition(dict(zip(control.images, shown, strict=True)), clip.frames, control.strength)
+    return sparsectrl.condition(dict(zip(control.images, shown, strict=True)), frames, control.strength)
 
 
 def fitted(image: Pixels, size: Size, how: str) -> Pixels:
@@ -139,6 +141,13 @@ def check_effects(controls: Sequence[Control], ended: bool) -> None:
                 control.effect.check(ended)
         except MotionError as error:
             raise MotionError(f"{control.file}: {error}") from error
+
+
+def digest(controls: Sequence[Control]) -> str:
+    """A text that is another one for other images, frames or strengths; empty without controls."""
+    pairs = ((control, *pair) for control in controls for pair in control.images.items())
+    shown = [(frame, control.strength.get(frame), image.shape, image.tobytes()) for control, frame, image in pairs]
+    return hashlib.sha256(repr(shown).encode()).hexdigest() if controls else ""
 
 
 def told(controls: Sequence[Control]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from motion.errors import MotionError
 from motion.hosts.standalone.checkpoint import TextEncoder
 from motion.hosts.standalone.tokens import chunks
+from motion.prompts import INTERPOLATIONS, Mix
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,42 @@ class Condition:
 
     context: Tensor
     pooled: Tensor | None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the frames of each group are told: `mixes` of `texts`, whose conditions lie in the same order."""
+
+    condition: Condition
+    texts: list[str]
+    mixes: Sequence[Sequence[Mix]]
+    interpolation: str = "linear"
+
+    @classmethod
+    def of(
+        cls, encoders: tuple[TextEncoder, ...], mixes: Sequence[Sequence[Mix]], clip_skip: int, interpolation: str
+    ) -> Told:
+        """Encode every text once, all to one length."""
+        texts = list(dict.fromkeys(text for group in mixes for mix in group for text in mix[:2]))
+        return cls(encode(encoders, texts, clip_skip), texts, mixes, interpolation)
+
+    def rows(self, frames: Sequence[int]) -> Condition:
+        """The conditions of a batch's rows, given the frame in each; the groups lie one after the other."""
+        each = len(frames) // len(self.mixes)
+        mixes = [self.mixes[row // each][frame] for row, frame in enumerate(frames)]
+        made = {mix: self._mixed(mix) for mix in dict.fromkeys(mixes)}
+        context = torch.stack([made[mix].context for mix in mixes])
+        pooled = [vector for mix in mixes if (vector := made[mix].pooled) is not None]
+        return Condition(context, torch.stack(pooled) if pooled else None)
+
+    def _mixed(self, mix: Mix) -> Condition:
+        interpolate = INTERPOLATIONS[self.interpolation]
+        first, second = (self.texts.index(text) for text in mix[:2])
+        context, pooled = self.condition.context, self.condition.pooled
+        return Condition(
+            interpolate(context[first], context[second], mix.weight),
+            None if pooled is None else interpolate(pooled[first], pooled[second], mix.weight),
+        )
 
 
 def encode(encoders: tuple[TextEncoder, ...], texts: list[str], clip_skip: int = 1) -> Condition:

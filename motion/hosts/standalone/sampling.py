@@ -1,0 +1,166 @@
+"""Sampling: from the noise of a batch of clips to their latents.
+
+Latents and noise stay on the CPU; what a call of the UNet needs goes to the device with it, so that the device holds
+one window at a time, however long the clips are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import motion
+import sparsectrl
+from motion import patching
+from motion.animation import is_attached, windowed
+from motion.arrangement import Arrangement
+from motion.hosts.standalone import keyframes, samplers
+from motion.hosts.standalone.checkpoint import Parts
+from motion.hosts.standalone.prompts import Told
+from motion.hosts.standalone.work import Course, Work
+from motion.lora import Weighted
+from motion.network.architecture import SCHEDULES
+from motion.network.model import MotionModel
+from motion.noise import noise_order, reinitialised
+from motion.settings import Clip
+from motion.windows import Windows
+from sparsectrl import Effect
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps): with 0 when sampling begins, then after each step."""
+
+
+ROWS_AT_ONCE = 32
+"""Frames that a spatial layer takes at a time in the engine that runs the UNet for all: two windows of the usual 16."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Clips that are drawn in one batch by the UNet of `parts`, which works on `device` in `dtype`.
+
+    `attached` are motion LoRAs and domain adapters with their weights; every control is told its effect.
+    """
+
+    parts: Parts
+    device: torch.device
+    dtype: torch.dtype
+    clips: Sequence[Clip]
+    windows: Windows
+    told: Told
+    module: MotionModel | None
+    attached: Sequence[Weighted]
+    controls: Sequence[keyframes.Control]
+
+    def latents(self, progress: Progress | None = None, work: Work | None = None) -> Tensor:
+        """Latents of the finished clips, float32 `[(clips frames), 4, height/8, width/8]`.
+
+        With `work` they are kept after each step, and begin where they were kept.
+        """
+        course, rounds = self._start(), self.clips[0].freeinit
+        steps, report = len(course.scheduler.timesteps), progress or (lambda done, steps: None)
+        with self._attached(course):
+            if work is not None:
+                work.resume(course)
+            report(course.drawn * steps + course.done, rounds * steps)
+            while True:
+                for t in course.scheduler.timesteps[course.done :]:
+                    self._step(course, t)
+                    keyframes.check_effects(self.controls, ended=course.done == steps)
+                    if work is not None:
+                        work.keep(course)
+                    report(course.drawn * steps + course.done, rounds * steps)
+                if course.drawn + 1 == rounds:
+                    return course.latents
+                self._begin_again(course)
+
+    def _start(self) -> Course:
+        generators = [made for clip in self.clips for made in frame_generators(clip, self.windows.frames)]
+        noise = self._noise(generators)
+        orders = [noise_order(clip.noise, self.windows, clip.seed) for clip in self.clips]
+        noise = noise[[clip * self.windows.frames + frame for clip, order in enumerate(orders) for frame in order]]
+        scheduler, arrangement = self._scheduler(), Arrangement(self.windows, rows_at_once=ROWS_AT_ONCE)
+        return Course(scheduler, arrangement, generators, noise, noise * scheduler.init_noise_sigma)
+
+    def _scheduler(self) -> Any:
+        clip = self.clips[0]
+        family = self.module.architecture.family if self.module else None
+        betas = family.schedule(clip.betas) if family else SCHEDULES.get(clip.betas, samplers.STABLE_DIFFUSION)
+        return samplers.scheduler(clip.sampler, betas, clip.steps)
+
+    def _step(self, course: Course, t: Tensor) -> None:
+        passes, cfg = len(self.told.mixes) // len(self.clips), self.clips[0].cfg
+        rows = course.scheduler.scale_model_input(course.latents, t).repeat(passes, 1, 1, 1)
+        predicted = self.parts.unet(rows, t, return_dict=False)[0].to("cpu", torch.float32)
+        if passes == 2:
+            unguided, guided = predicted.chunk(2)
+            predicted = unguided + cfg * (guided - unguided)
+        stepped = course.scheduler.step(predicted, t, course.latents, generator=course.generators, return_dict=False)
+        course.latents, course.done = stepped[0], course.done + 1
+
+    def _begin_again(self, course: Course) -> None:
+        """FreeInit's next round, each clip by itself."""
+        count, kind = len(self.clips), self.clips[0].freeinit_filter
+        alpha, fresh = float(course.scheduler.alphas_cumprod[-1]), self._noise(course.generators)
+        clips = zip(course.latents.chunk(count), course.noise.chunk(count), fresh.chunk(count), strict=True)
+        course.noise = torch.cat([reinitialised(*clip, alpha=alpha, kind=kind) for clip in clips])
+        course.scheduler, course.drawn, course.done = self._scheduler(), course.drawn + 1, 0
+        course.latents = course.noise * course.scheduler.init_noise_sigma
+
+    @contextmanager
+    def _attached(self, course: Course) -> Iterator[None]:
+        """What the clips are drawn with; `course` is told the effects."""
+        unet, arrangement = self.parts.unet, course.arrangement
+        with ExitStack() as scope:
+            if self.module is not None:
+                scale = self.clips[0].scale
+                scope.enter_context(motion.attach(unet, self.module, arrangement.frames, scale, arrangement))
+            elif not is_attached(unet):
+                scope.enter_context(windowed(unet, arrangement))
+            scope.enter_context(motion.lora.attach(unet, self.module, self.attached))
+            scope.callback(patching.before(unet, self._tell(arrangement), with_kwargs=True))
+            for control in self.controls:  # they read what the calls are told
+                control.effect = scope.enter_context(self._obeyed(control, arrangement))
+                course.effects.append(control.effect)
+            keyframes.check_effects(self.controls, ended=False)
+            yield
+
+    def _obeyed(self, control: keyframes.Control, arrangement: Arrangement) -> AbstractContextManager[Effect]:
+        """The scope of a control."""
+        clip, frames = self.clips[0], arrangement.frames
+        encoder = sparsectrl.load(control.file).to(self.device, self.dtype)
+        shown = keyframes.condition(control, encoder, self.parts.vae, clip, frames)
+        how = keyframes.influence(clip)
+        return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)
+
+    def _tell(self, arrangement: Arrangement) -> Callable[..., Any]:
+        """The hook that gives each call of the UNet what its frames are told, and takes it to the device."""
+        width, height = self.clips[0].size
+        picture = torch.tensor([height, width, 0, 0, height, width], device=self.device)
+
+        def tell(_: nn.Module, args: tuple[Tensor, Tensor], kwargs: dict[str, Any]) -> Any:
+            rows, time = args
+            condition = self.told.rows(arrangement.frame_numbers(len(rows)))
+            added = None
+            if condition.pooled is not None:
+                added = {"text_embeds": condition.pooled, "time_ids": picture.expand(len(rows), -1).to(self.dtype)}
+            told = {"encoder_hidden_states": condition.context, "added_cond_kwargs": added}
+            return (rows.to(self.device, self.dtype), time), {**kwargs, **told}
+
+        return tell
+
+    def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
+        size = self.clips[0].size
+        shape = (self.parts.unet.config.in_channels, size.height // 8, size.width // 8)
+        return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+def frame_generators(clip: Clip, frames: int) -> list[torch.Generator]:
+    """For each frame the source of its initial noise, and then of whatever noise the sampler adds to it."""
+    if clip.seed_mode == "frame":
+        return [torch.Generator("cpu").manual_seed(clip.seed + frame) for frame in range(frames)]
+    return [torch.Generator("cpu").manual_seed(clip.seed)] * frames

@@ -1,0 +1,119 @@
+"""A folder that keeps how far a clip has come, so that a job that was killed goes on at its last step."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from motion.arrangement import Arrangement
+from motion.errors import MotionError
+from motion.settings import Clip
+from sparsectrl import Effect
+
+FILE = "motion-state.pt"
+
+
+@dataclass
+class Course:
+    """All that the next step of sampling depends on: `done` steps of a round, `drawn` rounds before it."""
+
+    scheduler: Any
+    arrangement: Arrangement
+    generators: list[torch.Generator]
+    noise: Tensor
+    latents: Tensor
+    drawn: int = 0
+    done: int = 0
+    effects: list[Effect] = field(default_factory=list)
+
+    def state(self) -> dict[str, Any]:
+        """The course as tensors and plain values."""
+        return {
+            "scheduler": {name: value for name, value in vars(self.scheduler).items() if _is_plain(value)},
+            "step": self.arrangement.step,
+            "generators": [generator.get_state() for generator in dict.fromkeys(self.generators)],
+            "effects": [effect.counted() for effect in self.effects],
+            **{name: getattr(self, name) for name in ("noise", "latents", "drawn", "done")},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the same clip."""
+        vars(self.scheduler).update(state["scheduler"])
+        self.arrangement.step = state["step"]
+        for generator, kept in zip(dict.fromkeys(self.generators), state["generators"], strict=True):
+            generator.set_state(kept)
+        for effect, counted in zip(self.effects, state["effects"], strict=True):
+            effect.go_on(*counted)
+        for name in ("noise", "latents", "drawn", "done"):
+            setattr(self, name, state[name])
+
+
+@dataclass(frozen=True)
+class Work:
+    """The state of `job`, a text that says what is drawn and from which files, in `folder`."""
+
+    folder: Path
+    job: str
+    seed: int
+
+    @classmethod
+    def of(cls, folder: Path, clip: Clip, job: str) -> Work:
+        """The work on `clip`, begun or not; a random seed is the one that it was begun with.
+
+        Raises MotionError if the folder keeps another job's state or cannot be used.
+        """
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise MotionError(f"the work folder {folder} cannot be made ({error}): choose another") from error
+        begun = cls(folder, job, 0)._read()
+        if begun is not None and begun["job"] != job:
+            raise MotionError(f"the work folder {folder} keeps another clip: choose a new one, or remove {FILE} in it")
+        return cls(folder, job, clip.seeded().seed if begun is None else begun["seed"])
+
+    def resume(self, course: Course) -> None:
+        """Bring the course to where it was kept, if it was."""
+        if (kept := self._read()) is not None:
+            course.restore(kept["course"])
+
+    def keep(self, course: Course) -> None:
+        """Keep the course; whatever happens meanwhile, the file is this state or the one before, and whole."""
+        part = self.folder / f"{FILE}.part"
+        with part.open("wb") as file:
+            torch.save({"job": self.job, "seed": self.seed, "course": course.state()}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.folder / FILE)
+
+    def finish(self) -> None:
+        """Forget the state, and the folder if nothing else is in it."""
+        (self.folder / FILE).unlink(missing_ok=True)
+        (self.folder / f"{FILE}.part").unlink(missing_ok=True)
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _read(self) -> dict[str, Any] | None:
+        if not (self.folder / FILE).is_file():
+            return None
+        try:
+            kept: dict[str, Any] = torch.load(self.folder / FILE, weights_only=True)
+            kept["job"], kept["seed"], kept["course"]
+        except Exception as error:  # torch's own words for a damaged file are many
+            raise MotionError(f"{self.folder / FILE} cannot be read ({error}): remove it to begin again") from error
+        return kept
+
+
+def seeded(clip: Clip, work: Work | None) -> Clip:
+    """The clip with its seed, the work's if there is one."""
+    return clip.seeded() if work is None else replace(clip, seed=work.seed)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str, Tensor))

@@ -1,0 +1,195 @@
+"""`motion.attach` on clips in windows: what each engine computes, in both layouts of UNets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import motion
+from motion.arrangement import Arrangement
+from motion.errors import MotionError
+from motion.network.architecture import Architecture
+from motion.network.model import MotionModel
+from motion.windows import SCHEDULES, Windows
+
+FRAMES, LENGTH = 10, 4
+WIDTHS = (32, 32, 64, 64)
+ENGINES = ["denoiser", "attention"]
+
+
+def random_model(family: str = "v3", positions: int = LENGTH) -> MotionModel:
+    model = MotionModel(Architecture.of_unet(family, WIDTHS, positions=positions))
+    for layer in model.slots.values():
+        nn.init.normal_(layer.proj_out.weight, std=0.1)
+    return model.eval().requires_grad_(False)
+
+
+def batch(groups: int = 1, frames: int = FRAMES) -> tuple[Tensor, Tensor, Tensor]:
+    """Every frame has a prompt of its own."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(groups * frames, 4, 8, 8, generator=generator)
+    return x, torch.full((len(x),), 950), torch.randn(len(x), 7, 48, generator=generator)
+
+
+def run(unet: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    output = unet(*inputs)
+    return output if isinstance(output, Tensor) else output.sample
+
+
+def rows(inputs: tuple[Tensor, ...], wanted: list[int]) -> tuple[Tensor, ...]:
+    return tuple(part[wanted] for part in inputs)
+
+
+@pytest.fixture(params=["unet", "ldm_unet"])
+def host(request: pytest.FixtureRequest) -> nn.Module:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _inference() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+@pytest.mark.parametrize("family", ["v1", "v3", "sdxl"])
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("length", [FRAMES, FRAMES + 3])
+def test_one_window_is_bit_equal_to_none(host: nn.Module, family: str, engine: str, length: int) -> None:
+    model, inputs = random_model(family, positions=16), batch(2)
+    arrangement = Arrangement(Windows(FRAMES, length, engine=engine))
+    with motion.attach(host, model, FRAMES):
+        plain = run(host, inputs)
+    with motion.attach(host, model, FRAMES, arrangement=arrangement):
+        assert torch.equal(run(host, inputs), plain)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_denoiser_sees_each_window_alone_and_predictions_are_averaged(
+    host: nn.Module, schedule: str, closed: bool
+) -> None:
+    """With everything that belongs to the window's frames, for each group of the batch."""
+    model, inputs = random_model(), batch(2)
+    windows = Windows(FRAMES, LENGTH, 2, schedule=schedule, closed=closed)
+    with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows)):
+        together = run(host, inputs)
+    wanted = torch.zeros_like(together)
+    with motion.attach(host, model, LENGTH):
+        found = windows.at(0, 0.95)
+        for window, shares in zip(found, windows.shares(found), strict=True):
+            both = [*window, *(FRAMES + frame for frame in window)]
+            wanted[both] += run(host, rows(inputs, both)) * torch.tensor(shares * 2)[:, None, None, None]
+    torch.testing.assert_close(together, wanted, rtol=0, atol=1e-6)
+
+
+def test_the_attention_engine_runs_the_unet_once_and_frames_reach_over_their_windows_only(host: nn.Module) -> None:
+    model, (x, t, c) = random_model(), batch()
+    windows = Windows(FRAMES, LENGTH, 0, schedule="batched", engine="attention")
+    calls: list[int] = []
+    counter = host.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
+    changed = x.clone()
+    changed[0] += 1
+    try:
+        with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows)):
+            first, second = run(host, (x, t, c)), run(host, (changed, t, c))
+    finally:
+        counter.remove()
+    assert calls == [FRAMES, FRAMES]
+    differs = [bool((a - b).abs().max() > 1e-5) for a, b in zip(first, second, strict=True)]
+    assert differs == [True] * LENGTH + [False] * (FRAMES - LENGTH)
+    # Frames of the first window: just as if they were the whole clip.
+    with motion.attach(host, model, LENGTH):
+        alone = run(host, rows((x, t, c), list(range(LENGTH))))
+    torch.testing.assert_close(first[:LENGTH], alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_loop_has_no_frame_that_is_special(host: nn.Module, engine: str) -> None:
+    """Static windows that divide a loop: a clip turned by one of their hops gives the same, turned."""
+    model, inputs = random_model(), batch(frames=8)
+    windows = Windows(8, LENGTH, 2, schedule="static", closed=True, engine=engine)
+    turned = [(frame + 2) % 8 for frame in range(8)]
+    with motion.attach(host, model, 8, arrangement=Arrangement(windows)):
+        plain, moved = run(host, inputs), run(host, rows(inputs, turned))
+    torch.testing.assert_close(moved, plain[turned], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_prompts_side_by_side_and_windows(host: nn.Module, engine: str) -> None:
+    model, inputs = random_model(), batch(3)
+    windows = Windows(FRAMES, LENGTH, 1, engine=engine)
+    mixed = [row for frame in range(FRAMES) for row in (frame, FRAMES + frame)] + list(range(2 * FRAMES, 3 * FRAMES))
+    with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows)):
+        whole = run(host, inputs)
+    with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows, prompts=2)):
+        side_by_side = run(host, rows(inputs, mixed))
+    assert torch.equal(side_by_side, whole[mixed])
+
+
+def test_no_call_is_larger_than_a_window(host: nn.Module) -> None:
+    """Whatever the clip's length: this is what bounds the memory."""
+    model, inputs = random_model(), batch(frames=40)
+    sizes: list[int] = []
+    layer = host.get_submodule("conv_in" if hasattr(host, "conv_in") else "input_blocks.0")
+    counter = layer.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    try:
+        with motion.attach(host, model, 40, arrangement=Arrangement(Windows(40, LENGTH, 1))):
+            run(host, inputs)
+    finally:
+        counter.remove()
+    assert set(sizes) == {LENGTH}
+
+
+@pytest.mark.parametrize("family", ["v1", "v3"])
+def test_spatial_layers_in_parts_change_nothing_beyond_rounding(host: nn.Module, family: str) -> None:
+    model, inputs = random_model(family), batch(2)
+    windows = Windows(FRAMES, LENGTH, 1, engine="attention")
+    sizes: list[int] = []
+    with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows)):
+        whole = run(host, inputs)
+    names = {name for name, _ in host.named_modules()}
+    layer = "down_blocks.0.attentions.0.norm" if hasattr(host, "conv_in") else "input_blocks.1.1.norm"
+    counter = host.get_submodule(layer).register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows, rows_at_once=6)):
+        in_parts = run(host, inputs)
+        assert {name for name, _ in host.named_modules()} == names
+    counter.remove()
+    assert sizes == [6, 6, 6, 2]
+    torch.testing.assert_close(in_parts, whole, rtol=0, atol=1e-5)
+    assert not any("forward" in vars(module) for module in host.modules())
+
+
+def test_an_error_between_windows_leaves_the_scope_usable(host: nn.Module) -> None:
+    model, inputs = random_model(), batch()
+    calls = iter(range(100))
+
+    def stumble(*_: object) -> None:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+
+    with motion.attach(host, model, FRAMES, arrangement=Arrangement(Windows(FRAMES, LENGTH, 1, schedule="static"))):
+        plain = run(host, inputs)
+        hook = host.register_forward_pre_hook(stumble)
+        with pytest.raises(KeyboardInterrupt):
+            run(host, inputs)
+        hook.remove()
+        assert torch.equal(run(host, inputs), plain)
+
+
+def test_windows_reach_every_parameter_with_gradients(unet: nn.Module) -> None:
+    for engine in ENGINES:
+        model = random_model("v1").train().requires_grad_(True)
+        arrangement = Arrangement(Windows(FRAMES, LENGTH, 2, engine=engine))
+        with torch.enable_grad(), motion.attach(unet, model, FRAMES, arrangement=arrangement):
+            run(unet, batch()).square().mean().backward()
+        assert all(weight.grad is not None and weight.grad.any() for weight in model.parameters())
+
+
+def test_a_window_beyond_the_position_table_is_refused(unet: nn.Module) -> None:
+    with pytest.raises(MotionError, match=r"5 frames .* 1 to 4"):
+        motion.attach(unet, random_model(), FRAMES, arrangement=Arrangement(Windows(FRAMES, 5))).__enter__()
+    with pytest.raises(MotionError, match=r"arrangement is of 10 frames, not of 8"):
+        motion.attach(unet, random_model(), 8, arrangement=Arrangement(Windows(FRAMES, 4))).__enter__()

@@ -1,0 +1,135 @@
+"""Motion module, motion LoRA, domain adapter, SparseCtrl and windows at once on one small UNet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import motion
+import sparsectrl
+from motion.arrangement import Arrangement
+from motion.network import sites
+from motion.network.architecture import Architecture
+from motion.network.model import MotionModel
+from motion.weights.lora import Lora, Pair
+from motion.windows import Windows
+from sparsectrl.encoder import Shape, SparseEncoder
+
+FRAMES, LENGTH = 6, 4
+WIDTHS = (32, 32, 64, 64)
+PROJECTION = "temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q"
+ALL = {"motion": 1.0, "lora": 0.8, "adapter": 0.7, "control": 1.0}
+Everything = Callable[[nn.Module], dict[str, Any]]
+
+
+class Together:
+    """All there is to attach, with random weights, on a host."""
+
+    def __init__(self, host: nn.Module, engine: str) -> None:
+        self.host, self.engine = host, engine
+        self.model = MotionModel(Architecture.of_unet("v3", WIDTHS, positions=LENGTH)).eval().requires_grad_(False)
+        for layer in self.model.slots.values():
+            nn.init.normal_(layer.proj_out.weight, std=0.1)
+        self.encoder = SparseEncoder(Shape(WIDTHS, 48)).eval().requires_grad_(False)
+        for parameter in self.encoder.parameters():
+            if not parameter.any():
+                nn.init.normal_(parameter, std=0.2)
+        widths = {f"{name}.{PROJECTION}": layer.proj_in.in_features for name, layer in self.model.slots.items()}
+        self.lora = Lora("pan", "motion", {name: pair(width, width) for name, width in widths.items()}, {})
+        sizes = {name: layer.weight.shape for name, layer in sites.attention_layers(host).items()}
+        self.adapter = Lora("look", "image", {name: pair(*size) for name, size in sizes.items()}, {})  # type: ignore[arg-type, misc]
+        self.condition = sparsectrl.condition({0: torch.rand(4, 8, 8)}, FRAMES)
+        draw = torch.Generator().manual_seed(1)
+        x, c = torch.randn(2 * FRAMES, 4, 8, 8, generator=draw), torch.randn(2 * FRAMES, 7, 48, generator=draw)
+        self.inputs = x, torch.full((len(x),), 500), c
+
+    def attached(self, **strengths: float) -> ExitStack:
+        """The scope of all of it, each with its strength; what is not named is not attached."""
+        cut, stack = Arrangement(Windows(FRAMES, LENGTH, 1, engine=self.engine)), ExitStack()
+        loras = [(found, strengths[name]) for name, found in self.loras.items() if name in strengths]
+        if "motion" in strengths:
+            stack.enter_context(motion.attach(self.host, self.model, FRAMES, strengths["motion"], cut))
+        stack.enter_context(motion.lora.attach(self.host, self.model, loras))
+        if "control" in strengths:
+            scale = strengths["control"]
+            stack.enter_context(
+                sparsectrl.attach(self.host, self.encoder, self.condition, FRAMES, scale, arrangement=cut)
+            )
+        return stack
+
+    @property
+    def loras(self) -> dict[str, Lora]:
+        return {"lora": self.lora, "adapter": self.adapter}
+
+    def run(self) -> Tensor:
+        output = self.host(*self.inputs)
+        return output if isinstance(output, Tensor) else output.sample
+
+    def drawn(self, **strengths: float) -> Tensor:
+        with self.attached(**strengths):
+            return self.run()
+
+
+def pair(out: int, inner: int) -> Pair:
+    return Pair(torch.randn(3, inner) / inner**0.5, 0.2 * torch.randn(out, 3), 0.5)
+
+
+@pytest.fixture(params=["unet", "ldm_unet"])
+def host(request: pytest.FixtureRequest) -> nn.Module:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["denoiser", "attention"])
+def together(request: pytest.FixtureRequest, host: nn.Module) -> Iterator[Together]:
+    with torch.no_grad():
+        yield Together(host, request.param)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_nothing_is_left(together: Together, error: type[BaseException] | None, everything: Everything) -> None:
+    parts = together.host, together.model, together.encoder
+    plain, before = together.run(), [everything(part) for part in parts]
+    with pytest.raises(BaseException) if error else ExitStack(), together.attached(**ALL):
+        assert not torch.allclose(together.run(), plain, atol=1e-2)
+        if error is not None:
+            raise error
+    assert [everything(part) for part in parts] == before
+    assert torch.equal(together.run(), plain)
+
+
+def test_each_of_them_acts(together: Together) -> None:
+    whole = together.drawn(**ALL)
+    assert torch.equal(together.drawn(**ALL), whole)
+    for name in ALL:
+        rest = {other: strength for other, strength in ALL.items() if other != name}
+        if name == "motion":
+            rest = {**ALL, "motion": 0.0}
+        assert (together.drawn(**rest) - whole).norm() / whole.norm() > 1e-3, name
+
+
+def test_of_strength_0_each_is_as_if_it_were_not_there(together: Together) -> None:
+    for name in ("lora", "adapter", "control"):
+        rest = {other: strength for other, strength in ALL.items() if other != name}
+        assert torch.equal(together.drawn(**rest, **{name: 0.0}), together.drawn(**rest)), name
+    nothing = together.drawn(**dict.fromkeys(ALL, 0.0))
+    if together.engine == "attention":
+        assert torch.equal(nothing, together.run())
+    else:  # the UNet takes other frames together, and where windows overlap predictions are averaged
+        torch.testing.assert_close(nothing, together.run(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_lora_put_on_while_the_layers_follow_the_data(together: Together) -> None:
+    """In a UNet of another dtype the layers run as copies, which must be those of the LoRA and then of none again."""
+    together.model.double()
+    with together.attached(motion=1.0, control=1.0):
+        plain = together.run()
+        with motion.lora.attach(together.host, together.model, [(together.lora, 0.8)]):
+            worn = together.run()
+        assert torch.equal(together.run(), plain)
+    assert torch.equal(together.drawn(motion=1.0, control=1.0, lora=0.8), worn)
+    assert not torch.allclose(worn, plain, atol=1e-3)
