@@ -19,6 +19,9 @@ from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 from motion.weights.ldm import unet_name
 
+# The tensors here are small: a second thread brings little alone, and beside other work it waits more than it computes.
+torch.set_num_threads(1)
+
 ORACLE = Path(__file__).parent / "oracle"
 WIDTHS = (32, 32, 64, 64)
 
