@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from motion.weights.ldm import unet_name
 
 # The tensors here are small: a second thread brings little alone, and beside other work it waits more than it computes.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # in the processes that tests start, which must round alike
 
 ORACLE = Path(__file__).parent / "oracle"
 WIDTHS = (32, 32, 64, 64)
