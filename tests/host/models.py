@@ -29,7 +29,8 @@ MADE = Path(tempfile.gettempdir()) / "sd-webui-motion-random-models"
 
 CHECKPOINT, OTHER, MODULE = "plain", "other", "moving"
 """Two checkpoints and a module that fits them."""
-FULL_CHECKPOINT, FULL_MODULE = "full-plain", "full-moving"
+FULL_CHECKPOINT, FULL_MODULE = "full-size", "full-size-v3"
+"""The same at SD1.5's full size. No name holds another: the page finds them by what they hold."""
 STRANGER = "not-a-motion-module"
 """The name under which a checkpoint lies among the motion modules."""
 BUNDLED = {CHECKPOINT: "sprites", OTHER: "sprites-neon", MODULE: "sprites-motion"}
