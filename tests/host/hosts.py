@@ -25,12 +25,12 @@ class Kind:
     flags: tuple[str, ...]
     any_width: bool = False
     """Does it load checkpoints narrower than SD1.5, as the bundled ones are?"""
-    request: Mapping[str, object] = field(default_factory=dict)
-    """What its API wants in each request of a picture with hires fix."""
+    hires: Mapping[str, object] = field(default_factory=dict)
+    """What its API wants in each request with hires fix."""
 
 
 A1111 = Kind("A1111", ("--use-cpu", "all", "--no-half"), any_width=True)
-FORGE = Kind("Forge", ("--always-cpu",), request={"hr_additional_modules": ["Use same choices"]})
+FORGE = Kind("Forge", ("--always-cpu",), hires={"hr_additional_modules": ["Use same choices"]})
 REFORGE = Kind("reForge", ("--always-cpu",))
 
 

@@ -163,7 +163,8 @@ class Webui:
 
     def _drawn(self, tab: str, request: Mapping[str, Any]) -> Result:
         assert request.get("override_settings", {}).keys() <= OPTIONS.keys(), "the host would not take it back"
-        return Result(self.post(f"/sdapi/v1/{tab}", {**QUICK, **request}))
+        wanted = self.server.host.kind.hires if request.get("enable_hr") else {}
+        return Result(self.post(f"/sdapi/v1/{tab}", {**QUICK, **wanted, **request}))
 
     def _fine(self, reply: Reply) -> Any:
         if reply.status >= 300:
