@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 from motion import __version__
 from motion.errors import MotionError
-from motion.settings import FIELDS, Clip, parse_infotext
+from motion.parameters import parse_infotext
+from motion.settings import FIELDS, Clip
 
 BAD_INPUT, INTERRUPTED = 2, 130
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from motion.errors import MotionError
 from motion.fields import Image
-from motion.settings import TAB_FIELDS, Tab
+from motion.tab import TAB_FIELDS, Tab
 
 KEPT = tuple(row.name for row in TAB_FIELDS.values() if row.name != "enabled" and not isinstance(row, Image))
 """Settings that a preset holds: all that text can hold, but not the switch."""

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, cast
 
 from motion.errors import MotionError
 from motion.fields import (
     Choice,
     Field,
     Flag,
-    Image,
     Number,
     Pixels,
-    Several,
     Size,
     check,
     setting,
     table,
 )
-from motion.weighted import Weighted, Weights
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
     {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M", "lcm": "LCM"}
@@ -64,11 +57,7 @@ TRAVELS: Mapping[str, str] = MappingProxyType({"linear": "Linear", "spherical": 
 FREEINIT_FILTERS: Mapping[str, str] = MappingProxyType(
     {"butterworth": "Butterworth", "gaussian": "Gaussian", "ideal": "Ideal"}
 )
-FORMATS: Mapping[str, str] = MappingProxyType(
-    {"gif": "GIF", "webp": "WebP", "apng": "APNG", "mp4": "MP4", "webm": "WebM", "frames": "Frames"}
-)
 FITS: Mapping[str, str] = MappingProxyType({"crop": "Crop", "pad": "Pad"})
-STARTS: Mapping[str, str] = MappingProxyType({"every": "Every frame", "first": "First frame"})
 
 
 @dataclass(frozen=True)
@@ -204,90 +193,3 @@ LCM_STEPS = 100
 
 FIELDS = table(Clip)
 """The field table of the standalone host."""
-
-
-@dataclass(frozen=True)
-class Switch:
-    """Whether a clip is made at all, and by which module."""
-
-    enabled: bool = setting(Flag, False, "Enable", "make a clip instead of a picture", key="")
-    module: str = setting(Field, "", "Motion module", "the file in models/motion that moves the checkpoint")
-    loras: tuple[Weighted, ...] = setting(
-        Weights, (), "Motion LoRA", "camera moves and motions of one's own: name:weight, name:weight ...", -10, 10,
-        group="lora",
-    )  # fmt: skip
-    adapter: str = setting(
-        Field, "", "Domain adapter", "the image LoRA that was trained beside the motion module (v3)",
-        key="Motion adapter", group="lora",
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Tab(Movement, Switch):
-    """What the WebUI's tab adds to the host's own settings. Every field is checked on construction."""
-
-    formats: tuple[str, ...] = setting(
-        Several, ("gif",), "Formats", "the files that are written; frames: each frame as a picture", FORMATS,
-        key="Motion formats",
-    )  # fmt: skip
-    start: str = setting(
-        Choice, "every", "Initial image", "every: each frame starts from it; first: it fades out after the first",
-        STARTS, key="Motion initial image", group="img2img",
-    )  # fmt: skip
-    fade_power: float = setting(
-        Number, 1.0, "Fade power", "p in 1 - i^p / s, the weight of the initial image in frame i", 0.1, 10, 0.1, 10,
-        key="Motion fade power", group="img2img",
-    )  # fmt: skip
-    fade_scale: float = setting(
-        Number, 32.0, "Fade scale", "s in 1 - i^p / s, the weight of the initial image in frame i", 1, 1024, 1, 128,
-        key="Motion fade scale", group="img2img",
-    )  # fmt: skip
-    last_frame: Any = setting(  # noqa: RUF009
-        Image, None, "Last frame", "where the clip ends; the initial image then fades out after the first frame",
-        key="", group="img2img",
-    )  # fmt: skip
-
-    def __post_init__(self) -> None:
-        check(self, TAB_FIELDS)
-
-
-TAB_FIELDS = table(Tab)
-"""The field table of the WebUI's tab: source of labels, defaults, ranges, tooltips, infotext, axes, API and docs."""
-
-
-def infotext(clip: Clip, extra: Mapping[str, object] = MappingProxyType({})) -> str:
-    """The WebUI's parameters text: prompt, negative prompt, then one line of `Key: value` pairs.
-
-    `extra` (model names and hashes) joins the pairs; empty values are left out, and key frames' settings at default.
-    """
-    values = ((row, getattr(clip, row.name)) for row in _pair_fields().values())
-    pairs = {row.key: row.write(value) for row, value in values if row.group != "keys" or value != row.default}
-    pairs.update({key: str(value) for key, value in extra.items() if str(value)})
-    last = ", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items())
-    negative = f"{FIELDS['negative'].label}: {clip.negative}" if clip.negative else ""
-    return "\n".join(part for part in (clip.prompt, negative, last) if part)
-
-
-def parse_infotext(text: str) -> tuple[Clip, dict[str, str]]:
-    """`infotext` backwards: the clip, and the pairs that are none of its fields. Raises MotionError."""
-    prompts, _, last = ("\n" + text.strip()).rpartition("\n")
-    positive, _, negative = prompts.partition(f"\n{FIELDS['negative'].label}:")
-    values: dict[str, Any] = {"prompt": positive.strip(), "negative": negative.strip()}
-    extra = {}
-    for key, value in re.findall(r'([^:,]+): ("(?:[^"\\]|\\.)*"|[^,]*)(?:, |$)', last):
-        plain = cast(str, json.loads(value)) if value.startswith('"') else value
-        if key in _pair_fields():
-            values[_pair_fields()[key].name] = _pair_fields()[key].parse(plain)
-        else:
-            extra[key] = plain
-    return Clip(**values), extra
-
-
-@lru_cache(maxsize=1)
-def _pair_fields() -> dict[str, Field]:
-    return {row.key: row for row in FIELDS.values() if row.name not in ("prompt", "negative")}
-
-
-def _quoted(value: str) -> str:
-    """Values that would break the line of pairs are quoted as JSON, as the WebUI does."""
-    return json.dumps(value, ensure_ascii=False) if re.search(r'[,:\n"]', value) else value

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from motion.errors import MotionError
 from motion.presets import KEPT, Presets
-from motion.settings import Tab
+from motion.tab import Tab
 
 
 @pytest.fixture

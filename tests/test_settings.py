@@ -14,22 +14,9 @@ from hypothesis import strategies as st
 from motion.errors import MotionError
 from motion.fields import Image, Size, markdown
 from motion.network.architecture import SCHEDULES
-from motion.settings import (
-    BETAS,
-    FIELDS,
-    FITS,
-    FORMATS,
-    LOOPS,
-    RANDOM_SEED,
-    SAMPLERS,
-    SEED_MODES,
-    STARTS,
-    TAB_FIELDS,
-    Clip,
-    Tab,
-    infotext,
-    parse_infotext,
-)
+from motion.parameters import infotext, parse_infotext
+from motion.settings import BETAS, FIELDS, FITS, LOOPS, RANDOM_SEED, SAMPLERS, SEED_MODES, Clip
+from motion.tab import FORMATS, STARTS, TAB_FIELDS, Tab
 from motion.weighted import Weighted
 
 SIDES = st.integers(8, 512).map(lambda n: 8 * n)

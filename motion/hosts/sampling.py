@@ -20,7 +20,7 @@ from motion.hosts.base import host, host_module, loaded_base
 from motion.lora import Weighted
 from motion.network.model import MotionModel
 from motion.noise import fade, noise_order
-from motion.settings import Tab
+from motion.tab import Tab
 from motion.windows import Windows
 
 FADE_SEED = 1 << 16

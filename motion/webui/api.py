@@ -9,7 +9,7 @@ import motion
 from motion.errors import MotionError
 from motion.fields import Choice, Field, Flag, Number, Several
 from motion.hosts.base import loaded_base
-from motion.settings import TAB_FIELDS
+from motion.tab import TAB_FIELDS
 from motion.webui.job import Refused
 from motion.webui.models import library
 from motion.weighted import Weights

@@ -7,7 +7,7 @@ from typing import Any
 
 from motion.fields import Choice, Field, Number
 from motion.hosts.base import host_module
-from motion.settings import TAB_FIELDS
+from motion.tab import TAB_FIELDS
 from motion.webui.models import FILES, names
 from motion.weighted import Weights
 

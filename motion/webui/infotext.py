@@ -8,7 +8,7 @@ from typing import Any
 from motion.errors import MotionError
 from motion.fields import Field
 from motion.library import Entry, short_hash
-from motion.settings import TAB_FIELDS, Tab
+from motion.tab import TAB_FIELDS, Tab
 from motion.webui.models import library
 
 MODULE = TAB_FIELDS["module"].key

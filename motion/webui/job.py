@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from motion.errors import MotionError
-from motion.settings import Tab
+from motion.tab import Tab
 from motion.video.loop import played
 from motion.video.write import encoder_for
 from motion.webui import controlnet

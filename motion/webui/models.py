@@ -14,7 +14,7 @@ from motion.hosts.base import host_module
 from motion.library import Entry, Library
 from motion.lora import Weighted
 from motion.network.model import MotionModel
-from motion.settings import Tab
+from motion.tab import Tab
 from motion.weights.lora import Target
 
 FOLDER = "motion"

@@ -14,7 +14,7 @@ from motion.errors import MotionError
 from motion.fields import Choice, Field, Flag, Image, Number, Several
 from motion.hosts.base import host, host_module, loaded_base
 from motion.network.architecture import FAMILIES
-from motion.settings import TAB_FIELDS
+from motion.tab import TAB_FIELDS
 from motion.webui import download_row, infotext, preset_row
 from motion.webui.models import FILES, folders, library
 from motion.weighted import Weighted, Weights

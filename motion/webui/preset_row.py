@@ -11,7 +11,7 @@ import gradio as gr
 from motion.errors import MotionError
 from motion.hosts.base import host_module
 from motion.presets import KEPT, Presets
-from motion.settings import TAB_FIELDS, Tab
+from motion.tab import TAB_FIELDS, Tab
 
 SAVE, DELETE = "\U0001f4be", "\U0001f5d1\ufe0f"
 

@@ -11,7 +11,7 @@ import motion
 from motion.errors import MotionError
 from motion.hosts.base import host, host_module
 from motion.hosts.sampling import Sampling
-from motion.settings import TAB_FIELDS, Tab
+from motion.tab import TAB_FIELDS, Tab
 from motion.webui import axes, infotext, output, panel
 from motion.webui import job as jobs
 from motion.webui.job import Job

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motion.settings import TAB_FIELDS
+from motion.tab import TAB_FIELDS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page, Route

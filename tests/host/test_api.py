@@ -13,7 +13,7 @@ import motion
 from motion import video
 from motion.demo.bundle import DEMO
 from motion.demo.detector import read_clip
-from motion.settings import TAB_FIELDS
+from motion.tab import TAB_FIELDS
 
 from .models import MODULE, STRANGER
 from .webui import FRAMES, QUICK, Webui, apart, changed, moving

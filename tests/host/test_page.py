@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from motion.settings import TAB_FIELDS
+from motion.tab import TAB_FIELDS
 
 from .models import MODULE
 from .page import CHROMIUM, WebuiPage, browser_page

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from motion import cli, video
 from motion.fields import Size
 from motion.hosts.standalone import job
-from motion.settings import Clip, parse_infotext
+from motion.parameters import parse_infotext
+from motion.settings import Clip
 from motion.weights.describe import describe
 from motion.weights.lora import TRIGGER
 

@@ -21,7 +21,8 @@ from motion.fields import Size
 from motion.hosts.standalone import Standalone, keyframes
 from motion.hosts.standalone.keyframes import Control, gather
 from motion.network.model import MotionModel
-from motion.settings import Clip, parse_infotext
+from motion.parameters import parse_infotext
+from motion.settings import Clip
 from motion.weights.describe import describe
 from sparsectrl.encoder import Shape, SparseEncoder
 

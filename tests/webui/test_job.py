@@ -11,7 +11,7 @@ import pytest
 
 from motion.arrangement import Arrangement
 from motion.errors import MotionError
-from motion.settings import Tab
+from motion.tab import Tab
 from motion.webui import job as jobs
 from motion.webui.job import Job, Refused
 from motion.windows import Windows

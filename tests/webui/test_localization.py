@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from motion.fields import Choice, Image, Several
-from motion.settings import TAB_FIELDS
+from motion.tab import TAB_FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "localizations").glob("*.json"))

@@ -22,7 +22,7 @@ from motion.hosts.sampling import Sampling
 from motion.library import Entry
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
-from motion.settings import TAB_FIELDS, Tab
+from motion.tab import TAB_FIELDS, Tab
 from motion.webui.prompt import named_loras
 from motion.weights.lora import TRIGGER
 from motion.windows import Windows

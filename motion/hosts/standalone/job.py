@@ -11,7 +11,9 @@ import motion
 from motion.errors import MotionError
 from motion.hosts.standalone import keyframes, lora
 from motion.library import short_hash
-from motion.settings import TAB_FIELDS, Clip, infotext
+from motion.parameters import infotext
+from motion.settings import Clip
+from motion.tab import TAB_FIELDS
 from motion.video.loop import played
 from motion.video.write import check_destination, check_rate, write
 from motion.weighted import Weighted as Named
