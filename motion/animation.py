@@ -153,8 +153,8 @@ class _Continuation:
 
     def _run(self, x: Tensor) -> Tensor:
         frames, fusion = len(self.arrangement.together), self.arrangement.fusion(x)
-        x = self.layer(x, frames, self.scale, fusion)
-        return x
+        moved: Tensor = self.layer(x, frames, self.scale, fusion)
+        return moved
 
 
 def _check_fit(unet: nn.Module, found: sites.Sites, architecture: Architecture) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 from motion.weights.ldm import unet_name
+from tests.small import TEXT, WIDTHS
 
 # The tensors here are small: a second thread brings little alone, and beside other work it waits more than it computes.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # in the processes that tests start, which must round alike
 
 ORACLE = Path(__file__).parent / "oracle"
-WIDTHS = (32, 32, 64, 64)
 
 
 def oracle(name: str) -> dict[str, Tensor]:
@@ -42,7 +42,9 @@ def oracle_of() -> Callable[[str], dict[str, Tensor]]:
 @pytest.fixture(scope="session")
 def unet() -> nn.Module:
     """The oracle's SD1.5 UNet in diffusers' class. Whoever changes it, changes it back."""
-    model = UNet2DConditionModel(sample_size=8, block_out_channels=WIDTHS, cross_attention_dim=48, attention_head_dim=8)
+    model = UNet2DConditionModel(
+        sample_size=8, block_out_channels=WIDTHS, cross_attention_dim=TEXT, attention_head_dim=8
+    )
     model.load_state_dict(oracle("unet"))
     return model.eval().requires_grad_(False)
 
@@ -68,12 +70,26 @@ def ldm_unet() -> nn.Module:
             num_heads=8,
             use_spatial_transformer=True,
             transformer_depth=1,
-            context_dim=48,
+            context_dim=TEXT,
             use_checkpoint=False,
             legacy=False,
         )
     model.load_state_dict({unet_name(name): tensor for name, tensor in oracle("unet").items()})
     return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(params=["unet", "ldm_unet"])
+def host(request: pytest.FixtureRequest) -> nn.Module:
+    """The UNet in either class."""
+    unet: nn.Module = request.getfixturevalue(request.param)
+    return unet
+
+
+@pytest.fixture
+def inference() -> Iterator[None]:
+    """Without gradients, unless the test asks for them."""
+    with torch.no_grad():
+        yield
 
 
 @pytest.fixture(scope="session")

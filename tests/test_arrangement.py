@@ -8,19 +8,11 @@ from hypothesis import strategies as st
 
 from motion.arrangement import Arrangement, Average, fusion, taken
 from motion.video.loop import played
-from motion.windows import FUSES, SCHEDULES, Windows
+from motion.windows import Windows
+from tests.small import any_windows
 
 PROMPTS, GROUPS = st.integers(1, 4), st.integers(0, 3)
-WINDOWS = st.builds(
-    Windows,
-    frames=st.integers(1, 40),
-    length=st.none() | st.integers(1, 20),
-    overlap=st.integers(0, 20),
-    stride=st.integers(1, 3),
-    schedule=st.sampled_from(list(SCHEDULES)),
-    fuse=st.sampled_from(list(FUSES)),
-    closed=st.booleans(),
-)
+WINDOWS = any_windows(40)
 
 
 @given(WINDOWS, PROMPTS, GROUPS, st.integers(1, 5))

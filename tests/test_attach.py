@@ -4,53 +4,26 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import motion
 from motion.arrangement import Arrangement
 from motion.errors import MotionError
-from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 from motion.windows import Windows
+from tests import small
+from tests.small import random_model, rows, run
 
 Everything = Callable[[nn.Module], dict[str, Any]]
 FRAMES = 4
-WIDTHS = (32, 32, 64, 64)
-
-
-def random_model(family: str = "v3", widths: tuple[int, ...] = WIDTHS, **shape: Any) -> MotionModel:
-    model = MotionModel(Architecture.of_unet(family, widths, **shape))
-    for layer in model.slots.values():
-        nn.init.normal_(layer.proj_out.weight, std=0.1)
-    return model.eval().requires_grad_(False)
-
-
-def batch(groups: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(groups * FRAMES, 4, 8, 16, generator=generator)
-    c = torch.randn(groups, 7, 48, generator=generator).repeat_interleave(FRAMES, 0)
-    return x, torch.full((len(x),), 500), c
-
-
-def run(unet: nn.Module, inputs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    output = unet(*inputs)
-    return output if isinstance(output, Tensor) else output.sample
-
-
-@pytest.fixture(params=["unet", "ldm_unet"])
-def host(request: pytest.FixtureRequest) -> nn.Module:
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _inference() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("inference")
+batch = partial(small.batch, FRAMES)
 
 
 @pytest.mark.parametrize("family", ["v1", "v3"])
@@ -235,7 +208,7 @@ def test_prompts_side_by_side_are_put_into_clips_and_back(host: nn.Module) -> No
     with motion.attach(host, model, FRAMES):
         whole = run(host, inputs)
     with motion.attach(host, model, FRAMES, arrangement=arrangement):
-        side_by_side = run(host, tuple(part[mixed] for part in inputs))  # type: ignore[arg-type]
+        side_by_side = run(host, rows(inputs, mixed))
     assert torch.equal(side_by_side, whole[mixed])
 
 
@@ -253,5 +226,5 @@ def test_a_loop_turns_with_its_frames(host: nn.Module) -> None:
     order = list(arrangement.together)
     assert order[0]
     with motion.attach(host, model, FRAMES):
-        wanted = run(host, tuple(part[order] for part in later))  # type: ignore[arg-type]
+        wanted = run(host, rows(later, order))
     assert torch.equal(turned[order], wanted)

@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import motion
 from motion.arrangement import Arrangement
 from motion.errors import MotionError
-from motion.network.architecture import Architecture
-from motion.network.model import MotionModel
 from motion.windows import SCHEDULES, Windows
+from tests import small
+from tests.small import rows, run
 
 FRAMES, LENGTH = 10, 4
-WIDTHS = (32, 32, 64, 64)
 ENGINES = ["denoiser", "attention"]
-
-
-def random_model(family: str = "v3", positions: int = LENGTH) -> MotionModel:
-    model = MotionModel(Architecture.of_unet(family, WIDTHS, positions=positions))
-    for layer in model.slots.values():
-        nn.init.normal_(layer.proj_out.weight, std=0.1)
-    return model.eval().requires_grad_(False)
-
-
-def batch(groups: int = 1, frames: int = FRAMES) -> tuple[Tensor, Tensor, Tensor]:
-    """Every frame has a prompt of its own."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(groups * frames, 4, 8, 8, generator=generator)
-    return x, torch.full((len(x),), 950), torch.randn(len(x), 7, 48, generator=generator)
-
-
-def run(unet: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    output = unet(*inputs)
-    return output if isinstance(output, Tensor) else output.sample
-
-
-def rows(inputs: tuple[Tensor, ...], wanted: list[int]) -> tuple[Tensor, ...]:
-    return tuple(part[wanted] for part in inputs)
-
-
-@pytest.fixture(params=["unet", "ldm_unet"])
-def host(request: pytest.FixtureRequest) -> nn.Module:
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _inference() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("inference")
+random_model = partial(small.random_model, positions=LENGTH)
+batch = partial(small.batch, FRAMES, size=(8, 8))
 
 
 @pytest.mark.parametrize("family", ["v1", "v3", "sdxl"])
@@ -109,7 +77,7 @@ def test_the_attention_engine_runs_the_unet_once_and_frames_reach_over_their_win
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_loop_has_no_frame_that_is_special(host: nn.Module, engine: str) -> None:
     """Static windows that divide a loop: a clip turned by one of their hops gives the same, turned."""
-    model, inputs = random_model(), batch(frames=8)
+    model, inputs = random_model(), small.batch(8, size=(8, 8))
     windows = Windows(8, LENGTH, 2, schedule="static", closed=True, engine=engine)
     turned = [(frame + 2) % 8 for frame in range(8)]
     with motion.attach(host, model, 8, arrangement=Arrangement(windows)):
@@ -131,7 +99,7 @@ def test_prompts_side_by_side_and_windows(host: nn.Module, engine: str) -> None:
 
 def test_no_call_is_larger_than_a_window(host: nn.Module) -> None:
     """Whatever the clip's length: this is what bounds the memory."""
-    model, inputs = random_model(), batch(frames=40)
+    model, inputs = random_model(), small.batch(40, size=(8, 8))
     sizes: list[int] = []
     layer = host.get_submodule("conv_in" if hasattr(host, "conv_in") else "input_blocks.0")
     counter = layer.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,25 +13,15 @@ from torch.nn import functional as F
 import motion
 from motion.errors import MotionError
 from motion.network import sites
-from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 from motion.weights.lora import Lora, Pair
+from tests import small
+from tests.small import random_model, random_pair, run
 
-FRAMES, RANK = 2, 3
-WIDTHS = (32, 32, 64, 64)
+FRAMES = 2
+pytestmark = pytest.mark.usefixtures("inference")
 ATTENTION = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 BLOCK = "transformer_blocks.0.attention_blocks"
-
-
-def random_model(mid: bool = False, **shape: Any) -> MotionModel:
-    model = MotionModel(Architecture.of_unet("v2" if mid else "v3", WIDTHS, mid=mid, **shape))
-    for layer in model.slots.values():
-        nn.init.normal_(layer.proj_out.weight, std=0.1)
-    return model.eval().requires_grad_(False)
-
-
-def pair(out: int, inner: int, scale: float = 0.5) -> Pair:
-    return Pair(torch.randn(RANK, inner) / inner**0.5, 0.2 * torch.randn(out, RANK) / RANK**0.5, scale)
 
 
 def motion_lora(model: MotionModel, seed: int = 1, **metadata: str) -> Lora:
@@ -43,28 +32,21 @@ def motion_lora(model: MotionModel, seed: int = 1, **metadata: str) -> Lora:
         channels = layer.proj_in.in_features
         for attention in (0, 1):
             for part in ("to_q", "to_k", "to_v", "to_out.0"):
-                pairs[f"{name}.temporal_transformer.{BLOCK}.{attention}.{part}"] = pair(channels, channels)
-    pairs["up_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.ff.net.2"] = pair(64, 256)
+                pairs[f"{name}.temporal_transformer.{BLOCK}.{attention}.{part}"] = random_pair(channels, channels)
+    pairs["up_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.ff.net.2"] = random_pair(64, 256)
     return Lora(f"motion {seed}", "motion", pairs, metadata)
 
 
 def adapter(unet: nn.Module, seed: int = 1) -> Lora:
     torch.manual_seed(seed)
     layers = sorted(sites.attention_layers(unet).items())
-    pairs = {name: pair(layer.out_features, layer.in_features) for name, layer in layers}  # type: ignore[arg-type]
+    pairs = {name: random_pair(layer.out_features, layer.in_features) for name, layer in layers}  # type: ignore[arg-type]
     return Lora(f"adapter {seed}", "image", pairs, {})
 
 
 def batch(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
-    draw = torch.Generator().manual_seed(1)
-    x = torch.randn(2 * FRAMES, 4, 8, 16, generator=draw)
-    c = torch.randn(2, 7, 48, generator=draw).repeat_interleave(FRAMES, 0)
-    return x.to(dtype), torch.full((len(x),), 500), c.to(dtype)
-
-
-def run(unet: nn.Module, inputs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    output = unet(*inputs)
-    return output if isinstance(output, Tensor) else output.sample
+    x, t, c = small.batch(FRAMES, 2)
+    return x.to(dtype), t, c.to(dtype)
 
 
 def drawn(unet: nn.Module, model: MotionModel, *loras: tuple[Lora, float]) -> Tensor:
@@ -74,17 +56,6 @@ def drawn(unet: nn.Module, model: MotionModel, *loras: tuple[Lora, float]) -> Te
 
 def far(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm() / b.norm())
-
-
-@pytest.fixture(params=["unet", "ldm_unet"])
-def host(request: pytest.FixtureRequest) -> nn.Module:
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _inference() -> Iterator[None]:
-    with torch.no_grad():
-        yield
 
 
 def everything(module: nn.Module) -> dict[str, Any]:
@@ -264,10 +235,12 @@ def test_gradients_reach_the_lora_and_nothing_else(unet: nn.Module) -> None:
 
 
 def test_a_lora_for_another_module_is_refused_and_nothing_is_left(host: nn.Module) -> None:
-    v3, v2 = random_model(), random_model(mid=True)
+    v3, v2 = random_model(), random_model("v2", mid=True)
     before = everything(host), everything(v3)
-    narrow = Lora("narrow", "image", {next(iter(adapter(host).pairs)): pair(16, 16)}, {})
-    elsewhere = Lora("elsewhere", "image", {"up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": pair(8, 8)}, {})
+    narrow = Lora("narrow", "image", {next(iter(adapter(host).pairs)): random_pair(16, 16)}, {})
+    elsewhere = Lora(
+        "elsewhere", "image", {"up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": random_pair(8, 8)}, {}
+    )
     for lora, words in (
         (motion_lora(v2), "motion 1 does not fit this v3 motion module.* mid_block"),
         (motion_lora(v3, **{"motion.family": "v2"}), "trained on a v2 motion module and does not fit this v3"),

@@ -14,14 +14,12 @@ import motion
 import sparsectrl
 from motion.arrangement import Arrangement
 from motion.network import sites
-from motion.network.architecture import Architecture
-from motion.network.model import MotionModel
-from motion.weights.lora import Lora, Pair
+from motion.weights.lora import Lora
 from motion.windows import Windows
-from sparsectrl.encoder import Shape, SparseEncoder
+from tests import small
+from tests.small import keyed, random_encoder, random_model, random_pair, run
 
 FRAMES, LENGTH = 6, 4
-WIDTHS = (32, 32, 64, 64)
 PROJECTION = "temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q"
 ALL = {"motion": 1.0, "lora": 0.8, "adapter": 0.7, "control": 1.0}
 Everything = Callable[[nn.Module], dict[str, Any]]
@@ -32,21 +30,12 @@ class Together:
 
     def __init__(self, host: nn.Module, engine: str) -> None:
         self.host, self.engine = host, engine
-        self.model = MotionModel(Architecture.of_unet("v3", WIDTHS, positions=LENGTH)).eval().requires_grad_(False)
-        for layer in self.model.slots.values():
-            nn.init.normal_(layer.proj_out.weight, std=0.1)
-        self.encoder = SparseEncoder(Shape(WIDTHS, 48)).eval().requires_grad_(False)
-        for parameter in self.encoder.parameters():
-            if not parameter.any():
-                nn.init.normal_(parameter, std=0.2)
+        self.model, self.encoder = random_model(positions=LENGTH), random_encoder()
         widths = {f"{name}.{PROJECTION}": layer.proj_in.in_features for name, layer in self.model.slots.items()}
-        self.lora = Lora("pan", "motion", {name: pair(width, width) for name, width in widths.items()}, {})
+        self.lora = Lora("pan", "motion", {name: random_pair(width, width) for name, width in widths.items()}, {})
         sizes = {name: layer.weight.shape for name, layer in sites.attention_layers(host).items()}
-        self.adapter = Lora("look", "image", {name: pair(*size) for name, size in sizes.items()}, {})  # type: ignore[arg-type, misc]
-        self.condition = sparsectrl.condition({0: torch.rand(4, 8, 8)}, FRAMES)
-        draw = torch.Generator().manual_seed(1)
-        x, c = torch.randn(2 * FRAMES, 4, 8, 8, generator=draw), torch.randn(2 * FRAMES, 7, 48, generator=draw)
-        self.inputs = x, torch.full((len(x),), 500), c
+        self.adapter = Lora("look", "image", {name: random_pair(*size) for name, size in sizes.items()}, {})  # type: ignore[arg-type, misc]
+        self.condition, self.inputs = keyed(0, clip=FRAMES), small.batch(FRAMES, 2)
 
     def attached(self, **strengths: float) -> ExitStack:
         """The scope of all of it, each with its strength; what is not named is not attached."""
@@ -67,21 +56,11 @@ class Together:
         return {"lora": self.lora, "adapter": self.adapter}
 
     def run(self) -> Tensor:
-        output = self.host(*self.inputs)
-        return output if isinstance(output, Tensor) else output.sample
+        return run(self.host, self.inputs)
 
     def drawn(self, **strengths: float) -> Tensor:
         with self.attached(**strengths):
             return self.run()
-
-
-def pair(out: int, inner: int) -> Pair:
-    return Pair(torch.randn(3, inner) / inner**0.5, 0.2 * torch.randn(out, 3), 0.5)
-
-
-@pytest.fixture(params=["unet", "ldm_unet"])
-def host(request: pytest.FixtureRequest) -> nn.Module:
-    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(params=["denoiser", "attention"])

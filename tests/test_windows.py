@@ -13,17 +13,9 @@ from motion.errors import MotionError
 from motion.network.architecture import Architecture
 from motion.settings import CONTEXT_FUSES, CONTEXT_SCHEDULES, Clip
 from motion.windows import FUSES, SCHEDULES, Windows, plan
+from tests.small import any_windows
 
-CUT = st.builds(
-    Windows,
-    frames=st.integers(1, 130),
-    length=st.none() | st.integers(1, 40),
-    overlap=st.integers(0, 45),
-    stride=st.integers(1, 5),
-    schedule=st.sampled_from(list(SCHEDULES)),
-    fuse=st.sampled_from(list(FUSES)),
-    closed=st.booleans(),
-)
+CUT = any_windows(130)
 STEPS, TIMES = st.integers(0, 300), st.floats(0, 1)
 
 

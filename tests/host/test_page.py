@@ -17,6 +17,9 @@ from .models import MODULE
 from .page import CHROMIUM, WebuiPage, browser_page
 from .webui import QUICK, Webui
 
+SETTINGS = {"frames": 8, "fps": 12}
+"""Of a clip that is to be described: none of the defaults."""
+
 
 @pytest.fixture
 def browser() -> None:
@@ -97,54 +100,53 @@ def test_what_cannot_be_done_is_said(page: WebuiPage) -> None:
     assert page.clips.count() == 0
 
 
-def test_parameters_come_back(page: WebuiPage) -> None:
+def make_clip(page: WebuiPage) -> None:
+    """Generate the clip that is to be described."""
     prepare(page)
-    page.fill("frames", 8)
-    page.fill("fps", 12)
+    for name, value in SETTINGS.items():
+        page.fill(name, value)
     page.click("generate")
     page.clips.first.wait_for(state="visible")
     page.finished()
+
+
+def assert_described(page: WebuiPage) -> None:
+    """The page says what that clip was made with."""
+    assert page.enabled
+    assert page.host_value("prompt") == QUICK["prompt"]
+    assert {name: int(page.value(name)) for name in SETTINGS} == SETTINGS
+    assert MODULE in page.value("module")
+
+
+def test_parameters_come_back(page: WebuiPage) -> None:
+    make_clip(page)
     page.load()
     assert not page.enabled
     page.host_fill("prompt", "")
     page.paste()
     page.photograph("pasted")
-    assert page.enabled
-    assert page.host_value("prompt") == QUICK["prompt"]
-    assert (page.value("frames"), page.value("fps")) == ("8", "12")
-    assert MODULE in page.value("module")
+    assert_described(page)
 
 
 @pytest.mark.parametrize("name", ["gif", "webp", "apng"])
 def test_a_clip_in_png_info(page: WebuiPage, webui: Webui, tmp_path: Path, name: str) -> None:
-    (clip,) = webui.clip({"frames": 8, "fps": 12, "loop": "closed", "formats": [name]}).clips
+    (clip,) = webui.clip({**SETTINGS, "loop": "closed", "formats": [name]}).clips
     file = tmp_path / f"clip.{name}"
     file.write_bytes(base64.b64decode(clip.files[0]["base64"]))
     page.drop_into_png_info(file)
     page.photograph(f"png-info-{name}")
     page.send_from_png_info("txt2img")
     page.photograph(f"png-info-{name}-sent")
-    assert page.enabled
-    assert page.host_value("prompt") == QUICK["prompt"]
-    assert (page.value("frames"), page.value("fps")) == ("8", "12")
+    assert_described(page)
     assert (page.chosen("loop"), page.chosen("formats")) == ("Closed", TAB_FIELDS["formats"].choices[name])
-    assert MODULE in page.value("module")
 
 
 def test_sent_to_img2img_the_settings_come_along(page: WebuiPage) -> None:
     """The host carries prompt, steps and seed over; so do Motion's settings go, and the clip's first frame."""
-    prepare(page)
-    page.fill("frames", 8)
-    page.fill("fps", 12)
-    page.click("generate")
-    page.clips.first.wait_for(state="visible")
-    page.finished()
+    make_clip(page)
     page.send_to_img2img()
     page.photograph("sent-to-img2img")
-    assert page.host_value("prompt") == QUICK["prompt"]
-    assert page.enabled
-    assert (page.value("frames"), page.value("fps")) == ("8", "12")
-    assert MODULE in page.value("module")
+    assert_described(page)
     page.click("generate")
     page.clips.first.wait_for(state="visible")
     page.finished()

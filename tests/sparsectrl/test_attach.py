@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,49 +20,15 @@ from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 from motion.windows import Windows
 from sparsectrl.control import Influence
-from sparsectrl.encoder import Shape, SparseEncoder
+from sparsectrl.encoder import SparseEncoder
+from tests import small
+from tests.small import WIDTHS, random_encoder, run
 
 Everything = Callable[[nn.Module], dict[str, Any]]
 FRAMES = 4
-SHAPE = {"widths": (32, 32, 64, 64), "context": 48}
-
-
-def random_encoder(**shape: Any) -> SparseEncoder:
-    """An encoder that acts: no layer of it is zero."""
-    generator = torch.Generator().manual_seed(2)
-    encoder = SparseEncoder(Shape(**{**SHAPE, **shape}))
-    for parameter in encoder.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, std=0.2, generator=generator)
-    return encoder.eval().requires_grad_(False)
-
-
-def keyed(*frames: int, size: tuple[int, int] = (8, 16), channels: int = 4, clip: int = FRAMES) -> Tensor:
-    generator = torch.Generator().manual_seed(3)
-    return sparsectrl.condition({frame: torch.rand(channels, *size, generator=generator) for frame in frames}, clip)
-
-
-def batch(groups: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(groups * FRAMES, 4, 8, 16, generator=generator)
-    c = torch.randn(groups, 7, 48, generator=generator).repeat_interleave(FRAMES, 0)
-    return x, torch.full((len(x),), 500), c
-
-
-def run(unet: nn.Module, inputs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    output = unet(*inputs)
-    return output if isinstance(output, Tensor) else output.sample
-
-
-@pytest.fixture(params=["unet", "ldm_unet"])
-def host(request: pytest.FixtureRequest) -> nn.Module:
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _inference() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("inference")
+batch = partial(small.batch, FRAMES)
+keyed = partial(small.keyed, clip=FRAMES)
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
@@ -157,7 +124,7 @@ def test_any_number_of_groups(host: nn.Module) -> None:
 
 def test_encoders_and_a_motion_module_in_any_order(host: nn.Module, everything: Everything) -> None:
     inputs, before = batch(), everything(host)
-    model = MotionModel(Architecture.of_unet("v1", SHAPE["widths"])).eval().requires_grad_(False)
+    model = MotionModel(Architecture.of_unet("v1", WIDTHS)).eval().requires_grad_(False)
     for layer in model.slots.values():
         nn.init.normal_(layer.proj_out.weight, std=0.1)
     rgb, scribble = random_encoder(), random_encoder(condition=3, embedding=(16, 32, 32, 32))
@@ -286,7 +253,7 @@ def test_what_does_not_fit_a_pass_is_refused_before_it_runs(
             sparsectrl.attach(host, random_encoder(**encoder), condition, FRAMES),
             pytest.raises(MotionError, match=words),
         ):
-            run(host, tuple(part[:rows] for part in batch()))  # type: ignore[arg-type]
+            run(host, tuple(part[:rows] for part in batch()))
     finally:
         for hook in hooks:
             hook.remove()

@@ -2,79 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import motion
 import sparsectrl
 from motion.arrangement import Arrangement
 from motion.errors import MotionError
-from motion.network.architecture import Architecture
-from motion.network.model import MotionModel
 from motion.windows import Windows
-from sparsectrl.encoder import Shape, SparseEncoder
+from tests import small
+from tests.small import rows, run
 
 FRAMES, LENGTH = 10, 4
-WIDTHS = (32, 32, 64, 64)
 ENGINES = ["denoiser", "attention"]
-
-
-def random_encoder() -> SparseEncoder:
-    """An encoder that acts, and reaches over one window."""
-    encoder = SparseEncoder(Shape(WIDTHS, 48, positions=LENGTH))
-    for parameter in encoder.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, std=0.2)
-    return encoder.eval().requires_grad_(False)
-
-
-def random_model(positions: int = LENGTH) -> MotionModel:
-    model = MotionModel(Architecture.of_unet("v3", WIDTHS, positions=positions))
-    for layer in model.slots.values():
-        nn.init.normal_(layer.proj_out.weight, std=0.1)
-    return model.eval().requires_grad_(False)
-
-
-def keyed(*frames: int, clip: int = FRAMES) -> Tensor:
-    generator = torch.Generator().manual_seed(3)
-    return sparsectrl.condition({frame: torch.rand(4, 8, 8, generator=generator) for frame in frames}, clip)
-
-
-def batch(groups: int = 1, frames: int = FRAMES) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(groups * frames, 4, 8, 8, generator=generator)
-    return x, torch.full((len(x),), 950), torch.randn(len(x), 7, 48, generator=generator)
-
-
-def run(unet: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    output = unet(*inputs)
-    return output if isinstance(output, Tensor) else output.sample
-
-
-def rows(inputs: tuple[Tensor, ...], wanted: list[int]) -> tuple[Tensor, ...]:
-    return tuple(part[wanted] for part in inputs)
-
-
-@pytest.fixture(params=["unet", "ldm_unet"])
-def host(request: pytest.FixtureRequest) -> nn.Module:
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _inference() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("inference")
+random_encoder = partial(small.random_encoder, positions=LENGTH)
+random_model = partial(small.random_model, positions=LENGTH)
+keyed = partial(small.keyed, clip=FRAMES, size=(8, 8))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("length", [LENGTH, LENGTH + 3])
 def test_one_window_is_bit_equal_to_none(host: nn.Module, engine: str, length: int) -> None:
-    model, encoder, inputs, shown = random_model(16), random_encoder(), batch(2, LENGTH), keyed(1, clip=LENGTH)
+    model, encoder, inputs, shown = (
+        random_model(positions=16),
+        random_encoder(),
+        small.batch(LENGTH, 2, (8, 8)),
+        keyed(1, clip=LENGTH),
+    )
     with motion.attach(host, model, LENGTH), sparsectrl.attach(host, encoder, shown, LENGTH):
         plain = run(host, inputs)
     together = Arrangement(Windows(LENGTH, length, engine=engine))
@@ -92,7 +52,7 @@ def test_each_window_gets_the_condition_of_its_frames_or_the_nearest_key(
     host: nn.Module, control_first: bool, closed: bool
 ) -> None:
     """Of a clip beyond the encoder's reach, whoever was attached first."""
-    model, encoder, inputs, shown = random_model(), random_encoder(), batch(2), keyed(1)
+    model, encoder, inputs, shown = random_model(), random_encoder(), small.batch(FRAMES, 2, (8, 8)), keyed(1)
     windows = Windows(FRAMES, LENGTH, 2, schedule="static", closed=closed)
     together = Arrangement(windows)
     scopes: list[Any] = [
@@ -117,7 +77,7 @@ def test_each_window_gets_the_condition_of_its_frames_or_the_nearest_key(
 
 def test_in_the_attention_engine_residuals_of_windows_are_averaged(host: nn.Module) -> None:
     """Of windows that do not overlap each frame gets those of its own, with everything else the UNet's own."""
-    encoder, inputs, shown = random_encoder(), batch(2, 8), keyed(1, 6, clip=8)
+    encoder, inputs, shown = random_encoder(), small.batch(8, 2, (8, 8)), keyed(1, 6, clip=8)
     together = Arrangement(Windows(8, LENGTH, 0, schedule="batched", engine="attention"))
     with (
         motion.attach(host, random_model(), 8, 0, together),
@@ -133,7 +93,7 @@ def test_in_the_attention_engine_residuals_of_windows_are_averaged(host: nn.Modu
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_prompts_side_by_side_and_windows(host: nn.Module, engine: str) -> None:
-    model, encoder, inputs, shown = random_model(), random_encoder(), batch(3), keyed(0, 7)
+    model, encoder, inputs, shown = random_model(), random_encoder(), small.batch(FRAMES, 3, (8, 8)), keyed(0, 7)
     mixed = [row for frame in range(FRAMES) for row in (frame, FRAMES + frame)] + list(range(2 * FRAMES, 3 * FRAMES))
     drawn = []
     for prompts, wanted in ((1, list(range(3 * FRAMES))), (2, mixed)):
@@ -151,7 +111,7 @@ def test_prompts_side_by_side_and_windows(host: nn.Module, engine: str) -> None:
 def test_rows_that_a_host_lays_out_otherwise(host: nn.Module, control_first: bool, closed: bool) -> None:
     """Two prompts per frame side by side, also in a loop that begins elsewhere: keys stay with their frames."""
     encoder, model = random_encoder(), random_model()
-    inputs, condition = batch(3, LENGTH), keyed(0, 1, clip=LENGTH)
+    inputs, condition = small.batch(LENGTH, 3, (8, 8)), keyed(0, 1, clip=LENGTH)
     mixed = [row for frame in range(LENGTH) for row in (frame, LENGTH + frame)] + list(range(2 * LENGTH, 3 * LENGTH))
     arrangement = Arrangement(Windows(LENGTH, closed=closed), prompts=2)
     arrangement.begin(999)  # so that the next step begins a loop elsewhere
