@@ -22,7 +22,8 @@ BASES = {"is_sd1": "sd15", "is_sdxl": "sdxl"}
 """The flags by which every host says what its loaded checkpoint is, and our names for it."""
 NEEDED = (
     *("processing", "scripts.AlwaysVisible", "script_callbacks", "shared.opts", "paths.models_path", "devices"),
-    *("rng.ImageRNG", "sd_models.model_data", "sd_models.reload_model_weights", "sd_samplers.create_sampler"),
+    *("rng.ImageRNG", "sd_models.model_data", "sd_models.reload_model_weights"),
+    *("sd_models.rescale_zero_terminal_snr_abar", "sd_samplers.create_sampler"),
     *("sd_samplers_common.images_tensor_to_samples", "ui_components.InputAccordion", "ui_tempdir.register_tmp_file"),
 )
 """What is used of a host whatever it is, without its package's name."""
@@ -66,6 +67,19 @@ def host() -> Host:
     from motion.hosts.a1111 import A1111
 
     return A1111()
+
+
+def as_set(alphas: Tensor) -> Tensor:
+    """Cumulative alphas, ``[1000]``, as the host's settings and the checkpoint want those of any model: with zero
+    terminal SNR (Lin et al. 2024, arXiv:2305.08891, algorithm 1), in half precision."""
+    shared, sd_models = host_module("shared"), host_module("sd_models")
+    model = shared.sd_model
+    if shared.opts.use_downcasted_alpha_bar:
+        alphas = alphas.half().to(alphas)
+    asking = any(getattr(holder, "ztsnr", False) for holder in (model, getattr(model, "model_config", None)))
+    if asking or shared.opts.sd_noise_schedule == "Zero Terminal SNR":
+        alphas = sd_models.rescale_zero_terminal_snr_abar(alphas)
+    return alphas
 
 
 def missing(names: Sequence[str]) -> list[str]:

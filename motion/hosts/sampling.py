@@ -16,7 +16,7 @@ import torch
 import motion
 from motion import patching
 from motion.arrangement import Arrangement
-from motion.hosts.base import host, host_module, loaded_base
+from motion.hosts.base import as_set, host, host_module, loaded_base
 from motion.lora import Weighted
 from motion.network.model import MotionModel
 from motion.noise import fade, noise_order
@@ -82,7 +82,7 @@ class Sampling:
         loras = [*self.loras, *self.of_prompt()]
         loaded_base()  # says it better than a UNet without a place for the layers
         alphas = self.module.architecture.family.schedule(self.tab.betas).alphas_cumprod()
-        host().put_schedule(alphas, self._attached)
+        host().put_schedule(as_set(alphas), self._attached)
         unet = host().unet()
         scope = motion.attach(unet, self.module, self.arrangement.frames, self.tab.scale, self.arrangement)
         self._attached.enter_context(scope)

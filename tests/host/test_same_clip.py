@@ -66,14 +66,26 @@ def far(one: Frames, other: Frames) -> int:
     return int(np.abs(one.astype(int) - other).max())
 
 
+def noise_levels(webui: Webui, steps: int, **request: object) -> list[float]:
+    """The sigmas that Euler's steps begin at in a clip of the host."""
+    with webui.calls("modules.sd_samplers_cfg_denoiser.CFGDenoiser.forward") as calls:
+        webui.clip(sampler_name="Euler", steps=steps, **request)
+    rows = ([value for value in call if isinstance(value, list) and isinstance(value[0], float)] for call in calls)
+    return [sigmas[0] for sigmas, *_ in rows]
+
+
 def test_the_sampler_goes_by_the_modules_schedule(webui: Webui) -> None:
     """Euler's noise levels are those of evenly spaced times on it, between its own along the logarithm."""
     steps = 5
-    with webui.calls("modules.sd_samplers_cfg_denoiser.CFGDenoiser.forward") as calls:
-        webui.clip(sampler_name="Euler", steps=steps)
-    rows = ([value for value in call if isinstance(value, list) and isinstance(value[0], float)] for call in calls)
-    seen = [sigmas[0] for sigmas, *_ in rows]
+    seen = noise_levels(webui, steps)
     alphas = FAMILIES["v3"].betas.alphas_cumprod().numpy()
     levels = np.log(((1 - alphas) / alphas) ** 0.5)
     wanted = np.exp(np.interp(np.linspace(999, 0, steps), np.arange(1000), levels))
     np.testing.assert_allclose(seen, wanted, rtol=1e-4)
+
+
+def test_zero_terminal_snr_holds_for_the_modules_schedule(webui: Webui, still: str) -> None:
+    """What the host's setting asks of noise schedules, it asks of this one; and the setting leaves no trace either."""
+    first, *_ = noise_levels(webui, 4, override_settings={"sd_noise_schedule": "Zero Terminal SNR"})
+    assert first > 1000
+    assert noise_levels(webui, 4)[0] < 26

@@ -122,6 +122,21 @@ def test_every_sampler_sees_the_schedule_and_nothing_is_left(host: Any) -> None:
         torch.testing.assert_close(alphas, PLAIN, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("downcast", [False, True])
+def test_the_hosts_settings_hold_for_the_schedule_too(
+    host: Any, monkeypatch: pytest.MonkeyPatch, zero: bool, downcast: bool
+) -> None:
+    opts = SimpleNamespace(use_downcasted_alpha_bar=downcast, sd_noise_schedule="Zero Terminal SNR" if zero else "")
+    pretend(monkeypatch, shared=SimpleNamespace(sd_model=host.model, opts=opts))
+    pretend(monkeypatch, sd_models=SimpleNamespace(rescale_zero_terminal_snr_abar=lambda alphas: alphas - alphas[-1]))
+    wanted = MOVING.half().float() if downcast else MOVING
+    assert torch.equal(base.as_set(MOVING), wanted - wanted[-1] if zero else wanted)
+    if not zero:
+        host.model.model_config = SimpleNamespace(ztsnr=True)  # of a checkpoint that says so itself
+        assert base.as_set(MOVING)[-1] == 0
+
+
 def test_what_forges_samplers_leave_on_the_model_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     model = forge_model()
     pretend(monkeypatch, shared=SimpleNamespace(sd_model=model))
