@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from motion import patching
 from motion.arrangement import Arrangement
-from motion.hosts.base import host_module
+from motion.hosts.base import host_module, put_alphas
 from motion.network.model import MotionModel
 
 
@@ -22,10 +22,8 @@ class A1111:
 
     def put_schedule(self, alphas: Tensor, undo: ExitStack) -> None:
         model = host_module("shared").sd_model
-        alphas = alphas.to(model.alphas_cumprod)
-        # The host copies the second over the first before each batch.
-        undo.callback(patching.item(model._buffers, "alphas_cumprod", alphas))
-        undo.callback(patching.item(vars(model), "alphas_cumprod_original", alphas))
+        for name in ("alphas_cumprod", "alphas_cumprod_original"):  # each batch begins with a copy of the second
+            put_alphas(model, alphas, undo, name)
 
     def before_pass(
         self, p: Any, conditioning: Any, arrangement: Arrangement, module: MotionModel, undo: ExitStack

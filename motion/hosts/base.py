@@ -5,7 +5,7 @@ Importing this imports nothing of a host: its modules are looked up when they ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from importlib import import_module
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from motion import patching
 from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.network.model import MotionModel
@@ -80,6 +81,27 @@ def as_set(alphas: Tensor) -> Tensor:
     if asking or shared.opts.sd_noise_schedule == "Zero Terminal SNR":
         alphas = sd_models.rescale_zero_terminal_snr_abar(alphas)
     return alphas
+
+
+def put_levels(table: MutableMapping[str, Any], name: str, levels: Tensor, undo: ExitStack) -> None:
+    """Let ``levels`` stand in ``table`` for the host's own noise levels.
+
+    Samplers and memory managers move them to another device: what was there comes back whatever is there by then, and
+    where that is.
+    """
+    found: Tensor = table[name]
+    table[name] = levels.to(found)
+    undo.callback(lambda: table.update({name: found.to(table[name].device)}))
+
+
+def put_alphas(model: Any, alphas: Tensor, undo: ExitStack, name: str = "alphas_cumprod") -> None:
+    """Let samplers find ``alphas`` on the host's model, where it has its own: a buffer, or an attribute (SDXL's)."""
+    buffers = vars(model).get("_buffers", {})
+    table = buffers if name in buffers else vars(model)
+    if name in table:
+        put_levels(table, name, alphas, undo)
+    else:  # a sampler leaves there what it has made of noise levels elsewhere
+        undo.callback(patching.kept(table, name))
 
 
 def missing(names: Sequence[str]) -> list[str]:

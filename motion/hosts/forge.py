@@ -11,9 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from motion import patching
 from motion.arrangement import Arrangement
-from motion.hosts.base import host_module
+from motion.hosts.base import host_module, put_alphas, put_levels
 from motion.network.model import MotionModel
 
 NOISE_LEVELS = ("predictor", "model_sampling")
@@ -32,12 +31,8 @@ class Forge:
         levels = next(getattr(around_unet, name) for name in NOISE_LEVELS if hasattr(around_unet, name))
         sigmas = ((1 - alphas) / alphas).sqrt()
         for name, values in {"sigmas": sigmas, "log_sigmas": sigmas.log()}.items():
-            undo.callback(patching.item(levels._buffers, name, values.to(levels._buffers[name])))
-        buffers = getattr(model, "_buffers", {})
-        if "alphas_cumprod" in buffers:  # reForge: most samplers ask the model
-            undo.callback(patching.item(buffers, "alphas_cumprod", alphas.to(buffers["alphas_cumprod"])))
-        else:  # Forge: each DDIM sampler leaves there what it has made of the noise levels
-            undo.callback(patching.kept(vars(model), "alphas_cumprod"))
+            put_levels(levels._buffers, name, values, undo)
+        put_alphas(model, alphas, undo)  # most of reForge's samplers ask the model
 
     def before_pass(
         self, p: Any, conditioning: Any, arrangement: Arrangement, module: MotionModel, undo: ExitStack

@@ -35,6 +35,7 @@ OPTIONS: Mapping[str, object] = {
     **{"batch_cond_uncond": True, "pad_cond_uncond": False, "pad_cond_uncond_v0": False, "skip_early_cond": 0.0},
     **{f"sd_{tab}_{side}": 64 for tab in ("t2i", "i2i") for side in ("width", "height")},  # Forge's page begins with it
     **{"s_min_uncond": 0.0, "s_min_uncond_all": False, "CLIP_stop_at_last_layers": 1, "eta_noise_seed_delta": 0},
+    "sd_noise_schedule": "Default",
 }
 """The host's settings, among them each that a test overrides: what is not written here, the host never takes back."""
 PAGE: Mapping[str, object] = {

@@ -55,19 +55,33 @@ def ldm_model() -> Any:
     return model
 
 
+def sgm_model() -> Any:
+    """SDXL's, which has its noise levels in a plain attribute."""
+    model = ldm_model()
+    del model._buffers["alphas_cumprod"]
+    model.alphas_cumprod = model.alphas_cumprod_original
+    model.is_sd1, model.is_sdxl = False, True
+    return model
+
+
 def forge_model() -> Any:
     unet = Patcher(SimpleNamespace(diffusion_model=nn.Identity(), predictor=NoiseLevels()))
     return SimpleNamespace(is_sd1=False, is_sdxl=True, forge_objects=SimpleNamespace(unet=unet))
 
 
-def reforge_model() -> Any:
-    model = ldm_model()
+def reforge_model(model: Any) -> Any:
     unet = Patcher(SimpleNamespace(diffusion_model=nn.Identity(), model_sampling=NoiseLevels()))
     model.forge_objects = SimpleNamespace(unet=unet)
     return model
 
 
-HOSTS = {"A1111": (A1111, ldm_model), "Forge": (Forge, forge_model), "reForge": (Forge, reforge_model)}
+HOSTS = {
+    "A1111": (A1111, ldm_model),
+    "A1111 SDXL": (A1111, sgm_model),
+    "Forge": (Forge, forge_model),
+    "reForge": (Forge, lambda: reforge_model(ldm_model())),
+    "reForge SDXL": (Forge, lambda: reforge_model(sgm_model())),
+}
 
 
 @pytest.fixture(params=HOSTS)
@@ -93,11 +107,13 @@ def noise_levels(model: Any) -> Iterator[Tensor]:
     """All cumulative alphas that a sampler of the host may ask."""
     if hasattr(model, "alphas_cumprod"):
         yield model.alphas_cumprod
+        model.alphas_cumprod = model.alphas_cumprod.clone()  # as samplers do, moving them to another device
     if hasattr(model, "forge_objects"):
         around = model.forge_objects.unet.model
         levels = getattr(around, "predictor", None) or around.model_sampling
         yield 1 / (levels.sigmas**2 + 1)
         yield 1 / (levels.log_sigmas.exp() ** 2 + 1)
+        levels._apply(torch.clone)  # as memory managers do
     else:
         yield model.alphas_cumprod_original
 
