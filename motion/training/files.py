@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Template
 
 import safetensors.torch
 import torch
@@ -15,6 +16,7 @@ from motion.training.image import ImageModel
 from motion.weights.checkpoint import FAMILY_HINT
 from motion.weights.ldm import to_ldm
 
+LDM_CONFIG = Path(__file__).parent / "ldm.yaml"
 TEXT_FOLDER = "${oc.env:SD_WEBUI_MOTION,extensions/sd-webui-motion}/motion/hosts/data/clip"
 """The tokenizer and the width of the sprites' text encoder, seen from the folder that AUTOMATIC1111 is started in.
 
@@ -54,61 +56,20 @@ def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str,
 
 
 def _ldm_config(model: ImageModel) -> str:
-    """The configuration that the LDM code base needs to build a model of these widths.
-
-    Its picture sizes are those of every SD1.x configuration; nothing is built from them.
-    """
+    """The configuration that the LDM code base needs to build a model of these widths."""
     unet, vae = model.unet.config, model.vae.config
-    return f"""\
-model:
-  target: ldm.models.diffusion.ddpm.LatentDiffusion
-  params:
-    linear_start: 0.00085
-    linear_end: 0.0120
-    timesteps: 1000
-    first_stage_key: jpg
-    cond_stage_key: txt
-    image_size: 64
-    channels: 4
-    cond_stage_trainable: false
-    conditioning_key: crossattn
-    scale_factor: {vae.scaling_factor}
-    use_ema: false
-    unet_config:
-      target: ldm.modules.diffusionmodules.openaimodel.UNetModel
-      params:
-        image_size: 32
-        in_channels: 4
-        out_channels: 4
-        model_channels: {unet.block_out_channels[0]}
-        channel_mult: {[width // unet.block_out_channels[0] for width in unet.block_out_channels]}
-        num_res_blocks: {unet.layers_per_block}
-        attention_resolutions: [4, 2, 1]
-        num_heads: 8
-        use_spatial_transformer: true
-        transformer_depth: 1
-        context_dim: {unet.cross_attention_dim}
-        use_checkpoint: false
-        legacy: false
-    first_stage_config:
-      target: ldm.models.autoencoder.AutoencoderKL
-      params:
-        embed_dim: 4
-        ddconfig:
-          double_z: true
-          z_channels: 4
-          resolution: 256
-          in_channels: 3
-          out_ch: 3
-          ch: {vae.block_out_channels[0]}
-          ch_mult: {[width // vae.block_out_channels[0] for width in vae.block_out_channels]}
-          num_res_blocks: {vae.layers_per_block}
-          attn_resolutions: []
-          dropout: 0.0
-        lossconfig:
-          target: torch.nn.Identity
-    cond_stage_config:
-      target: ldm.modules.encoders.modules.FrozenCLIPEmbedder
-      params:
-        version: {TEXT_FOLDER}
-"""
+    return Template(LDM_CONFIG.read_text(encoding="utf-8")).substitute(
+        scale_factor=vae.scaling_factor,
+        unet_channels=unet.block_out_channels[0],
+        unet_mult=_multiples(unet.block_out_channels),
+        unet_layers=unet.layers_per_block,
+        text_width=unet.cross_attention_dim,
+        vae_channels=vae.block_out_channels[0],
+        vae_mult=_multiples(vae.block_out_channels),
+        vae_layers=vae.layers_per_block,
+        text_folder=TEXT_FOLDER,
+    )
+
+
+def _multiples(widths: Sequence[int]) -> list[int]:
+    return [width // widths[0] for width in widths]

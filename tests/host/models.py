@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -71,45 +71,60 @@ def link(where: Path, target: Path) -> None:
 
 def random_models(widths: tuple[int, ...], checkpoints: tuple[str, ...]) -> dict[str, Path]:
     """Random checkpoints and a random v3 module of these widths by name; their paths have no suffix."""
-    folder = MADE / "-".join(map(str, widths))
+
+    def write(partial: Path, folder: Path) -> None:
+        for seed, name in enumerate(checkpoints):
+            write_checkpoint(partial / f"{name}.safetensors", widths, seed, folder / "clip")
+        write_module(partial / f"{MODULE}.safetensors", "v3", widths)
+        write_text_folder(partial / "clip")
+
+    folder = made_once("-".join(map(str, widths)), write)
+    return {name: folder / name for name in (*checkpoints, MODULE)}
+
+
+def made_once(name: str, write: Callable[[Path, Path], None]) -> Path:
+    """The folder of that name, made by `write(where, folder)` unless an earlier run has made it."""
+    folder = MADE / name
     if not folder.exists():
         MADE.mkdir(exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=MADE))
-        for seed, name in enumerate(checkpoints):
-            write_checkpoint(partial / f"{name}.safetensors", widths, seed, folder / "clip")
-        write_module(partial / f"{MODULE}.safetensors", widths)
-        write_text_folder(partial / "clip")
+        write(partial, folder)
         partial.replace(folder)
-    return {name: folder / name for name in (*checkpoints, MODULE)}
+    return folder
 
 
 def write_checkpoint(path: Path, widths: tuple[int, ...], seed: int, text_folder: Path) -> None:
     """A random SD1.5 checkpoint under LDM names, and the .yaml by which a host finds its text encoder offline."""
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(block_out_channels=widths, cross_attention_dim=768, attention_head_dim=8)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
-    )  # fmt: skip
-    save_image_model(ImageModel(unet, vae, CLIPTextModel(_text_config())), path, {})
+    save_image_model(ImageModel(unet, random_vae(), CLIPTextModel(text_config())), path, {})
     config = path.with_suffix(".yaml")
     config.write_text(config.read_text().replace(TEXT_FOLDER, str(text_folder)))
+
+
+def random_vae(**config: float) -> AutoencoderKL:
+    """Of the size that Stable Diffusion's have."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, **config,
+    )  # fmt: skip
 
 
 def write_text_folder(folder: Path) -> None:
     """Tokenizer and shape of SD1.5's text encoder."""
     shutil.copytree(TOKENIZER, folder)
-    _text_config().save_pretrained(folder)
+    text_config().save_pretrained(folder)
 
 
-def write_module(path: Path, widths: tuple[int, ...]) -> None:
-    """A random motion module in the v3 layout, no layer of it at zero."""
+def write_module(path: Path, family: str, widths: tuple[int, ...]) -> None:
+    """A random motion module in the family's layout, no layer of it at zero."""
     torch.manual_seed(0)
-    module = MotionModel(Architecture.of_unet("v3", widths))
+    module = MotionModel(Architecture.of_unet(family, widths))
     for layer in module.slots.values():
         nn.init.normal_(layer.proj_out.weight, std=0.02)
     save_motion_model(module, path, {})
 
 
-def _text_config() -> CLIPTextConfig:
+def text_config() -> CLIPTextConfig:
+    """SD1.5's, which is also SDXL's first."""
     return CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 import motion
-from motion.hosts.standalone.lora_weights import SDXL_NAMES
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 from motion.weights import ldm
+from tests.sdxl import sdxl_checkpoint
 
 TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 1}
 VAE = {
@@ -62,37 +61,7 @@ def sd15_state() -> dict[str, Tensor]:
 
 
 def sdxl_state() -> dict[str, Tensor]:
-    unet, vae, first, second = (part.state_dict() for part in sdxl_parts())
-    state = {f"model.diffusion_model.{_sdxl_name(name)}": tensor for name, tensor in unet.items()}
-    state |= ldm.to_ldm({}, vae, {})
-    state |= {f"conditioner.embedders.0.transformer.{ldm.text_name(name)}": v for name, v in first.items()}
-    return state | {f"conditioner.embedders.1.model.{name}": v for name, v in _open_clip(second).items()}
-
-
-def _sdxl_name(name: str) -> str:
-    layer, _, leaf = name.rpartition(".")
-    return f"{SDXL_NAMES[layer]}.{leaf}" if layer in SDXL_NAMES else ldm.unet_name(name)
-
-
-def _open_clip(text: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """transformers' CLIP text model with projection -> OpenCLIP's names, q, k and v stacked."""
-    plain = {
-        "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
-        "text_model.embeddings.position_embedding.weight": "positional_embedding",
-        "text_model.final_layer_norm.weight": "ln_final.weight",
-        "text_model.final_layer_norm.bias": "ln_final.bias",
-    }
-    state = {new: text[old] for old, new in plain.items()}
-    state["text_projection"] = text["text_projection.weight"].T.contiguous()
-    leaves = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
-    for i in range(TEXT["num_hidden_layers"]):
-        old, new = f"text_model.encoder.layers.{i}.", f"transformer.resblocks.{i}."
-        for kind in ("weight", "bias"):
-            for leaf, named in {**leaves, "self_attn.out_proj": "attn.out_proj"}.items():
-                state[f"{new}{named}.{kind}"] = text[f"{old}{leaf}.{kind}"]
-            stacked = [text[f"{old}self_attn.{part}_proj.{kind}"] for part in "qkv"]
-            state[f"{new}attn.in_proj_{kind}"] = torch.cat(stacked)
-    return state
+    return sdxl_checkpoint(*sdxl_parts())
 
 
 def motion_module(widths: tuple[int, ...], family: str) -> MotionModel:
