@@ -1,0 +1,104 @@
+"""ControlNet's units on clips, with a random network of full size: sd-webui-controlnet's and the built-in ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import ControlNetModel
+from PIL import Image
+from torch import nn
+
+from motion.demo.world import PIXELS
+from motion.training.files import save_tensors
+from motion.weights.ldm import unet_name
+
+from .hosts import A1111, CONTROLNET
+from .models import FULL, FULL_CHECKPOINT, FULL_MODULE, link, made_once
+from .webui import FRAMES, Frames, Webui, apart, encoded
+
+NAME = "random-control"
+LONGER = FRAMES + 4
+REQUEST: dict[str, Any] = {
+    **{"prompt": "a cat", "seed": 7, "steps": 2, "cfg_scale": 5, "sampler_name": "Euler"},
+    "override_settings": {"sd_model_checkpoint": FULL_CHECKPOINT},
+}
+HINTS = np.random.default_rng(0).integers(0, 255, (2, PIXELS, PIXELS, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def network(webui: Webui) -> str:
+    """The random network's name in the host."""
+    if webui.server.host.kind is A1111 and not os.environ.get(CONTROLNET):
+        pytest.skip(f"set {CONTROLNET} to a checkout of sd-webui-controlnet to test with it")
+    file = made_once("controlnet", lambda partial, _: write(partial / f"{NAME}.safetensors")) / f"{NAME}.safetensors"
+    link(webui.server.data / "models" / "ControlNet" / file.name, file)
+    names = webui.get("/controlnet/model_list", update="true")["model_list"]
+    return next(name for name in names if NAME in name)
+
+
+def write(path: Path) -> None:
+    """A random ControlNet of SD1.5's size under LDM names, no layer of it at zero."""
+    torch.manual_seed(1)
+    network = ControlNetModel(block_out_channels=FULL, cross_attention_dim=768, attention_head_dim=8)
+    for layer in (*network.controlnet_down_blocks, network.controlnet_mid_block):
+        nn.init.normal_(layer.weight, std=0.05)
+    nn.init.normal_(network.controlnet_cond_embedding.conv_out.weight, std=0.1)
+    state = {f"control_model.{ldm_name(name)}": tensor for name, tensor in network.state_dict().items()}
+    save_tensors(state, path, {})
+
+
+def ldm_name(name: str) -> str:
+    part, _, rest = name.partition(".")
+    number, _, leaf = rest.partition(".")
+    if part == "controlnet_down_blocks":
+        return f"zero_convs.{number}.0.{leaf}"
+    if part == "controlnet_mid_block":
+        return f"middle_block_out.0.{rest}"
+    if part != "controlnet_cond_embedding":
+        return unet_name(name)
+    place = {"conv_in": 0, "conv_out": 14}
+    if number in place:
+        return f"input_hint_block.{place[number]}.{leaf}"
+    block, _, leaf = leaf.partition(".")
+    return f"input_hint_block.{2 * int(block) + 2}.{leaf}"
+
+
+def drawn(webui: Webui, network: str, source: dict[str, Any], **fields: Any) -> Frames:
+    """The clip of a unit with these images."""
+    unit = {"enabled": True, "module": "None", "model": network, "weight": 1.0, "pixel_perfect": False, **source}
+    fields = {"module": FULL_MODULE, "frames": FRAMES, **fields}
+    scripts = {"Motion": {"args": [fields]}, "ControlNet": {"args": [unit]}}
+    return webui.txt2img(**REQUEST, alwayson_scripts=scripts).frames
+
+
+def folder(webui: Webui, where: Path, hints: list[int]) -> dict[str, Any]:
+    """A unit's batch input: a folder with a hint for each frame."""
+    where.mkdir()
+    for number, hint in enumerate(hints):
+        Image.fromarray(HINTS[hint]).save(where / f"{number:03}.png")
+    key = "batch_images" if webui.server.host.kind is A1111 else "batch_image_dir"
+    return {"input_mode": "batch", key: str(where)}
+
+
+def test_a_folder_of_one_image_is_that_image(webui: Webui, network: str, tmp_path: Path) -> None:
+    single = drawn(webui, network, {"image": encoded(HINTS[0])})
+    assert apart(drawn(webui, network, folder(webui, tmp_path / "same", [0] * FRAMES)), single) < 0.5
+    assert apart(drawn(webui, network, {"enabled": False}), single) > 2
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_each_frame_has_its_own_hint(webui: Webui, network: str, tmp_path: Path, windows: bool) -> None:
+    """Where the module is off frames do not see each other: what a hint changes is its own frame."""
+    frames = LONGER if windows else FRAMES
+    fields = {"frames": frames, "scale": 0, "context_length": FRAMES, "context_overlap": 4}
+    hints = [int(number % 5 > 2) for number in range(frames)]
+    same = drawn(webui, network, folder(webui, tmp_path / "same", [0] * frames), **fields)
+    each = drawn(webui, network, folder(webui, tmp_path / "each", hints), **fields)
+    for hint, one, other in zip(hints, same, each, strict=True):
+        difference = apart(one, other)
+        assert difference > 2 if hint else difference < 0.5
