@@ -8,20 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from diffusers import ControlNetModel
 from PIL import Image
-from torch import nn
 
 from motion.demo.world import PIXELS
-from motion.training.files import save_tensors
-from motion.weights.ldm import unet_name
 
 from .hosts import A1111, CONTROLNET
-from .models import FULL, FULL_CHECKPOINT, FULL_MODULE, link, made_once
+from .models import FULL_CHECKPOINT, FULL_MODULE
+from .networks import CONTROL
 from .webui import FRAMES, Frames, Webui, apart, encoded
 
-NAME = "random-control"
 LONGER = FRAMES + 4
 REQUEST: dict[str, Any] = {
     **{"prompt": "a cat", "seed": 7, "steps": 2, "cfg_scale": 5, "sampler_name": "Euler"},
@@ -35,37 +30,7 @@ def network(webui: Webui) -> str:
     """The random network's name in the host."""
     if webui.server.host.kind is A1111 and not os.environ.get(CONTROLNET):
         pytest.skip(f"set {CONTROLNET} to a checkout of sd-webui-controlnet to test with it")
-    file = made_once("controlnet", lambda partial, _: write(partial / f"{NAME}.safetensors")) / f"{NAME}.safetensors"
-    link(webui.server.data / "models" / "ControlNet" / file.name, file)
-    names = webui.get("/controlnet/model_list", update="true")["model_list"]
-    return next(name for name in names if NAME in name)
-
-
-def write(path: Path) -> None:
-    """A random ControlNet of SD1.5's size under LDM names, no layer of it at zero."""
-    torch.manual_seed(1)
-    network = ControlNetModel(block_out_channels=FULL, cross_attention_dim=768, attention_head_dim=8)
-    for layer in (*network.controlnet_down_blocks, network.controlnet_mid_block):
-        nn.init.normal_(layer.weight, std=0.05)
-    nn.init.normal_(network.controlnet_cond_embedding.conv_out.weight, std=0.1)
-    state = {f"control_model.{ldm_name(name)}": tensor for name, tensor in network.state_dict().items()}
-    save_tensors(state, path, {})
-
-
-def ldm_name(name: str) -> str:
-    part, _, rest = name.partition(".")
-    number, _, leaf = rest.partition(".")
-    if part == "controlnet_down_blocks":
-        return f"zero_convs.{number}.0.{leaf}"
-    if part == "controlnet_mid_block":
-        return f"middle_block_out.0.{rest}"
-    if part != "controlnet_cond_embedding":
-        return unet_name(name)
-    place = {"conv_in": 0, "conv_out": 14}
-    if number in place:
-        return f"input_hint_block.{place[number]}.{leaf}"
-    block, _, leaf = leaf.partition(".")
-    return f"input_hint_block.{2 * int(block) + 2}.{leaf}"
+    return next(name for name in webui.get("/controlnet/model_list")["model_list"] if CONTROL in name)
 
 
 def drawn(webui: Webui, network: str, source: dict[str, Any], **fields: Any) -> Frames:
