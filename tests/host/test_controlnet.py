@@ -34,11 +34,11 @@ def network(webui: Webui) -> str:
 
 
 def drawn(webui: Webui, network: str, source: dict[str, Any], **fields: Any) -> Frames:
-    """The clip of a unit with these images."""
+    """The clip of a unit with these images; some hosts show those behind it."""
     unit = {"enabled": True, "module": "None", "model": network, "weight": 1.0, "pixel_perfect": False, **source}
     fields = {"module": FULL_MODULE, "frames": FRAMES, **fields}
     scripts = {"Motion": {"args": [fields]}, "ControlNet": {"args": [unit]}}
-    return webui.txt2img(**REQUEST, alwayson_scripts=scripts).frames
+    return webui.txt2img(**REQUEST, alwayson_scripts=scripts).pictures[1 : 1 + fields["frames"]]
 
 
 def folder(webui: Webui, where: Path, hints: list[int]) -> dict[str, Any]:
