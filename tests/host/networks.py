@@ -63,8 +63,8 @@ def _write_control(path: Path) -> None:
     torch.manual_seed(1)
     network = ControlNetModel(block_out_channels=FULL, cross_attention_dim=768, attention_head_dim=8)
     for layer in (*network.controlnet_down_blocks, network.controlnet_mid_block):
-        nn.init.normal_(layer.weight, std=0.05)
-    nn.init.normal_(network.controlnet_cond_embedding.conv_out.weight, std=0.1)
+        nn.init.normal_(layer.weight, std=0.1)
+    nn.init.normal_(network.controlnet_cond_embedding.conv_out.weight, std=1)
     state = {f"control_model.{_control_name(name)}": tensor for name, tensor in network.state_dict().items()}
     save_tensors(state, path, {})
 
