@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -83,3 +87,27 @@ def test_the_rate_rises_and_falls() -> None:
     rates = [PLAN.rate(step) for step in range(PLAN.steps)]
     assert max(rates) == pytest.approx(PLAN.learning_rate, rel=0.05)
     assert rates[0] < rates[1] > rates[-1] > 0
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_tensorboard_is_told_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    told: list[tuple[str, int]] = []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            assert (Path(folder), purge_step) == (tmp_path / "tensorboard" / "line", 0)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            told.append((name, step))
+
+        def close(self) -> None:
+            told.append(("closed", -1))
+
+    board: Any = SimpleNamespace(SummaryWriter=Writer) if installed else None
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    module = fresh()
+    train("line", module, regression(module), replace(PLAN, steps=1), tmp_path)
+    assert told == ([("loss", 0), ("learning_rate", 0), ("closed", -1)] if installed else [])
+    assert len(rows(tmp_path)) == 2
