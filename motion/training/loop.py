@@ -30,7 +30,8 @@ class Plan:
 
     The learning rate rises linearly over ``warmup`` steps and falls on a half cosine to a hundredth; ``ema`` is the
     decay of the averaged weights that are kept in the end (0: none are averaged). A step takes the mean gradient of
-    ``accumulate`` losses in each process.
+    ``accumulate`` losses in each process. ``scaled``: losses are multiplied on the way back, by as much as float16
+    bears, and gradients divided (Micikevicius et al. 2018, arXiv:1710.03740); a step that overflows is left out.
     """
 
     steps: int
@@ -41,6 +42,7 @@ class Plan:
     clip: float = 1.0
     seed: int = 0
     accumulate: int = 1
+    scaled: bool = False
 
     def rate(self, step: int) -> float:
         """Learning rate of ``step``, counted from 0."""
@@ -109,6 +111,7 @@ class _Learner:
         self.device = self.parameters[0].device
         self.team = processes.team(self.device)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.scaled)
         self.average = [parameter.detach().clone() for parameter in self.parameters]
 
     def step(self, step: int) -> float:
@@ -121,8 +124,10 @@ class _Learner:
         if not math.isfinite(loss):
             raise MotionError(f"{self.name}: the loss is {loss} at step {step}; lower the learning rate and go on")
         processes.average_gradients(self.parameters)
+        self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.parameters, plan.clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         _average(self.average, self.parameters, min(plan.ema, (step + 1) / (step + 10)))
         return loss
 
@@ -133,7 +138,7 @@ class _Learner:
         for number in range(first, first + accumulate * together, together):
             part = self.loss_of(step_seed(self.plan.seed, number)) / accumulate
             loss += float(part.detach())
-            part.backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
         return loss
 
     def restore(self, path: Path) -> int:
@@ -144,6 +149,8 @@ class _Learner:
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         _copy(state["average"], self.average)
+        if scale := state.get("scaler"):  # a run may have begun in another precision
+            self.scaler.load_state_dict(scale)
         return int(state["step"])
 
     def save(self, path: Path, step: int) -> None:
@@ -153,6 +160,7 @@ class _Learner:
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
+            "scaler": self.scaler.state_dict(),
         }
         partial = path.with_suffix(".partial")
         try:

@@ -42,4 +42,4 @@ def _board(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=step)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=step)
