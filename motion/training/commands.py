@@ -14,7 +14,7 @@ from motion.errors import MotionError
 
 if TYPE_CHECKING:  # at run time torch comes after the arguments are checked
     from motion.training.loop import Plan
-    from motion.training.recipes import Run
+    from motion.training.run import Run
 
 
 def add_arguments(subparsers: Any) -> None:
@@ -73,7 +73,10 @@ def _add_data(parser: argparse.ArgumentParser, required: bool = False) -> None:
     parser.add_argument("--ema", type=_share, help="decay of averaged weights, 0.999 say (default: no average)")
     parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
     parser.add_argument("--sample-every", type=_count, default=0, help="draw the first caption every N steps")
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where that is safe")
+    precision = parser.add_mutually_exclusive_group()
+    precision.set_defaults(precision="fp32")
+    for name, text in (("bf16", "compute in bfloat16 where that is safe"), ("fp16", "in float16, on a CUDA GPU")):
+        precision.add_argument(f"--{name}", dest="precision", action="store_const", const=name, help=text)
     parser.add_argument("--checkpointing", action="store_true", help="less memory: compute layers twice")
 
 
@@ -128,19 +131,18 @@ def _motion_lora(arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace) -> Run:
     from motion.settings import FIELDS
-    from motion.training.recipes import Run
+    from motion.training.run import Run
 
     given = vars(arguments)
     for path in filter(None, (given.get("motion"), given.get("adapter"))):
         _existing(path)
     names = {"data", "out", "frames", "stride", "batch", "rank", "adapter", "trigger", "move"}
-    names |= {"checkpointing", "sample_every"}
+    names |= {"checkpointing", "sample_every", "precision"}
     return Run(
         _existing(arguments.checkpoint),
         device=_device(arguments),
         size=FIELDS["size"].parse(arguments.size),
         module=given.get("motion"),
-        half=arguments.bf16,
         **{name: given[name] for name in names & given.keys()},
     )
 
@@ -183,9 +185,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _device(arguments: argparse.Namespace) -> str:
+    """The device by name; on several GPUs "cuda" is this process's own from here on."""
     from motion.hosts.standalone.host import device_of
+    from motion.training import processes
 
-    return str(device_of(arguments.device))
+    device = str(device_of(arguments.device))
+    processes.team(device)
+    return device
 
 
 def _existing(path: Path) -> Path:
@@ -195,4 +201,7 @@ def _existing(path: Path) -> Path:
 
 
 def _tell(text: object) -> None:
-    sys.stdout.write(f"{text}\n")
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        sys.stdout.write(f"{text}\n")

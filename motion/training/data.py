@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKL
 from torch import Tensor
 from tqdm import tqdm
@@ -72,12 +73,13 @@ def sprite_clips(vae: AutoencoderKL, tokenize: Tokenize, count: int, look: str, 
     chosen = [scenes[index % len(scenes)] for index in range(count)]
     # Four in five captions name the background, so that a prompt may leave it open.
     tokens = [tokenize([scene.caption] * 4 + [scene.short_caption]) for scene in chosen]
-    latents = safetensors.torch.load_file(file)["latents"] if file.exists() else _encode(vae, chosen, look)
-    if not file.exists():
-        partial = file.with_suffix(".partial")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file({"latents": latents}, partial)
-        partial.replace(file)
+    with PartialState().main_process_first():  # the others find what it has encoded
+        if not file.exists():
+            partial = file.with_suffix(".partial")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            safetensors.torch.save_file({"latents": _encode(vae, chosen, look)}, partial)
+            partial.replace(file)
+    latents = safetensors.torch.load_file(file)["latents"]
     return LatentClips(latents, torch.stack(tokens), tokenize([""])[0])
 
 
