@@ -164,6 +164,8 @@ def _sparsectrl(arguments: argparse.Namespace) -> None:
     if arguments.data is not None:
         _tell(sparse.train_sparsectrl(_run(arguments), condition, _plan(arguments, sparse.SPARSECTRL)))
         return
+    if condition.folder is not None:
+        raise MotionError(f"--conditions is {condition.folder}: give the clips that its images are for with --data")
     files = _existing(arguments.checkpoint), _existing(arguments.motion)
     out, device, steps = arguments.out, _device(arguments), arguments.steps
     _tell(sprites.train_sprite_sparsectrl(*files, condition.made, out, device, steps))

@@ -52,6 +52,7 @@ def test_the_whole_program_in_miniature(
         (["evaluate", "--checkpoint", DEMO["checkpoint"], "--sparsectrl", "x.safetensors"], "--motion"),
         (["sparsectrl", "--out", "x", "--checkpoint", DEMO["checkpoint"], "--motion", "missing.ckpt"], "missing.ckpt"),
         (["sparsectrl", "--out", "x", "--checkpoint", DEMO["checkpoint"]], "--motion"),
+        (["sparsectrl", "--out", "x", "--checkpoint", "c", "--motion", "m", "--conditions", "."], "--data"),
         (["juggling"], "juggling"),
         ([], "RECIPE"),
     ],
