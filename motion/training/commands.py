@@ -223,6 +223,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from motion.demo.evaluate import Examination
     from motion.demo.evaluate_keys import KeyExamination
 
+    for path in filter(None, (arguments.motion, arguments.sparsectrl)):
+        _existing(path)
     checkpoint, device = _existing(arguments.checkpoint), arguments.device
     if arguments.sparsectrl is None:
         examination = Examination(arguments.stills, arguments.clips, arguments.look)
@@ -246,7 +248,7 @@ def _device(arguments: argparse.Namespace) -> str:
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise MotionError(f"{path} does not exist; give a checkpoint file")
+        raise MotionError(f"{path} does not exist; check the name")
     return path
 
 

@@ -49,7 +49,7 @@ def test_the_whole_program_in_miniature(
         (["image"], "--out"),
         (["evaluate", "--checkpoint", "missing.safetensors"], "missing.safetensors"),
         (["evaluate", "--checkpoint", DEMO["checkpoint"], "--motion", "missing.ckpt"], "missing.ckpt"),
-        (["evaluate", "--checkpoint", DEMO["checkpoint"], "--sparsectrl", "x.safetensors"], "--motion"),
+        (["evaluate", "--checkpoint", DEMO["checkpoint"], "--sparsectrl", DEMO["motion"]], "--motion"),
         (["sparsectrl", "--out", "x", "--checkpoint", DEMO["checkpoint"], "--motion", "missing.ckpt"], "missing.ckpt"),
         (["sparsectrl", "--out", "x", "--checkpoint", DEMO["checkpoint"]], "--motion"),
         (["sparsectrl", "--out", "x", "--checkpoint", "c", "--motion", "m", "--conditions", "."], "--data"),
