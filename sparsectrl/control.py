@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -116,11 +117,12 @@ def attach(
     """Within the scope every forward of ``unet`` obeys the key frames of ``condition``, through ``control``.
 
     ``condition [frames, C + 1, H, W]`` is that of `sparsectrl.condition`: latents of the clip's size, or pixels of
-    eight times that. The batch is ``(groups frames)``, with the clip's frames in order; an ``arrangement`` says where
-    it is otherwise and cuts it into windows, and must be that of the `motion.attach` beside it: the encoder runs for a
-    window at a time, and residuals of windows in one pass are averaged. ``influence`` says more than ``scale``,
-    and instead of it. Any number of encoders may be attached, before or after `motion.attach`; ``unet`` is recognised
-    as there, and is on exit exactly as it was found. ``control`` is neither moved nor cast: a `Follower` runs it.
+    eight times that; several clips of a batch may have one each, ``[clips, frames, C + 1, H, W]``. The batch is
+    ``(groups frames)``, with the clip's frames in order; an ``arrangement`` says where it is otherwise and cuts it into
+    windows, and must be that of the `motion.attach` beside it: the encoder runs for a window at a time, and residuals
+    of windows in one pass are averaged. ``influence`` says more than ``scale``, and instead of it. Any number of
+    encoders may be attached, before or after `motion.attach`; ``unet`` is recognised as there, and is on exit exactly
+    as it was found. ``control`` is neither moved nor cast: a `Follower` runs it.
 
     Without any key, and with a scale of 0, nothing is attached: the output is bit-equal to the plain one. What was done
     is told by the `Effect`. Raises MotionError if the UNet's layout is unknown or does not fit the encoder, if
@@ -133,52 +135,66 @@ def attach(
     found = sites.find(unet)
     _check_fit(unet, found, control.shape)
     _check_frames(condition, frames, arrangement, control.shape)
-    effect = Effect(tuple(key_frames(condition)), influence)
+    conditions = condition if condition.ndim == 5 else condition[None]
+    keys = [key_frames(one) for one in conditions]
+    effect = Effect(tuple(sorted(set().union(*keys))), influence)
     with ExitStack() as undo:
         if effect.keys and influence.scale != 0:
             _check_channels(condition, control.shape)
-            hooks = _Residuals(control, masked(condition), effect, arrangement)
+            hooks = _Residuals(control, masked(conditions), keys, effect, arrangement)
             undo.callback(patching.before(unet, hooks.begin, with_kwargs=True))
             undo.callback(patching.after(found.middle, hooks.add_to_middle))
-            for layer in found.decoder:
-                undo.callback(patching.before(layer, hooks.add_to_skip))
+            for number, layer in enumerate(found.decoder):
+                undo.callback(patching.before(layer, partial(hooks.add_to_skip, number)))
         yield effect
 
 
 class _Residuals:
-    """The hooks of one encoder: what it adds to each pass of the UNet."""
+    """The hooks of one encoder: what it adds to each pass of the UNet.
 
-    def __init__(self, encoder: SparseEncoder, condition: Tensor, effect: Effect, arrangement: Arrangement) -> None:
+    In training, layers may be computed a second time on the way back: what they are given then stays until the next
+    pass, elsewhere no longer than it is needed.
+    """
+
+    def __init__(
+        self,
+        encoder: SparseEncoder,
+        conditions: Tensor,
+        keys: Sequence[Sequence[int]],
+        effect: Effect,
+        arrangement: Arrangement,
+    ) -> None:
         self.encoder = Follower(encoder)
         self.shape = encoder.shape
-        self.condition = condition
+        self.conditions = conditions
+        self.keys = keys
         self.effect = effect
         self.arrangement = arrangement
         self.given: passes.Pass | None = None
-        self.waiting: list[Tensor] = []
+        self.skips: dict[int, Tensor] = {}
 
     def begin(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take down what the pass is given; its data has the UNet's own dtype only further in."""
         given = passes.inputs(args, kwargs)
-        passes.check_clips(len(given.x), len(self.arrangement.together))
-        _check_sizes(given, self.condition, self.shape)
-        self.given, self.waiting = given, []
+        passes.check_clips(len(given.x), len(self.arrangement.together) * len(self.keys))
+        _check_sizes(given, self.conditions, self.shape)
+        self.given, self.skips = given, {}
 
     def add_to_middle(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
         """Run the encoder where the UNet's own has just ended, and add its last residual."""
         if self.given is None or not self.effect.influence.covers(self.given.t):
             return None
-        self.waiting = self._residuals(self.given, output)
+        *skips, residual = self._residuals(self.given, output)
+        self.skips = dict(enumerate(reversed(skips)))
         self.effect.passes += 1
-        residual = self.waiting.pop()
         self.effect.note(residual, output)
         return output + residual
 
-    def add_to_skip(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Add a residual to the last channels of the decoder's input, which came over the skip connection."""
-        if not self.waiting:
+    def add_to_skip(self, number: int, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Add a residual to the last channels of a decoder layer's input, which came over the skip connection."""
+        if number not in self.skips:
             return None
-        residual = self.waiting.pop()
+        residual = self.skips[number] if torch.is_grad_enabled() else self.skips.pop(number)
         hidden, skip = args[0].tensor_split([-residual.shape[1]], dim=1)
         self.effect.note(residual, skip)
         return (torch.cat((hidden, skip + residual), dim=1), *args[1:])
@@ -198,11 +214,17 @@ class _Residuals:
 
     def _of_window(self, window: Window, given: passes.Pass, like: Tensor) -> list[Tensor]:
         rows, influence = len(given.x), self.effect.influence
-        shown = sources(self.effect.keys, window, influence.nearest)
+        shown = [sources(keys, window, influence.nearest) for keys in self.keys]
+        condition = torch.cat([one[frames] for one, frames in zip(self.conditions, shown, strict=True)])
         t, context = given.t.to(like.device).expand(rows), given.context.to(like)
-        weights = [influence.on_keys if frame in self.effect.keys else influence.off_keys for frame in shown]
-        factors = like.new_tensor(weights).mul(influence.scale).repeat(rows // len(shown))[:, None, None, None]
-        return [residual * factors for residual in self.encoder(self.condition[shown].to(like), t, context)]
+        weights = [
+            influence.on_keys if frame in keys else influence.off_keys
+            for keys, frames in zip(self.keys, shown, strict=True)
+            for frame in frames
+        ]
+        factors = like.new_tensor(weights).mul(influence.scale).repeat(rows // len(weights))[:, None, None, None]
+        residuals = self.encoder(condition.to(like), t, context, len(window))
+        return [residual * factors for residual in residuals]
 
 
 def _check_fit(unet: nn.Module, found: sites.Sites, shape: Shape) -> None:
@@ -220,18 +242,20 @@ def _check_fit(unet: nn.Module, found: sites.Sites, shape: Shape) -> None:
 
 
 def _check_frames(condition: Tensor, frames: int, arrangement: Arrangement, shape: Shape) -> None:
-    if len(condition) != frames:
-        raise MotionError(f"the condition has {len(condition)} frames and the clip {frames}: give one for each frame.")
+    found = condition.shape[-4]
+    if found != frames:
+        raise MotionError(f"the condition has {found} frames and the clip {frames}: give one for each frame.")
     together, most = arrangement.windows.size, shape.max_frames or math.inf
     if not 1 <= together <= most:
         raise MotionError(f"{together} frames do not fit this SparseCtrl encoder: it reaches over 1 to {most}.")
 
 
 def _check_channels(condition: Tensor, shape: Shape) -> None:
-    if condition.shape[1] != shape.condition + 1:
+    channels = condition.shape[-3] - 1
+    if channels != shape.condition:
         kind = "pixels" if shape.embedding else "latents"
         raise MotionError(
-            f"the key images have {condition.shape[1] - 1} channels where this SparseCtrl encoder takes "
+            f"the key images have {channels} channels where this SparseCtrl encoder takes "
             f"{shape.condition} of {kind}: give it images of its own kind."
         )
 

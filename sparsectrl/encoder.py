@@ -159,20 +159,20 @@ class SparseEncoder(nn.Module):
         self.controlnet_down_blocks = nn.ModuleList(zeroed(nn.Conv2d(c, c, 1)) for c in shape.outputs)
         self.controlnet_mid_block = zeroed(nn.Conv2d(shape.widths[-1], shape.widths[-1], 1))
 
-    def forward(self, condition: Tensor, t: Tensor, context: Tensor) -> list[Tensor]:
+    def forward(self, condition: Tensor, t: Tensor, context: Tensor, frames: int | None = None) -> list[Tensor]:
         """The residuals for the UNet's skips, from the outside in, and last the middle's.
 
-        ``condition [frames, condition + 1, H, W]`` holds every frame of a clip, latents or pixels in [0, 1], the mask
-        as its last channel; ``t [(groups frames)]``; ``context [(groups frames), tokens, context]``.
+        ``condition [(clips frames), condition + 1, H, W]`` holds every frame of a clip, or of several clips of
+        ``frames``: latents or pixels in [0, 1], the mask as its last channel; ``t [(groups clips frames)]``;
+        ``context [(groups clips frames), tokens, context]``.
         """
-        frames = len(condition)
         time = self.time_embedding(t)
         noisy_latents = condition.new_zeros(1, self.shape.latents, 1, 1)  # as the authors set them; 1 x 1 will do
         x = self.conv_in(noisy_latents) + self.controlnet_cond_embedding(condition)
-        x = x.repeat(len(context) // frames, 1, 1, 1)
+        x = x.repeat(len(context) // len(condition), 1, 1, 1)
         features = [x]
         for level in self.down_blocks:
-            features += level(features[-1], time, context, frames)
+            features += level(features[-1], time, context, frames or len(condition))
         x = self.mid_block(features[-1], time, context)
         skips = [zero(feature) for zero, feature in zip(self.controlnet_down_blocks, features, strict=True)]
         return [*skips, self.controlnet_mid_block(x)]

@@ -44,5 +44,5 @@ def key_frames(condition: Tensor) -> list[int]:
 
 
 def masked(condition: Tensor) -> Tensor:
-    """``condition [frames, C + 1, H, W]`` with 0 wherever its mask is 0, whatever stands there, NaN included."""
-    return torch.where(condition[:, -1:] != 0, condition, 0)
+    """``condition [..., C + 1, H, W]`` with 0 wherever its mask is 0, whatever stands there, NaN included."""
+    return torch.where(condition[..., -1:, :, :] != 0, condition, 0)

@@ -14,7 +14,7 @@ from motion.errors import MotionError
 
 if TYPE_CHECKING:  # at run time torch comes after the arguments are checked
     from motion.training.loop import Plan
-    from motion.training.recipes import Run
+    from motion.training.run import Run
 
 
 def add_arguments(subparsers: Any) -> None:
@@ -44,11 +44,24 @@ def add_arguments(subparsers: Any) -> None:
     lora.add_argument("--adapter", type=Path, help="domain adapter that stays on meanwhile")
     lora.add_argument("--rank", type=_count, help="of its matrices (default: 64)")
     lora.add_argument("--move", help="make clips of this move over what is in --data: pan-left, tilt-up, zoom-in ...")
+    sparse = _recipe(
+        recipes, "sparsectrl", "a SparseCtrl encoder for key images, of --data or the sprite world", _sparsectrl
+    )
+    _add_data(sparse)
+    sparse.add_argument("--motion", type=Path, required=True, help="the motion module it is for")
+    sparse.add_argument("--adapter", type=Path, help="domain adapter that stays on meanwhile")
+    _add_condition(sparse)
     _recipe(recipes, "sprites", "all bundled files, one after the other", _sprites)
+    _add_evaluate(recipes)
 
+
+def _add_evaluate(recipes: Any) -> None:
     evaluate = recipes.add_parser("evaluate", help="examine a checkpoint on captions that training never saw")
     evaluate.add_argument("--checkpoint", type=Path, required=True, help="the image model")
     evaluate.add_argument("--motion", type=Path, help="the motion module")
+    evaluate.add_argument(
+        "--sparsectrl", type=Path, metavar="FILE", help="examine this encoder for the module instead: its key frames"
+    )
     evaluate.add_argument("--look", choices=LOOKS, default=LOOKS[0], help="the look to expect (default: %(default)s)")
     evaluate.add_argument("--stills", type=_count, default=200, help="stills to draw (default: %(default)s)")
     evaluate.add_argument("--clips", type=_count, default=100, help="clips to draw (default: %(default)s)")
@@ -73,8 +86,24 @@ def _add_data(parser: argparse.ArgumentParser, required: bool = False) -> None:
     parser.add_argument("--ema", type=_share, help="decay of averaged weights, 0.999 say (default: no average)")
     parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
     parser.add_argument("--sample-every", type=_count, default=0, help="draw the first caption every N steps")
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where that is safe")
+    precision = parser.add_mutually_exclusive_group()
+    precision.set_defaults(precision="fp32")
+    for name, text in (("bf16", "compute in bfloat16 where that is safe"), ("fp16", "in float16, on a CUDA GPU")):
+        precision.add_argument(f"--{name}", dest="precision", action="store_const", const=name, help=text)
     parser.add_argument("--checkpointing", action="store_true", help="less memory: compute layers twice")
+
+
+def _add_condition(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--condition", default="rgb", help="made of the frames: rgb, or scribble, their edges (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--conditions", type=Path, metavar="FOLDER", help="instead: an image for each frame, in clips of the same names"
+    )
+    parser.add_argument(
+        "--masks", metavar="NAME:WEIGHT,...", help="frames that are shown: first, first-last, every, prefix, random"
+    )
+    parser.add_argument("--small", action="store_true", help="less memory: what is copied from the checkpoint stays")
 
 
 def _recipe(recipes: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
@@ -126,21 +155,36 @@ def _motion_lora(arguments: argparse.Namespace) -> None:
     _tell(recipes.train_motion_lora(_run(arguments), _plan(arguments, recipes.MOTION_LORA)))
 
 
+def _sparsectrl(arguments: argparse.Namespace) -> None:
+    from motion.training import masks, sparse, sprites
+    from motion.training.conditions import Condition
+
+    mixture = masks.MIXTURE if arguments.masks is None else masks.parse(arguments.masks)
+    condition = Condition(arguments.condition, arguments.conditions, mixture, arguments.small)
+    if arguments.data is not None:
+        _tell(sparse.train_sparsectrl(_run(arguments), condition, _plan(arguments, sparse.SPARSECTRL)))
+        return
+    if condition.folder is not None:
+        raise MotionError(f"--conditions is {condition.folder}: give the clips that its images are for with --data")
+    files = _existing(arguments.checkpoint), _existing(arguments.motion)
+    out, device, steps = arguments.out, _device(arguments), arguments.steps
+    _tell(sprites.train_sprite_sparsectrl(*files, condition.made, out, device, steps))
+
+
 def _run(arguments: argparse.Namespace) -> Run:
     from motion.settings import FIELDS
-    from motion.training.recipes import Run
+    from motion.training.run import Run
 
     given = vars(arguments)
     for path in filter(None, (given.get("motion"), given.get("adapter"))):
         _existing(path)
     names = {"data", "out", "frames", "stride", "batch", "rank", "adapter", "trigger", "move"}
-    names |= {"checkpointing", "sample_every"}
+    names |= {"checkpointing", "sample_every", "precision"}
     return Run(
         _existing(arguments.checkpoint),
         device=_device(arguments),
         size=FIELDS["size"].parse(arguments.size),
         module=given.get("motion"),
-        half=arguments.bf16,
         **{name: given[name] for name in names & given.keys()},
     )
 
@@ -163,36 +207,53 @@ def _motion(arguments: argparse.Namespace) -> None:
 
 def _sprites(arguments: argparse.Namespace) -> None:
     from motion.training import sprites
+    from motion.training.conditions import CONDITIONS
 
     device = _device(arguments)
     base = sprites.train_base(arguments.out, device, arguments.steps)
-    for file in (
-        base,
-        sprites.train_sprite_motion(base, arguments.out, device, arguments.steps),
-        sprites.train_personal(base, LOOKS[1], arguments.out, device, arguments.steps),
-    ):
+    module = sprites.train_sprite_motion(base, arguments.out, device, arguments.steps)
+    personal = sprites.train_personal(base, LOOKS[1], arguments.out, device, arguments.steps)
+    for file in (base, module, personal):
         _tell(file)
+    for condition in CONDITIONS:
+        _tell(sprites.train_sprite_sparsectrl(base, module, condition, arguments.out, device, arguments.steps))
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from motion.demo.evaluate import Examination
+    from motion.demo.evaluate_keys import KeyExamination
 
-    examination = Examination(arguments.stills, arguments.clips, arguments.look)
-    figures = examination.run(_existing(arguments.checkpoint), arguments.motion, arguments.device)
+    for path in filter(None, (arguments.motion, arguments.sparsectrl)):
+        _existing(path)
+    checkpoint, device = _existing(arguments.checkpoint), arguments.device
+    if arguments.sparsectrl is None:
+        examination = Examination(arguments.stills, arguments.clips, arguments.look)
+        figures = examination.run(checkpoint, arguments.motion, device)
+    elif arguments.motion is None:
+        raise MotionError("key frames are examined in moving clips: give the encoder's motion module with --motion")
+    else:
+        figures = KeyExamination(arguments.clips).run(checkpoint, arguments.motion, arguments.sparsectrl, device)
     _tell(json.dumps(figures, indent=2))
 
 
 def _device(arguments: argparse.Namespace) -> str:
+    """The device by name; on several GPUs "cuda" is this process's own from here on."""
     from motion.hosts.standalone.host import device_of
+    from motion.training import processes
 
-    return str(device_of(arguments.device))
+    device = str(device_of(arguments.device))
+    processes.team(device)
+    return device
 
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise MotionError(f"{path} does not exist; give a checkpoint file")
+        raise MotionError(f"{path} does not exist; check the name")
     return path
 
 
 def _tell(text: object) -> None:
-    sys.stdout.write(f"{text}\n")
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        sys.stdout.write(f"{text}\n")

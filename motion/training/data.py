@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKL
 from torch import Tensor
 from tqdm import tqdm
@@ -20,9 +22,20 @@ Tokenize = Callable[[Sequence[str]], Tensor]
 """Captions -> token ids, int64 ``[n, 77]``."""
 
 
-def training_scenes() -> list[Scene]:
+@cache
+def training_scenes() -> tuple[Scene, ...]:
     """The scenes that training may see."""
-    return [scene for scene in all_scenes() if not scene.held_out]
+    return tuple(scene for scene in all_scenes() if not scene.held_out)
+
+
+def training_scene(number: int) -> Scene:
+    """What the world's training clip of that number shows."""
+    return training_scenes()[number % len(training_scenes())]
+
+
+def training_clip(number: int, look: str) -> Frames:
+    """Its frames, uint8 ``[16, 64, 64, 3]``: the same ones each time."""
+    return draw_clip(training_scene(number), np.random.default_rng(number), look)
 
 
 def sprite_stills(rng: np.random.Generator, count: int, looks: Sequence[str]) -> Frames:
@@ -50,16 +63,17 @@ class LatentClips:
 
     def stills(self, rng: np.random.Generator, count: int, text_drop: float) -> tuple[Tensor, Tensor]:
         """Random frames ``[count, 4, h, w]`` and tokens ``[count, 77]``, some of them the empty caption's."""
-        chosen, tokens = self._draw(rng, count, text_drop)
+        chosen, tokens = self.draw(rng, count, text_drop)
         frames = torch.from_numpy(rng.integers(0, self.latents.shape[1], count))
         return self.latents[chosen, frames], tokens
 
     def clips(self, rng: np.random.Generator, count: int, text_drop: float) -> tuple[Tensor, Tensor]:
         """Random clips ``[count, frames, 4, h, w]`` and one caption's tokens each, ``[count, 77]``."""
-        chosen, tokens = self._draw(rng, count, text_drop)
+        chosen, tokens = self.draw(rng, count, text_drop)
         return self.latents[chosen], tokens
 
-    def _draw(self, rng: np.random.Generator, count: int, text_drop: float) -> tuple[Tensor, Tensor]:
+    def draw(self, rng: np.random.Generator, count: int, text_drop: float) -> tuple[Tensor, Tensor]:
+        """The numbers of random clips ``[count]`` and one caption's tokens each, ``[count, 77]``."""
         chosen = torch.from_numpy(rng.integers(0, len(self.latents), count))
         captions = torch.from_numpy(rng.integers(0, self.tokens.shape[1], count))
         dropped = torch.from_numpy(rng.random(count) < text_drop)
@@ -68,24 +82,24 @@ class LatentClips:
 
 def sprite_clips(vae: AutoencoderKL, tokenize: Tokenize, count: int, look: str, file: Path) -> LatentClips:
     """``count`` clips of the training scenes, the same ones each time; encoded latents are kept in ``file``."""
-    scenes = training_scenes()
-    chosen = [scenes[index % len(scenes)] for index in range(count)]
+    scenes = [training_scene(number) for number in range(count)]
     # Four in five captions name the background, so that a prompt may leave it open.
-    tokens = [tokenize([scene.caption] * 4 + [scene.short_caption]) for scene in chosen]
-    latents = safetensors.torch.load_file(file)["latents"] if file.exists() else _encode(vae, chosen, look)
-    if not file.exists():
-        partial = file.with_suffix(".partial")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file({"latents": latents}, partial)
-        partial.replace(file)
+    tokens = [tokenize([scene.caption] * 4 + [scene.short_caption]) for scene in scenes]
+    with PartialState().main_process_first():  # the others find what it has encoded
+        if not file.exists():
+            partial = file.with_suffix(".partial")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            safetensors.torch.save_file({"latents": _encode(vae, count, look)}, partial)
+            partial.replace(file)
+    latents = safetensors.torch.load_file(file)["latents"]
     return LatentClips(latents, torch.stack(tokens), tokenize([""])[0])
 
 
 @torch.no_grad()
-def _encode(vae: AutoencoderKL, scenes: Sequence[Scene], look: str) -> Tensor:
+def _encode(vae: AutoencoderKL, count: int, look: str) -> Tensor:
     latents = []
-    for seed, scene in enumerate(tqdm(scenes, "encode", mininterval=1.0)):
-        pixels = to_pixels(draw_clip(scene, np.random.default_rng(seed), look)).to(vae.device)
+    for number in tqdm(range(count), "encode", mininterval=1.0):
+        pixels = to_pixels(training_clip(number, look)).to(vae.device)
         with torch.autocast(pixels.device.type, torch.bfloat16):
             mean = vae.encode(pixels).latent_dist.mean
         latents.append(mean.float().cpu() * LATENT_SCALE)

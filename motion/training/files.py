@@ -8,6 +8,7 @@ from string import Template
 
 import safetensors.torch
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from motion.hosts.standalone.checkpoint import open_parts
@@ -34,9 +35,9 @@ def open_image_model(path: Path) -> ImageModel:
 def save_image_model(model: ImageModel, path: Path, metadata: Mapping[str, str]) -> Path:
     """Write a single-file checkpoint (LDM names, fp16), and beside it the ``.yaml`` that AUTOMATIC1111 opens it by."""
     state = to_ldm(model.unet.state_dict(), model.vae.state_dict(), model.text.state_dict())
-    save_tensors(state, path, metadata)
-    path.with_suffix(".yaml").write_text(_ldm_config(model))
-    return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".yaml").write_text(_ldm_config(model))  # the same in every process
+    return save_tensors(state, path, metadata)
 
 
 def save_motion_model(motion: MotionModel, path: Path, metadata: Mapping[str, str]) -> Path:
@@ -46,13 +47,20 @@ def save_motion_model(motion: MotionModel, path: Path, metadata: Mapping[str, st
 
 
 def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> Path:
-    """Write fp16 safetensors whole or not at all."""
+    """Write fp16 safetensors, whole or not at all; of several processes the first does, and the others wait for it."""
+    team = PartialState()
+    if team.is_main_process:
+        _write(state, path, metadata)
+    team.wait_for_everyone()
+    return path
+
+
+def _write(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     halves = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in state.items()}
     partial = path.with_suffix(".partial")
     safetensors.torch.save_file(halves, partial, {"format": "pt", **metadata})
     partial.replace(path)
-    return path
 
 
 def _ldm_config(model: ImageModel) -> str:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import safetensors.torch
@@ -37,6 +38,11 @@ class Source:
     path: Path
     caption: str
 
+    @property
+    def name(self) -> str:
+        """What it is called, without a suffix."""
+        return self.path.name if self.path.is_dir() else self.path.stem
+
     def digest(self) -> str:
         """A hash of all that is learned from it."""
         files = [self.path] if self.path.is_file() else sorted(path for path in self.path.iterdir() if path.is_file())
@@ -60,14 +66,15 @@ def find(folder: Path, trigger: str = "") -> list[Source]:
     if not paths:
         raise MotionError(f"{folder} holds no clips: put clip files or folders of frames into it")
     table = dict(_captions(folder))
-    return [Source(path, ", ".join(filter(None, (trigger, _caption(path, table))))) for path in paths]
+    told = ((path, _caption(Source(path, ""), table)) for path in paths)
+    return [Source(path, ", ".join(filter(None, (trigger, caption)))) for path, caption in told]
 
 
-def _caption(path: Path, table: Mapping[str, str]) -> str:
-    beside = path.parent / f"{path.name if path.is_dir() else path.stem}.txt"
+def _caption(source: Source, table: Mapping[str, str]) -> str:
+    beside = source.path.parent / f"{source.name}.txt"
     if beside.is_file():
         return beside.read_text(encoding="utf-8", errors="replace").strip()
-    return table.get(path.name, table.get(path.stem, ""))
+    return table.get(source.path.name, table.get(source.path.stem, ""))
 
 
 def _captions(folder: Path) -> Iterator[tuple[str, str]]:
@@ -89,41 +96,70 @@ def fitted(frames: Frames, width: int, height: int) -> Frames:
     return np.stack([np.asarray(image) for image in images])
 
 
+class Window(NamedTuple):
+    """Frames of a clip: their numbers, the mean of their latents and a sample of them, both ``[frames, 4, h, w]``."""
+
+    numbers: list[int]
+    mean: Tensor
+    sample: Tensor
+
+
 @dataclass(frozen=True)
 class Clips:
     """Clips as the posterior of their latents, from which each step draws `frames` of every `stride`-th.
 
     `files` hold ``moments``, ``[n, 8, h, w]`` (mean and deviation, scaled) and lie on the disk; `contexts` is the
-    encoded caption of each, and the last one that of the empty caption, ``[clips + 1, tokens, width]``.
+    encoded caption of each, and the last one that of the empty caption, ``[clips + 1, tokens, width]``. `images`, of
+    as many files, hold what the frames show an encoder of key images, ``pixels``, uint8 ``[n, 3, H, W]``.
     """
 
     files: Sequence[Path]
     contexts: Tensor
     frames: int
     stride: int
+    images: Sequence[Path] = ()
 
     def clips(self, rng: np.random.Generator, count: int, text_drop: float) -> tuple[Tensor, Tensor]:
         """Random clips ``[count, frames, 4, h, w]`` and their contexts, some of them the empty caption's."""
         chosen = rng.integers(0, len(self.files), count)
-        latents = [self._window(self.files[index], rng, self.frames) for index in chosen]
+        latents = [self._window(self.files[index], rng, self.frames).sample for index in chosen]
         return torch.stack(latents), self._contexts(chosen, rng, text_drop)
+
+    def shown(self, rng: np.random.Generator, count: int, text_drop: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Random clips and contexts as by `clips`, and what their frames show an encoder, ``[count, frames, C, H, W]``.
+
+        Those are pixels in [0, 1] where there are `images`, else the means of the latents, as in sampling.
+        """
+        chosen = rng.integers(0, len(self.files), count)
+        windows = [self._window(self.files[index], rng, self.frames) for index in chosen]
+        latents, contexts = torch.stack([window.sample for window in windows]), self._contexts(chosen, rng, text_drop)
+        if not self.images:
+            return latents, contexts, torch.stack([window.mean for window in windows])
+        pairs = zip(chosen, windows, strict=True)
+        pixels = [_rows(self.images[index], "pixels", window.numbers) for index, window in pairs]
+        return latents, contexts, torch.stack(pixels).float() / 255
 
     def stills(self, rng: np.random.Generator, count: int, text_drop: float) -> tuple[Tensor, Tensor]:
         """One random frame each of random clips, ``[count, 4, h, w]``, and their contexts."""
         chosen = rng.integers(0, len(self.files), count)
-        latents = [self._window(self.files[index], rng, 1)[0] for index in chosen]
+        latents = [self._window(self.files[index], rng, 1).sample[0] for index in chosen]
         return torch.stack(latents), self._contexts(chosen, rng, text_drop)
 
     def _contexts(self, chosen: np.ndarray, rng: np.random.Generator, text_drop: float) -> Tensor:
         rows = np.where(rng.random(len(chosen)) < text_drop, len(self.files), chosen)
         return self.contexts[torch.from_numpy(rows)]
 
-    def _window(self, path: Path, rng: np.random.Generator, frames: int) -> Tensor:
-        with safe_open(path, framework="pt") as file:
-            moments = file.get_slice("moments")
-            indices = window(moments.get_shape()[0], frames, self.stride, rng)
-            mean, deviation = torch.cat([moments[index : index + 1] for index in indices]).float().chunk(2, dim=1)
-        return mean + deviation * torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32))
+    def _window(self, path: Path, rng: np.random.Generator, frames: int) -> Window:
+        numbers = window(length(path), frames, self.stride, rng)
+        mean, deviation = _rows(path, "moments", numbers).float().chunk(2, dim=1)
+        noise = torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32))
+        return Window(numbers, mean, mean + deviation * noise)
+
+
+def _rows(path: Path, name: str, numbers: Sequence[int]) -> Tensor:
+    with safe_open(path, framework="pt") as file:
+        rows = file.get_slice(name)
+        return torch.cat([rows[number : number + 1] for number in numbers])
 
 
 def window(length: int, frames: int, stride: int, rng: np.random.Generator) -> list[int]:
@@ -149,8 +185,8 @@ def encoded(
         key = hashlib.sha256(f"{source.digest()} {size} {marks.hexdigest()}".encode()).hexdigest()
         files.append(cache / f"{key[:24]}.safetensors")
         if not files[-1].exists():
-            _save(_moments(parts, fitted(read(source.path).frames, *size)), files[-1])
-        elif _length(files[-1]) <= (frames - 1) * stride:
+            save("moments", _moments(parts, fitted(read(source.path).frames, *size)), files[-1])
+        elif length(files[-1]) <= (frames - 1) * stride:
             _log.info("%s is shorter than %d frames %d apart: its frames lie closer", source.path, frames, stride)
     with torch.no_grad():
         texts = [source.caption for source in sources]
@@ -158,9 +194,11 @@ def encoded(
     return Clips(files, torch.cat(contexts).float().cpu(), frames, stride)
 
 
-def _length(path: Path) -> int:
+def length(path: Path) -> int:
+    """How many frames a file of encoded ones holds."""
     with safe_open(path, framework="pt") as file:
-        return int(file.get_slice("moments").get_shape()[0])
+        (name,) = file.keys()
+        return int(file.get_slice(name).get_shape()[0])
 
 
 @torch.no_grad()
@@ -176,10 +214,11 @@ def _moments(parts: Parts, frames: Frames) -> Tensor:
     return torch.cat(found)
 
 
-def _save(moments: Tensor, path: Path) -> None:
+def save(name: str, rows: Tensor, path: Path) -> None:
+    """Keep a tensor, whole or not at all. Raises MotionError where the disk is full."""
     partial = path.with_suffix(".partial")
     try:
-        safetensors.torch.save_file({"moments": moments.contiguous()}, partial)
+        safetensors.torch.save_file({name: rows.contiguous()}, partial)
         partial.replace(path)
     except OSError as error:
         raise MotionError(f"cannot save {path}: {error.strerror}; free some room and run it again") from error

@@ -129,3 +129,19 @@ def noise_loss(unet: nn.Module, noised: Noised, context: Tensor, weight: Callabl
     predicted = unet(signal * noised.latents + spread * noised.noise, noised.times, context).sample
     error = (predicted - noised.noise).square().mean(dim=(1, 2, 3))
     return (error * weight(noised.kept / (1 - noised.kept))).mean()
+
+
+Draw = Callable[[np.random.Generator], tuple[Tensor, Tensor]]
+"""Draws what a step learns from: latents of clips ``[n, frames, 4, h, w]``, and the tokens or contexts of each."""
+Loss = Callable[[np.random.Generator, Tensor, Tensor], Tensor]
+"""The loss of what was drawn; the noise comes from the same source."""
+
+
+def drawn(draw: Draw, loss: Loss) -> Callable[[int], Tensor]:
+    """The loss of a step, given its seed."""
+
+    def loss_of(seed: int) -> Tensor:
+        rng = np.random.default_rng(seed)
+        return loss(rng, *draw(rng))
+
+    return loss_of

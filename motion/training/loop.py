@@ -6,10 +6,10 @@ was killed continues with the losses that the unbroken one would have had.
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from motion.errors import MotionError
+from motion.training import processes
+from motion.training.metrics import Metrics
 
 SAVE_EVERY_SECONDS = 60.0
 
@@ -27,8 +29,9 @@ class Plan:
     """How long and how fast a stage learns.
 
     The learning rate rises linearly over ``warmup`` steps and falls on a half cosine to a hundredth; ``ema`` is the
-    decay of the averaged weights that are kept in the end (0: none are averaged). A step sums the gradients of
-    ``accumulate`` losses.
+    decay of the averaged weights that are kept in the end (0: none are averaged). A step takes the mean gradient of
+    ``accumulate`` losses in each process. ``scaled``: losses are multiplied on the way back, by as much as float16
+    bears, and gradients divided (Micikevicius et al. 2018, arXiv:1710.03740); a step that overflows is left out.
     """
 
     steps: int
@@ -39,6 +42,7 @@ class Plan:
     clip: float = 1.0
     seed: int = 0
     accumulate: int = 1
+    scaled: bool = False
 
     def rate(self, step: int) -> float:
         """Learning rate of ``step``, counted from 0."""
@@ -65,41 +69,107 @@ def train(
         name: of the stage; its state and its metrics are ``<name>.state.pt`` and ``<name>.csv`` in ``folder``.
         module: left with the averaged weights where the plan asks for an average.
         loss_of: the scalar loss of one step, given the step's seed (``step_seed``).
-        after: called behind each step with the number of those that are done.
+        after: called behind each step, in the first process, with the number of those that are done.
 
     Raises:
         MotionError: the loss is no longer a number; the last saved state stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
-    average = [parameter.detach().clone() for parameter in parameters]
-    state = _State(folder / f"{name}.state.pt", module, optimizer, average)
-    begin = state.restore()
-    metrics = _Metrics(folder / f"{name}.csv", keep=begin)
+    learner = _Learner(name, module, loss_of, plan)
+    state = folder / f"{name}.state.pt"
+    begin = learner.restore(state)
+    steps = range(begin, plan.steps)
+    if learner.team.is_main_process:
+        _lead(learner, steps, state, after)
+    else:
+        for step in steps:
+            learner.step(step)
+    _copy(learner.average, learner.parameters)
+
+
+def _lead(learner: _Learner, steps: range, state: Path, after: Callable[[int], None]) -> None:
+    """The steps in the first process, which tells and keeps what comes of them."""
+    name, plan = learner.name, learner.plan
     saved = time.monotonic()
-    for step in tqdm(range(begin, plan.steps), name, total=plan.steps, initial=begin, mininterval=1.0):
-        for group in optimizer.param_groups:
+    with closing(Metrics(state.parent, name, keep=steps.start)) as metrics:
+        for step in tqdm(steps, name, total=plan.steps, initial=steps.start, mininterval=1.0):
+            metrics.add(step, learner.step(step), plan.rate(step))
+            after(step + 1)
+            if time.monotonic() - saved > SAVE_EVERY_SECONDS:
+                learner.save(state, step + 1)
+                saved = time.monotonic()
+    if steps:
+        learner.save(state, plan.steps)
+
+
+class _Learner:
+    """What is trained, and all that a step changes."""
+
+    def __init__(self, name: str, module: nn.Module, loss_of: Callable[[int], Tensor], plan: Plan) -> None:
+        self.name, self.module, self.loss_of, self.plan = name, module, loss_of, plan
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.device = self.parameters[0].device
+        self.team = processes.team(self.device)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.scaled)
+        self.average = [parameter.detach().clone() for parameter in self.parameters]
+
+    def step(self, step: int) -> float:
+        """Do a step and return its loss, the mean over all processes."""
+        plan = self.plan
+        for group in self.optimizer.param_groups:
             group["lr"] = plan.rate(step)
-        optimizer.zero_grad(set_to_none=True)
-        value = 0.0
-        for part in range(plan.accumulate):
-            loss = loss_of(step_seed(plan.seed, step * plan.accumulate + part)) / plan.accumulate
-            value += float(loss.detach())
-            if not math.isfinite(value):
-                raise MotionError(f"{name}: the loss is {value} at step {step}; lower the learning rate and go on")
-            loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, plan.clip)
-        optimizer.step()
-        _average(average, parameters, min(plan.ema, (step + 1) / (step + 10)))
-        metrics.add(step, value, plan.rate(step))
-        after(step + 1)
-        if time.monotonic() - saved > SAVE_EVERY_SECONDS:
-            state.save(step + 1)
-            saved = time.monotonic()
-    if begin < plan.steps:
-        state.save(plan.steps)
-    _copy(average, parameters)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = processes.average(self._backward(step), self.device)
+        if not math.isfinite(loss):
+            raise MotionError(f"{self.name}: the loss is {loss} at step {step}; lower the learning rate and go on")
+        processes.average_gradients(self.parameters)
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.parameters, plan.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        _average(self.average, self.parameters, min(plan.ema, (step + 1) / (step + 10)))
+        return loss
+
+    def _backward(self, step: int) -> float:
+        """This process's share of the losses of one that accumulates as many as all of them: their sum."""
+        together, accumulate, loss = self.team.num_processes, self.plan.accumulate, 0.0
+        first = step * accumulate * together + self.team.process_index
+        for number in range(first, first + accumulate * together, together):
+            part = self.loss_of(step_seed(self.plan.seed, number)) / accumulate
+            loss += float(part.detach())
+            self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    def restore(self, path: Path) -> int:
+        """Load the state saved at ``path``, if there is one, and return the step to go on with."""
+        if not path.exists():
+            return 0
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        _copy(state["average"], self.average)
+        if scale := state.get("scaler"):  # a run may have begun in another precision
+            self.scaler.load_state_dict(scale)
+        return int(state["step"])
+
+    def save(self, path: Path, step: int) -> None:
+        """Keep all that ``step`` and those behind it depend on, whole or not at all."""
+        state = {
+            "step": step,
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "scaler": self.scaler.state_dict(),
+        }
+        partial = path.with_suffix(".partial")
+        try:
+            torch.save(state, partial)
+            partial.replace(path)
+        except OSError as error:
+            raise MotionError(f"cannot save {path}: {error.strerror}; free some room and run it again") from error
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @torch.no_grad()
@@ -110,54 +180,3 @@ def _average(average: list[Tensor], parameters: Iterable[Tensor], decay: float) 
 @torch.no_grad()
 def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
     torch._foreach_copy_(list(target), list(source))
-
-
-@dataclass(frozen=True)
-class _State:
-    """What a stage needs to go on: weights, optimizer and average, saved whole or not at all."""
-
-    path: Path
-    module: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: list[Tensor]
-
-    def restore(self) -> int:
-        """Load the saved state, if there is one, and return the step to go on with."""
-        if not self.path.exists():
-            return 0
-        state = torch.load(self.path, weights_only=True)
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        _copy(state["average"], self.average)
-        return int(state["step"])
-
-    def save(self, step: int) -> None:
-        state = {
-            "step": step,
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average,
-        }
-        partial = self.path.with_suffix(".partial")
-        try:
-            torch.save(state, partial)
-            partial.replace(self.path)
-        except OSError as error:
-            raise MotionError(f"cannot save {self.path}: {error.strerror}; free some room and run it again") from error
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-class _Metrics:
-    """One CSV row a step; rows of steps that will be run again are dropped on resume."""
-
-    def __init__(self, path: Path, keep: int) -> None:
-        rows = list(csv.reader(path.read_text().splitlines()))[1 : keep + 1] if path.exists() else []
-        self._path = path
-        self._began = time.monotonic()
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows([("step", "loss", "learning_rate", "seconds"), *rows])
-
-    def add(self, step: int, loss: float, rate: float) -> None:
-        with self._path.open("a", newline="") as file:
-            csv.writer(file).writerow((step, f"{loss:.6g}", f"{rate:.4g}", f"{time.monotonic() - self._began:.2f}"))

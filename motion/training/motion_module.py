@@ -11,9 +11,10 @@ from einops import rearrange
 from torch import Tensor
 
 from motion.animation import attach
+from motion.network.architecture import Betas
 from motion.network.model import MotionModel
 from motion.training.data import LatentClips
-from motion.training.image import TEXT_DROP, ImageModel, Noised, debiased, noise_loss
+from motion.training.image import TEXT_DROP, ImageModel, Loss, Noised, debiased, drawn, noise_loss
 from motion.training.loop import Plan, train
 
 NOISIEST = 700
@@ -25,16 +26,23 @@ BLIND = 900
 def train_motion(
     image: ImageModel, motion: MotionModel, clips: LatentClips, plan: Plan, batch: int, folder: Path
 ) -> None:
-    """Train every parameter of ``motion`` on ``batch`` clips a step: one time step per clip, fresh noise per frame."""
+    """Train every parameter of ``motion`` on ``batch`` clips a step."""
     image.freeze()
     motion.train().requires_grad_(True)
-    device = image.unet.device
-    frames = clips.latents.shape[1]
-    alphas = motion.architecture.family.betas.alphas_cumprod().to(device, torch.float32)
+    loss_of = drawn(lambda rng: clips.clips(rng, batch, TEXT_DROP), clip_loss(image, motion.architecture.family.betas))
+    with attach(image.unet, motion, frames=clips.latents.shape[1]):
+        train("motion", motion, loss_of, plan, folder)
+    motion.eval().requires_grad_(False)
 
-    def loss_of(seed: int) -> Tensor:
-        rng = np.random.default_rng(seed)
-        latents, tokens = clips.clips(rng, batch, TEXT_DROP)
+
+def clip_loss(image: ImageModel, betas: Betas) -> Loss:
+    """The loss of latents ``[n, frames, 4, h, w]`` with tokens ``[n, 77]``: one time step for each clip, fresh noise in
+    each frame, more of both where it is settled what moves where."""
+    device = image.unet.device
+    alphas = betas.alphas_cumprod().to(device, torch.float32)
+
+    def loss_of(rng: np.random.Generator, latents: Tensor, tokens: Tensor) -> Tensor:
+        batch, frames = latents.shape[:2]
         latents = rearrange(latents, "b f c h w -> (b f) c h w").to(device)
         noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32)).to(device)
         times = torch.from_numpy(draw_times(rng, batch, len(alphas))).to(device).repeat_interleave(frames)
@@ -44,9 +52,7 @@ def train_motion(
             context = image.encode_text(tokens.to(device)).repeat_interleave(frames, dim=0)
         return noise_loss(image.unet, Noised(latents, noise, times, alphas[times]), context, debiased)
 
-    with attach(image.unet, motion, frames=frames):
-        train("motion", motion, loss_of, plan, folder)
-    motion.eval().requires_grad_(False)
+    return loss_of
 
 
 def draw_times(rng: np.random.Generator, count: int, steps: int) -> npt.NDArray[np.int64]:

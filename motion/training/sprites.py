@@ -1,4 +1,4 @@
-"""The sprite world's program: what is trained on what and for how long, and the three files it leaves.
+"""The sprite world's program: what is trained on what and for how long, and the files it leaves.
 
 Every stage keeps its state in the folder of the run, so that a killed program goes on where it was.
 """
@@ -9,23 +9,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from motion.animation import attach
 from motion.demo.world import FRAMES, LOOKS
 from motion.hosts.standalone.tokens import chunks, clip_tokenizer
 from motion.network.architecture import FAMILIES, Architecture
 from motion.network.model import MotionModel
-from motion.training.data import LatentClips, sprite_clips, sprite_stills
-from motion.training.files import open_image_model, save_image_model, save_motion_model
-from motion.training.image import IMAGE_BETAS, ImageModel, Stage, train_image
-from motion.training.loop import Plan
-from motion.training.motion_module import train_motion
+from motion.training.conditions import Condition
+from motion.training.data import LatentClips, sprite_clips, sprite_stills, training_clip
+from motion.training.files import open_image_model, save_image_model, save_motion_model, save_tensors
+from motion.training.image import IMAGE_BETAS, TEXT_DROP, ImageModel, Stage, train_image
+from motion.training.loop import Plan, train
+from motion.training.masks import MIXTURE
+from motion.training.motion_module import clip_loss, train_motion
+from motion.training.sketch import sketch
+from motion.training.sparse import Obeying, Shown, fresh_encoder
 from motion.training.vae import train_vae
+from motion.weights.checkpoint import load
 
 SEED = 0
 CLIPS = 2048
-VAE_BATCH, IMAGE_BATCH, MOTION_BATCH = 24, 64, 4
+VAE_BATCH, IMAGE_BATCH, MOTION_BATCH, SPARSECTRL_BATCH = 24, 64, 4, 4
 VAE_CROPS = Plan(3500, 2e-3, seed=1)
 VAE_WHOLE = Plan(2400, 1.5e-3, seed=2)
 BOTH_SCHEDULES = (IMAGE_BETAS, FAMILIES["v3"].betas)
@@ -34,6 +41,7 @@ IMAGE = Stage("image", Plan(6000, 1e-3, warmup=300, ema=0.999, seed=3))
 IMAGE_BOTH = Stage("image-both", Plan(1500, 6e-4, warmup=50, ema=0.998, seed=6), BOTH_SCHEDULES)
 PERSONAL = Stage("image-personal", Plan(700, 6e-4, warmup=50, ema=0.998, seed=4), BOTH_SCHEDULES)
 MOTION = Plan(11000, 1e-3, warmup=300, ema=0.999, seed=5)
+SPARSECTRL = Plan(6000, 5e-4, warmup=200, ema=0.999, seed=7)
 
 
 def train_base(folder: Path, device: str, steps: int | None = None) -> Path:
@@ -66,6 +74,44 @@ def train_sprite_motion(base: Path, folder: Path, device: str, steps: int | None
     return save_motion_model(
         motion, folder / "sprites-motion.safetensors", _metadata("motion", steps=plan.steps, frames=FRAMES)
     )
+
+
+def train_sprite_sparsectrl(
+    base: Path, module: Path, condition: str, folder: Path, device: str, steps: int | None = None
+) -> Path:
+    """An encoder of ``condition`` ("rgb", "scribble") on plain clips, ``base`` and the motion ``module`` frozen ->
+    ``sprites-sparsectrl-<condition>.safetensors``."""
+    asked = Condition(condition)
+    torch.manual_seed(SEED)
+    image = open_image_model(base).to(device)
+    image.freeze()
+    motion = load(module).float().to(device)
+    encoder = fresh_encoder(image.unet, motion, asked.latent).to(device)
+    clips = _clips(image, "plain", folder)
+    plan = SPARSECTRL if steps is None else replace(SPARSECTRL, steps=steps)
+    loss = clip_loss(image, motion.architecture.family.betas)
+    name = f"sparsectrl-{condition}"
+    with (
+        attach(image.unet, motion, FRAMES),
+        Obeying(image.unet, encoder, _shown(clips, asked), loss, MIXTURE) as loss_of,
+    ):
+        train(name, encoder, loss_of, plan, folder)
+    told = _metadata("sparsectrl", steps=plan.steps, frames=FRAMES, condition=condition)
+    return save_tensors(encoder.state_dict(), folder / f"sprites-{name}.safetensors", told)
+
+
+def _shown(clips: LatentClips, condition: Condition) -> Shown:
+    """Draws clips, their captions, and what they show an encoder."""
+
+    def draw(rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        chosen, tokens = clips.draw(rng, SPARSECTRL_BATCH, TEXT_DROP)
+        latents = clips.latents[chosen]
+        if condition.latent:
+            return latents, tokens, latents
+        sketches = np.stack([sketch(training_clip(int(number), "plain")) for number in chosen])
+        return latents, tokens, torch.from_numpy(sketches).movedim(-1, -3).float() / 255
+
+    return draw
 
 
 def tokenize(captions: Sequence[str]) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import sparsectrl
 from motion import cli
 from motion.demo.bundle import DEMO
 from motion.training import sprites
@@ -17,15 +18,16 @@ from motion.weights.describe import describe
 def test_the_whole_program_in_miniature(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("VAE_CROPS", "VAE_WHOLE", "MOTION"):
+    for name in ("VAE_CROPS", "VAE_WHOLE", "MOTION", "SPARSECTRL"):
         monkeypatch.setattr(sprites, name, replace(getattr(sprites, name), steps=1))
-    for name in ("CLIPS", "VAE_BATCH", "IMAGE_BATCH", "MOTION_BATCH"):
+    for name in ("CLIPS", "VAE_BATCH", "IMAGE_BATCH", "MOTION_BATCH", "SPARSECTRL_BATCH"):
         monkeypatch.setattr(sprites, name, 2)
     assert cli.main(["train", "sprites", "--out", str(tmp_path), "--device", "cpu", "--steps", "1"]) == 0
-    base, module, personal = (Path(line) for line in capsys.readouterr().out.splitlines())
+    base, module, personal, *encoders = (Path(line) for line in capsys.readouterr().out.splitlines())
     assert [describe(path)["kind"] for path in (base, module, personal)] == [
         describe(Path(DEMO[name]))["kind"] for name in ("checkpoint", "motion", "checkpoint")
     ]
+    assert [sparsectrl.load(path).shape.stride for path in encoders] == [1, 8]
     assert base.with_suffix(".yaml").is_file()
 
     arguments = ["--checkpoint", str(base), "--motion", str(module), "--stills", "2", "--clips", "1", "--device", "cpu"]
@@ -47,6 +49,10 @@ def test_the_whole_program_in_miniature(
         (["image"], "--out"),
         (["evaluate", "--checkpoint", "missing.safetensors"], "missing.safetensors"),
         (["evaluate", "--checkpoint", DEMO["checkpoint"], "--motion", "missing.ckpt"], "missing.ckpt"),
+        (["evaluate", "--checkpoint", DEMO["checkpoint"], "--sparsectrl", DEMO["motion"]], "--motion"),
+        (["sparsectrl", "--out", "x", "--checkpoint", DEMO["checkpoint"], "--motion", "missing.ckpt"], "missing.ckpt"),
+        (["sparsectrl", "--out", "x", "--checkpoint", DEMO["checkpoint"]], "--motion"),
+        (["sparsectrl", "--out", "x", "--checkpoint", "c", "--motion", "m", "--conditions", "."], "--data"),
         (["juggling"], "juggling"),
         ([], "RECIPE"),
     ],

@@ -19,12 +19,12 @@ from motion.errors import MotionError
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
-from motion.training import recipes
+from motion.training import recipes, run
 from motion.training.files import save_image_model, save_motion_model
 from motion.training.image import ImageModel, Widths
 from motion.training.loop import Plan
 from motion.training.lora import LoraWeights, adapter_layers, motion_layers
-from motion.training.recipes import Run
+from motion.training.run import Run
 from motion.video.read import read
 from motion.video.write import write
 from motion.weights.lora import TRIGGER, Lora, load, to_authors, to_diffusers
@@ -115,7 +115,7 @@ def killed_in_step(step: int) -> Callable[..., None]:
     return average
 
 
-@pytest.mark.parametrize("settings", [{"checkpointing": True}, {"move": "zoom-in"}, {"half": True}])
+@pytest.mark.parametrize("settings", [{"checkpointing": True}, {"move": "zoom-in"}, {"precision": "bf16"}])
 def test_ways_to_train_a_motion_lora(room: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     plain, other = (
         [float(row.split(",")[1]) for row in (path.parent / "motion-lora.csv").read_text().splitlines()[1:]]
@@ -124,7 +124,7 @@ def test_ways_to_train_a_motion_lora(room: Path, tmp_path: Path, settings: dict[
             recipes.train_motion_lora(job(room, tmp_path / "other", **settings), PLAN),
         )
     )
-    assert other == pytest.approx(plain, rel={"half": 0.1, "checkpointing": 1e-4}.get(*settings, 1.0))
+    assert other == pytest.approx(plain, rel={"precision": 0.1, "checkpointing": 1e-4}.get(*settings, 1.0))
     assert (other == plain) is (list(settings) == ["checkpointing"])
 
 
@@ -133,7 +133,7 @@ def test_ways_to_train_a_motion_lora(room: Path, tmp_path: Path, settings: dict[
 def test_samples_show_what_is_learned_and_change_nothing(
     name: str, room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipes, "SAMPLE_STEPS", 2)
+    monkeypatch.setattr(run, "SAMPLE_STEPS", 2)
     plain = tensors(RECIPES[name](job(room, tmp_path / "plain"), PLAN))
     shown = tensors(RECIPES[name](job(room, tmp_path / "shown", sample_every=1), PLAN))
     assert all(torch.equal(plain[key], shown[key]) for key in plain)
@@ -203,6 +203,8 @@ def test_a_broken_clip_is_named(room: Path, tmp_path: Path) -> None:
             "size is 9",
         ),
         (["adapter", "--out", "x", "--checkpoint", ".", "--data", ".", "--learning-rate", "-1"], "'-1'"),
+        (["adapter", "--out", "x", "--checkpoint", ".", "--data", ".", "--fp16", "--device", "cpu"], "fp16 on cpu"),
+        (["adapter", "--out", "x", "--checkpoint", ".", "--data", ".", "--fp16", "--bf16"], "not allowed with"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -40,15 +44,17 @@ def rows(folder: Path) -> list[list[str]]:
     return [line.split(",")[:3] for line in (folder / "line.csv").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("stop", [1, 5, 11])
-def test_a_killed_run_goes_on_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+@pytest.mark.parametrize(("stop", "scaled"), [(1, False), (5, False), (11, False), (5, True)])
+def test_a_killed_run_goes_on_bit_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, scaled: bool
+) -> None:
     monkeypatch.setattr("motion.training.loop.SAVE_EVERY_SECONDS", -1.0)
-    unbroken, resumed = fresh(), fresh()
-    train("line", unbroken, regression(unbroken), PLAN, tmp_path / "unbroken")
+    unbroken, resumed, plan = fresh(), fresh(), replace(PLAN, scaled=scaled)
+    train("line", unbroken, regression(unbroken), plan, tmp_path / "unbroken")
     with pytest.raises(Killed):
-        train("line", resumed, regression(resumed, stop), PLAN, tmp_path / "resumed")
+        train("line", resumed, regression(resumed, stop), plan, tmp_path / "resumed")
     again = fresh()
-    train("line", again, regression(again), PLAN, tmp_path / "resumed")
+    train("line", again, regression(again), plan, tmp_path / "resumed")
     assert all(torch.equal(a, b) for a, b in zip(unbroken.parameters(), again.parameters(), strict=True))
     assert rows(tmp_path / "unbroken") == rows(tmp_path / "resumed")
 
@@ -83,3 +89,44 @@ def test_the_rate_rises_and_falls() -> None:
     rates = [PLAN.rate(step) for step in range(PLAN.steps)]
     assert max(rates) == pytest.approx(PLAN.learning_rate, rel=0.05)
     assert rates[0] < rates[1] > rates[-1] > 0
+
+
+def test_scaled_losses_lead_to_the_same_weights(tmp_path: Path) -> None:
+    """Scales are powers of two, so in float32 nothing is rounded."""
+    plain, scaled = fresh(), fresh()
+    train("line", plain, regression(plain), PLAN, tmp_path / "plain")
+    train("line", scaled, regression(scaled), replace(PLAN, scaled=True), tmp_path / "scaled")
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), scaled.parameters(), strict=True))
+
+
+def test_a_step_that_overflows_is_left_out(tmp_path: Path) -> None:
+    module = fresh()
+    before = module.weight.detach().clone()
+    plan = Plan(steps=1, learning_rate=0.1, warmup=1, scaled=True)
+    train("line", module, lambda seed: module.weight.sum() * 1e37, plan, tmp_path)
+    assert torch.equal(module.weight, before)
+    assert torch.load(tmp_path / "line.state.pt", weights_only=True)["scaler"]["scale"] == 2.0**15
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_tensorboard_is_told_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    told: list[tuple[str, int]] = []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            assert (Path(folder), purge_step) == (tmp_path / "tensorboard" / "line", 0)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            told.append((name, step))
+
+        def close(self) -> None:
+            told.append(("closed", -1))
+
+    board: Any = SimpleNamespace(SummaryWriter=Writer) if installed else None
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    module = fresh()
+    train("line", module, regression(module), replace(PLAN, steps=1), tmp_path)
+    assert told == ([("loss", 0), ("learning_rate", 0), ("closed", -1)] if installed else [])
+    assert len(rows(tmp_path)) == 2

@@ -37,6 +37,8 @@ class Control:
     images: Mapping[int, Pixels]
     strength: Mapping[int, float] = field(default_factory=dict)
     """Of the images, by frame; left out: 1."""
+    encoder: SparseEncoder | None = None
+    """What is used instead of the file's, as it is."""
     effect: Effect | None = field(default=None, init=False)
     """What the encoder did, once the clip is drawn."""
 

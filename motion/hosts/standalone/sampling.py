@@ -132,7 +132,9 @@ class Sampling:
     def _obeyed(self, control: keyframes.Control, arrangement: Arrangement) -> AbstractContextManager[Effect]:
         """The scope of a control."""
         clip, frames = self.clips[0], arrangement.frames
-        encoder = sparsectrl.load(control.file).to(self.device, self.dtype)
+        encoder = control.encoder
+        if encoder is None:
+            encoder = sparsectrl.load(control.file).to(self.device, self.dtype)
         shown = keyframes.condition(control, encoder, self.parts.vae, clip, frames)
         how = keyframes.influence(clip)
         return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)
