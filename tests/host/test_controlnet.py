@@ -67,4 +67,4 @@ def test_each_frame_has_its_own_hint(webui: Webui, network: str, tmp_path: Path,
     far = [apart(one, other) for one, other in zip(same, each, strict=True)]
     changed = [difference for hint, difference in zip(hints, far, strict=True) if hint]
     others = [difference for hint, difference in zip(hints, far, strict=True) if not hint]
-    assert max(others) < 0.1 < 1 < min(changed)
+    assert max(others) < 0.01 < 0.04 < min(changed)  # a random network has little say
