@@ -49,6 +49,15 @@ def test_calls_of_one_step_have_the_same_windows() -> None:
     assert arrangement.begin(None) != arrangement.begin(None)
 
 
+@given(WINDOWS, st.lists(st.integers(0, 5), min_size=1))
+def test_after_a_restart_windows_are_those_of_the_beginning(windows: Windows, times: list[int]) -> None:
+    """Also where it begins at the time at which the last one ended."""
+    arrangement = Arrangement(windows)
+    once = [arrangement.begin(time) for time in times]
+    arrangement.restart()
+    assert [arrangement.begin(time) for time in times] == once
+
+
 def test_a_loop_has_its_seam_at_every_frame_in_turn() -> None:
     arrangement = Arrangement(Windows(16, closed=True))
     seams = [arrangement.begin(time)[0][0] for time in range(50)]
