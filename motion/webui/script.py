@@ -9,6 +9,7 @@ from typing import Any
 
 import motion
 from motion.errors import MotionError
+from motion.hosts import freeinit
 from motion.hosts.base import host, host_module
 from motion.hosts.sampling import Sampling
 from motion.tab import TAB_FIELDS, Tab
@@ -93,6 +94,8 @@ def plan(p: Any, tab: Tab) -> Job:
     """Find and load what the clip needs, and refuse what cannot be done, before the host does anything."""
     host()  # says what is missing
     jobs.check_output(tab)
+    jobs.check_prompts(p, tab)
+    freeinit.check(p, tab)
     if tab.seed_mode == "clip" and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
         raise MotionError("resize seed is for single pictures: turn it off, or set Motion's seed mode to Frame")
     entry = library().find(tab.module)
