@@ -26,6 +26,7 @@ NEEDED = (
     *("rng.ImageRNG", "sd_models.model_data", "sd_models.reload_model_weights", "sd_samplers.create_sampler"),
     *("sd_samplers_common.images_tensor_to_samples", "sd_samplers_common.InterruptedException", "shared.state"),
     *("processing.StableDiffusionProcessing.get_conds_with_caching", "prompt_parser.get_learned_conditioning"),
+    "processing.StableDiffusionProcessing.parse_extra_network_prompts",
     *("ui_components.InputAccordion", "ui_tempdir.register_tmp_file"),
 )
 """What is used of a host whatever it is, without its package's name."""

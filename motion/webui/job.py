@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 
 from motion.errors import MotionError
 from motion.hosts.travel import Travel
-from motion.prompts import key_frames
+from motion.prompts import key_frames, travels
 from motion.tab import Tab
 from motion.video.loop import played
 from motion.video.write import encoder_for
 from motion.webui import controlnet
+from motion.webui.prompt import name_once
 
 OWN = (
     "batch_size",
@@ -32,8 +33,8 @@ OWN = (
 """Attributes of `p` that a clip needs otherwise; they are put back when the job ends."""
 ATTRIBUTE = "_motion"
 """The attribute of `p` that leads to its job."""
-CONDITIONS = "get_conds_with_caching"
-"""The method of `p` by which the host has prompts encoded."""
+NETWORKS, CONDITIONS = "parse_extra_network_prompts", "get_conds_with_caching"
+"""The methods of `p` by which the host takes LoRAs out of prompts, and has these encoded."""
 
 
 class Refused(MotionError):
@@ -53,7 +54,7 @@ class Refused(MotionError):
 class Sample:
     """What stands in for `p.sample` of one job, and where the job is found again: other extensions wrap it in turn.
 
-    Its `conditions` stand in for what makes the conditions of the job's prompts.
+    Its `networks` and `conditions` stand in for what reads the job's prompts.
     """
 
     def __init__(self, p: Any, job: Job | None, refusal: Refused | None = None) -> None:
@@ -64,7 +65,9 @@ class Sample:
         p.sample = self
         setattr(p, ATTRIBUTE, self)
         if job is not None:
+            self.take_networks = getattr(p, NETWORKS)
             self.travel = Travel(getattr(p, CONDITIONS), job.tab, job.frames)
+            setattr(p, NETWORKS, self.networks)
             setattr(p, CONDITIONS, self.conditions)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -76,6 +79,14 @@ class Sample:
             undo.enter_context(job.sampling.scope(self.p))
             controlnet.hints_by_frame(self.p, job.sampling.arrangement, undo)
             return self.original(*args, **kwargs)
+
+    def networks(self) -> None:
+        """Take LoRAs out of the prompts; each acts on the whole clip, and once, however many lines name it."""
+        self.take_networks()
+        for pass_ in ("", "hr_"):
+            prompts, named = (getattr(self.p, pass_ + name, None) for name in ("prompts", "extra_network_data"))
+            if prompts and named and travels(prompts[0]) and not self.over:
+                name_once(named)
 
     def conditions(self, *args: Any, **kwargs: Any) -> Any:
         """The conditions of each frame; see `Travel`."""
@@ -101,8 +112,9 @@ class Sample:
             del p.sample
             if self.before is not None:
                 p.sample = self.before
-        if vars(p).get(CONDITIONS) == self.conditions:
-            delattr(p, CONDITIONS)
+        for name, own in {NETWORKS: self.networks, CONDITIONS: self.conditions}.items():
+            if vars(p).get(name) == own:
+                delattr(p, name)
         self.over = self.over or p is self.p
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 
@@ -17,3 +17,9 @@ def named_loras(extra_networks: Mapping[str, Sequence[Any]]) -> list[tuple[str, 
         weight = parameters.named.get("unet", weights[1] if len(weights) > 1 else next(iter(weights), 1.0))
         named.append((name, float(weight)))
     return named
+
+
+def name_once(extra_networks: MutableMapping[str, Any]) -> None:
+    """Let a LoRA that several lines of a prompt name act once, with the weights that the last one gives."""
+    for kind, named in extra_networks.items():
+        extra_networks[kind] = list({tuple(parameters.items[:1]): parameters for parameters in named}.values())

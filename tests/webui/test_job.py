@@ -36,6 +36,9 @@ class Processing:
     def sample(self, value: str) -> str:
         return f"sampled {value}"
 
+    def parse_extra_network_prompts(self) -> None:
+        pass
+
     def get_conds_with_caching(self, function: Any, prompts: Any, steps: int, caches: Any, *more: Any) -> Any:
         return function(prompts)
 
@@ -147,40 +150,7 @@ def test_a_copy_samples_itself() -> None:
     jobs.begin(other, Tab, plan)
     assert other.sample.__self__ is other
     assert other.get_conds_with_caching.__self__ is other
-
-
-def conditions(p: Any, prompt: str) -> Any:
-    """Of each frame, where the host makes a list of its texts."""
-    return p.get_conds_with_caching(lambda prompts: [[text] for text in prompts], [prompt] * FRAMES, 1, [], {})
-
-
-def test_prompts_are_the_hosts_affair_but_for_key_frames() -> None:
-    p = Processing()
-    job = begun(p)
-    assert conditions(p, "a cat") == [["a cat"]] * FRAMES
-    with pytest.raises(Refused, match="key frame 4") as refused:
-        conditions(p, "4: a cat")
-    assert refused.value.status_code == 422
-    assert Job.of(p) is None
-    assert conditions(p, "4: a cat") == [["4: a cat"]] * FRAMES
-    jobs.begin(p, Tab, plan)
-    assert "get_conds_with_caching" not in vars(p)
-    q = Processing()
-    job = begun(q)
-    jobs.end(q, job)
-    assert "get_conds_with_caching" not in vars(q)
-
-
-@pytest.mark.parametrize("name", ["prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"])
-def test_key_frames_are_checked_wherever_they_are(name: str) -> None:
-    p: Any = Processing()
-    for text in ("0: a\n-1: b", ["a", "0: b"], None):
-        setattr(p, name, text)
-        jobs.check_prompts(p, Tab(frames=FRAMES))
-    for text in ("0: a\n4: b", ["a", "-5: b"]):
-        setattr(p, name, text)
-        with pytest.raises(MotionError, match="the prompt has a key frame"):
-            jobs.check_prompts(p, Tab(frames=FRAMES))
+    assert other.parse_extra_network_prompts.__self__ is other
 
 
 @pytest.mark.parametrize(
