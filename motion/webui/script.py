@@ -28,6 +28,10 @@ TITLE = "Motion"
 class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
     """One instance per tab; nothing of a job is kept here."""
 
+    built: panel.Panel | None = None
+    steps: Any = None
+    """The tab's component for sampling steps."""
+
     def title(self) -> str:
         return TITLE
 
@@ -35,10 +39,19 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        built = panel.build(self.elem_id, is_img2img)
+        self.built = built = panel.build(self.elem_id, is_img2img)
         self.infotext_fields = built.infotext_fields
         self.paste_field_names = list(infotext.PASTED.values())
+        if self.steps is not None:
+            built.follow_steps(self.steps)
         return built.components
+
+    def after_component(self, component: Any, **kwargs: Any) -> None:
+        """The host calls this for every component of the tab; the steps' stands above or below, as the user likes."""
+        if kwargs.get("elem_id") == ("img2img_steps" if self.is_img2img else "txt2img_steps"):
+            self.steps = component
+            if self.built is not None:
+                self.built.follow_steps(component)
 
     def before_process(self, p: Any, *args: Any) -> None:
         jobs.begin(p, lambda: read_args(args, axes.changed(p)), plan)
