@@ -18,7 +18,7 @@ from motion.tab import Tab
 from motion.video.loop import played
 from motion.video.write import encoder_for
 from motion.webui import controlnet
-from motion.webui.prompt import name_once
+from motion.webui.prompt import name_once, put_styles_around
 
 OWN = (
     "batch_size",
@@ -214,6 +214,7 @@ def check_output(tab: Tab) -> None:
 def _take_over(p: Any, job: Job) -> None:
     """One clip is one batch of the host's."""
     p.batch_size, p.n_iter = job.frames, job.clips
+    put_styles_around(p, job.undo)
     p.prompt = list(map(job.prompted, p.prompt)) if isinstance(p.prompt, list) else job.prompted(p.prompt)
     for name in ("prompt", "negative_prompt", "seed", "subseed"):
         value = getattr(p, name)

@@ -32,6 +32,7 @@ class Processing:
         self.do_not_save_grid = self.do_not_save_samples = False
         self.extra_generation_params: dict[str, Any] = {}
         self.scripts = None
+        self.styles: list[str] = []
 
     def sample(self, value: str) -> str:
         return f"sampled {value}"

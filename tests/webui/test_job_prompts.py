@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from motion.errors import MotionError
+from motion.prompts import key_frames
 from motion.tab import Tab
 from motion.webui import job as jobs
 from motion.webui.job import Job, Refused
@@ -62,3 +63,33 @@ def test_key_frames_are_checked_wherever_they_are(name: str) -> None:
         setattr(p, name, text)
         with pytest.raises(MotionError, match="the prompt has a key frame"):
             jobs.check_prompts(p, Tab(frames=FRAMES))
+
+
+class Styles:
+    """Two of them: one behind a prompt, one around it; the negative prompt has the first only."""
+
+    def apply_styles_to_prompt(self, prompt: str, styles: list[str]) -> str:
+        return f"photo of {prompt}, crisp"
+
+    def apply_negative_styles_to_prompt(self, prompt: str, styles: list[str]) -> str:
+        return f"{prompt}, blurry"
+
+
+def test_styles_stand_around_all_key_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("motion.webui.prompt.host_module", lambda name: SimpleNamespace(prompt_styles=Styles()))
+    p: Any = Processing()
+    p.styles, p.prompt, p.hr_prompt, p.hr_negative_prompt = ["a", "b"], "0: a cat\n-1: a dog", "a horse", ""
+    before = dict(vars(p))
+    job = begun(p)
+    assert key_frames(p.prompt, FRAMES) == {0: "photo of, a cat, crisp", 3: "photo of, a dog, crisp"}
+    assert (p.negative_prompt, p.hr_prompt, p.hr_negative_prompt) == ("blurry", "photo of a horse, crisp", "")
+    assert p.styles == []
+    jobs.end(p, job)
+    assert {**vars(p), "extra_generation_params": {}} == {**before, "extra_generation_params": {}}
+
+
+def test_styles_of_other_prompts_are_the_hosts_affair() -> None:
+    p = Processing()
+    p.styles = ["a"]
+    begun(p)
+    assert (p.prompt, p.styles) == ("a cat", ["a"])
