@@ -54,25 +54,20 @@ class Travel:
         Without key frames they are the host's own. Raises MotionError for a key frame that is not in the clip, and for
         texts that differ in their parts.
         """
-        more = (extra_network_data, hires_steps)
-        prompt = required_prompts[0]
-        if not travels(prompt):
-            return self.original(function, required_prompts, steps, caches, *more)
-        mixes = travel(prompt, self.clip.frames, self.clip.loop == "closed", self.drawn)
+
+        def conditions(made_by: Callable[..., Any], prompts: Any, kept: Any) -> Any:
+            return self.original(made_by, prompts, steps, kept, extra_network_data, hires_steps)
+
+        if len(required_prompts) != self.drawn or not travels(required_prompts[0]):
+            return conditions(function, required_prompts, caches)
+        mixes = travel(required_prompts[0], self.clip.frames, self.clip.loop == "closed", self.drawn)
         texts = texts_of(mixes)
-        told = self.original(function, _like(required_prompts, texts), steps, caches, *more)
-        joined = hasattr(told, "batch")  # by AND: the negative prompt's is the schedule itself
-        parts = [[part.schedules for part in text] for text in told.batch] if joined else [[text] for text in told]
-        if joined:
-            _check_parts(told.batch)
+        told = conditions(function, _like(required_prompts, texts), caches)
+        parts = _parts(told)
         if len({_length(entry.cond) for text in parts for schedule in text for entry in schedule}) > 1:
-            nothing = _like(required_prompts, [""])
-            nothing.is_negative_prompt = False  # SDXL's empty negative prompt is no text to the host, but zeros
-            encode = host_module("prompt_parser").get_learned_conditioning
-            ((empty, *_),) = self.original(encode, nothing, steps, [[None, None]], *more)
-            parts = _padded(parts, _tokens(empty.cond))
+            parts = _padded(parts, _empty(conditions, required_prompts))
         frames = self._frames(dict(zip(texts, parts, strict=True)), mixes)
-        if not joined:
+        if not hasattr(told, "batch"):
             return [schedule for (schedule,) in frames]
         weights = [part.weight for part in told.batch[0]]
         kind = type(told.batch[0][0])
@@ -102,15 +97,30 @@ def _like(prompts: Any, texts: Sequence[str]) -> Any:
     return other
 
 
-def _check_parts(texts: Sequence[Sequence[Any]]) -> None:
-    """The Forge family has one weight for a part in all frames, and A1111 one number of parts."""
-    kinds = list(dict.fromkeys(tuple(part.weight for part in text) for text in texts))
+def _parts(told: Any) -> list[list[Schedule]]:
+    """The schedules of each text: of a prompt one for each part joined by AND, of a negative prompt one.
+
+    Raises MotionError for texts whose parts differ: A1111 has one number of them in all frames, the Forge family also
+    one weight for each.
+    """
+    if not hasattr(told, "batch"):
+        return [[schedule] for schedule in told]
+    kinds = list(dict.fromkeys(tuple(part.weight for part in text) for text in told.batch))
     if len(kinds) > 1:
         said = " and ".join("[" + ", ".join(f"{weight:g}" for weight in kind) + "]" for kind in kinds[:2])
         raise MotionError(
             f"the key frames of the prompt have parts joined by AND with weights {said}: give each as many parts, with "
             "the same weights"
         )
+    return [[part.schedules for part in text] for text in told.batch]
+
+
+def _empty(conditions: Callable[..., Any], prompts: Any) -> Tensor:
+    """The vectors of an empty window of the text encoder, from what makes a prompt's conditions."""
+    nothing = _like(prompts, [""])
+    nothing.is_negative_prompt = False  # SDXL's empty negative prompt is no text to the host, but zeros
+    ((entry, *_),) = conditions(host_module("prompt_parser").get_learned_conditioning, nothing, [[None, None]])
+    return _tokens(entry.cond)
 
 
 def _at(schedule: Schedule, step: int) -> Any:

@@ -38,7 +38,7 @@ def put_styles_around(p: Any, undo: ExitStack) -> None:
 
     The prompts themselves are `p`'s to put back.
     """
-    asked = (getattr(p, name, "") for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"))
+    asked = (getattr(p, name, "") or "" for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"))
     texts = [text for given in asked for text in ([given] if isinstance(given, str) else given)]
     if not p.styles or not any(map(travels, texts)):
         return

@@ -109,6 +109,7 @@ def test_the_picture_of_the_windows(page: WebuiPage, theme: str) -> None:
     page.windows.nth(2).locator("rect").nth(4).wait_for(state="attached")
     page.photograph(f"windows-{theme}")
     assert page.windows.count() == 3
+    assert page.value("frames") == "64", "more than the slider reaches"
     page.host_fill("steps", 9)
     page.windows.nth(8).wait_for(state="attached")
     page.fill("context_overlap", 14)
@@ -116,6 +117,16 @@ def test_the_picture_of_the_windows(page: WebuiPage, theme: str) -> None:
     page.photograph(f"windows-overlap-{theme}")
     page.fill("context_length", 4)
     page.motion.get_by_text("context overlap is 14: windows of 4 frames share 3 at most").wait_for(state="visible")
+
+
+def test_a_clip_longer_than_the_slider(page: WebuiPage) -> None:
+    prepare(page)
+    page.fill("frames", 40)
+    page.click("generate")
+    page.clips.first.wait_for(state="visible")
+    page.finished()
+    page.page.locator("#html_info_txt2img", has_text="Motion frames: 40").wait_for(state="visible")
+    page.photograph("long")
 
 
 def test_parameters_come_back(page: WebuiPage) -> None:
