@@ -1,5 +1,5 @@
-// Plays the clips that the host's gallery cannot show (MP4, WebM) under it, from the paths in its comments; and says why
-// a job was refused on pages that show another error instead (reForge's).
+// Plays the clips that the host's gallery cannot show (MP4, WebM) under it, from the paths in its comments; says why a
+// job was refused on pages that show another error instead (reForge's); and lets one type more than sliders reach.
 (function () {
     const tabs = ["txt2img", "img2img"];
     const label = "Motion clip: ";
@@ -45,6 +45,14 @@
         }
     }
 
+    // Sliders end where most values lie. When the box beside one is left, gradio would cut its number off there.
+    function keepWhatWasTyped(event) {
+        const box = event.target;
+        const ours = box instanceof HTMLInputElement && box.matches("[id*='_motion_'] input[type=number]");
+        if (ours && Number(box.value) > Number(box.max)) event.stopPropagation();
+    }
+
+    document.addEventListener("blur", keepWhatWasTyped, true);
     onAfterUiUpdate(() => {
         for (const tab of tabs) {
             explain(tab);

@@ -103,6 +103,7 @@ class _Calls:
             return None
         batch = passes.batch(args, kwargs)
         passes.check_clips(batch, self.arrangement.frames)
+        self.arrangement.pause()
         windows = self.arrangement.begin(passes.time(args, kwargs))
         self.arrangement.together = windows[0]
         self.given = (args, kwargs), batch, windows
@@ -124,6 +125,7 @@ class _Calls:
                 self.arrangement.together = window
                 rows = self.arrangement.rows(batch, window)
                 if number:
+                    self.arrangement.pause()
                     args, kwargs = taken(inputs, rows, batch)
                     output = unet(*args, **kwargs)
                 result = average.add(output, rows, shares[number] * groups)
@@ -152,6 +154,8 @@ class _Continuation:
         return type(output)(sample=self._run(output.sample))
 
     def _run(self, x: Tensor) -> Tensor:
+        if self.arrangement.whole:
+            self.arrangement.pause()
         frames, fusion = len(self.arrangement.together), self.arrangement.fusion(x)
         moved: Tensor = self.layer(x, frames, self.scale, fusion)
         return moved

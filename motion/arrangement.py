@@ -42,6 +42,9 @@ class Arrangement:
     (engine "attention"); None: all. Whoever gives layers something by the row from outside of the UNet's own calls, as
     IP-Adapters do, needs None.
 
+    ``pause``: called before each window, in the engine "attention" before each temporal layer; what it raises ends the
+    call of the UNet there.
+
     A step is what is done at one time step of the noise schedule, in one call of the UNet by the host or in several
     (prompt and negative prompt apart); all of them have the same windows.
     """
@@ -49,6 +52,7 @@ class Arrangement:
     windows: Windows
     prompts: int = 1
     rows_at_once: int | None = None
+    pause: Callable[[], None] = lambda: None
     together: Window = field(init=False)
     """The frames of each clip in the call of the UNet in progress, in order."""
     step: int = field(default=-1, init=False)
@@ -75,6 +79,10 @@ class Arrangement:
     def seen(self) -> list[Window]:
         """The frames that temporal layers see together in the call in progress: its own, or the windows in it."""
         return self._found if self.whole else [self.together]
+
+    def restart(self) -> None:
+        """Count the steps from 0 again: another clip begins, another pass over this one, or another round."""
+        self.step, self._time = -1, None
 
     def begin(self, time: Tensor | float | None) -> list[Window]:
         """The frames that each call of the UNet takes at the time step ``time`` (None: unknown, a step of its own).

@@ -14,7 +14,7 @@ tensors; the syntax is sd-webui-animatediff's, with ranges and negative numbers 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -36,19 +36,23 @@ class Mix(NamedTuple):
     weight: float = 0.0
 
 
-def travel(prompt: str, frames: int, closed: bool = False) -> list[Mix]:
+def travel(prompt: str, frames: int, closed: bool = False, drawn: int | None = None) -> list[Mix]:
     """What each of ``frames`` frames is told by ``prompt``.
 
     Before the first key frame its text holds, and behind the last one that one's; in a ``closed`` loop the last leads
-    into the first again. A prompt without key frames is told to all frames. Raises MotionError naming a key frame that
-    is not in the clip.
+    into the first again. A prompt without key frames is told to all frames. Of frames that are ``drawn`` besides, each
+    is told what the clip's last one is. Raises MotionError naming a key frame that is not in the clip.
     """
-    keys = key_frames(prompt, frames)
-    if not keys:
-        return [Mix(prompt, prompt)] * frames
+    keys = key_frames(prompt, frames) or {0: prompt}
     places = sorted(keys)
     around = [places[-1] - frames, *places, places[0] + frames]
-    return [_between(keys, around, frame, frames, closed) for frame in range(frames)]
+    mixes = [_between(keys, around, frame, frames, closed) for frame in range(frames)]
+    return mixes + mixes[-1:] * ((drawn or frames) - frames)
+
+
+def texts_of(mixes: Iterable[Mix]) -> list[str]:
+    """All that is told, each text once."""
+    return list(dict.fromkeys(text for mix in mixes for text in mix[:2]))
 
 
 def travels(prompt: str) -> bool:

@@ -26,6 +26,8 @@ SAMPLERS: Mapping[str, str] = MappingProxyType(
 """Sampler by its option name, with the name the WebUI knows it by."""
 
 RANDOM_SEED = -1
+MOST_FRAMES = 10_000
+"""Frames of the longest clip, twenty minutes at 8 a second."""
 
 LOOPS: Mapping[str, str] = MappingProxyType({"none": "None", "closed": "Closed", "ping-pong": "Ping-pong"})
 SEED_MODES: Mapping[str, str] = MappingProxyType({"clip": "Clip", "frame": "Frame"})
@@ -78,7 +80,7 @@ class Picture:
 class Movement:
     """What makes a clip of a picture."""
 
-    frames: int = setting(Number, 16, "Frames", "frames in the clip", 1, 1024, 1, 32, key="Motion frames")
+    frames: int = setting(Number, 16, "Frames", "frames in the clip", 1, MOST_FRAMES, 1, 32, key="Motion frames")
     fps: float = setting(Number, 8.0, "FPS", "frames per second", 0.1, 100, 1, 30, key="Motion FPS")
     scale: float = setting(Number, 1.0, "Motion scale", "strength of the motion module; 0 = off", 0, 10, 0.05, 2)
     loop: str = setting(
@@ -100,10 +102,10 @@ class Movement:
     )  # fmt: skip
     context_length: int = setting(
         Number, 0, "Context length", "frames that move together; 0 = all if the module reaches so far, else as many "
-        "as it was trained on", 0, 1024, 1, 64, key="Motion context length", group="advanced",
+        "as it was trained on", 0, MOST_FRAMES, 1, 64, key="Motion context length", group="advanced",
     )  # fmt: skip
     context_overlap: int = setting(
-        Number, 4, "Context overlap", "frames that neighbouring windows share at least", 0, 1023, 1, 32,
+        Number, 4, "Context overlap", "frames that neighbouring windows share at least", 0, MOST_FRAMES - 1, 1, 32,
         key="Motion context overlap", group="advanced",
     )  # fmt: skip
     context_stride: int = setting(
@@ -122,6 +124,18 @@ class Movement:
     context_engine: str = setting(
         Choice, "denoiser", "Context engine", "denoiser: the memory of one window for any length; temporal attention: "
         "no frame is computed twice", CONTEXT_ENGINES, key="Motion context engine", group="advanced",
+    )  # fmt: skip
+    freeinit: int = setting(
+        Number, 1, "FreeInit", "times to draw, each from what came before; 1 = off", 1, 5, 1, 5,
+        key="Motion FreeInit", group="advanced",
+    )  # fmt: skip
+    freeinit_filter: str = setting(
+        Choice, "butterworth", "FreeInit filter", "what of the drawn clip goes into its new noise", FREEINIT_FILTERS,
+        key="Motion FreeInit filter", group="advanced",
+    )  # fmt: skip
+    travel: str = setting(
+        Choice, "linear", "Prompt travel", "the way from one text to the next, where lines 'frame: text' give several",
+        TRAVELS, key="Motion prompt travel", group="advanced",
     )  # fmt: skip
     adapter_scale: float = setting(
         Number, 1.0, "Adapter scale", "strength of the domain adapter; 0 = off", 0, 1, 0.05, 1,
@@ -166,14 +180,6 @@ class Clip(KeyFrames, Movement, Picture):
     Raises MotionError naming the first value that is out of range.
     """
 
-    travel: str = setting(
-        Choice, "linear", "Prompt travel", "the way from one text to the next, where lines 'frame: text' give several",
-        TRAVELS,
-    )  # fmt: skip
-    freeinit: int = setting(Number, 1, "FreeInit", "times to draw, each from what came before; 1 = off", 1, 5)
-    freeinit_filter: str = setting(
-        Choice, "butterworth", "FreeInit filter", "what of the drawn clip goes into its new noise", FREEINIT_FILTERS
-    )
     zoom: int = setting(Number, 1, "Zoom", "draw each pixel of the finished frames n x n, for pixel art", 1, 16)
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from motion.fields import Choice, Field, Flag, Image, Number, Several, check, setting, table
-from motion.settings import Movement
+from motion.settings import MOST_FRAMES, Movement
 from motion.weighted import Weighted, Weights
 
 FORMATS: Mapping[str, str] = MappingProxyType(
@@ -50,8 +50,8 @@ class Tab(Movement, Switch):
         key="Motion fade power", group="img2img",
     )  # fmt: skip
     fade_scale: float = setting(
-        Number, 32.0, "Fade scale", "s in 1 - i^p / s, the weight of the initial image in frame i", 1, 1024, 1, 128,
-        key="Motion fade scale", group="img2img",
+        Number, 32.0, "Fade scale", "s in 1 - i^p / s, the weight of the initial image in frame i",
+        1, MOST_FRAMES, 1, 128, key="Motion fade scale", group="img2img",
     )  # fmt: skip
     last_frame: Any = setting(  # noqa: RUF009
         Image, None, "Last frame", "where the clip ends; the initial image then fades out after the first frame",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+from motion.animation import windowed
 from motion.arrangement import Arrangement, Average, fusion, taken
 from motion.video.loop import played
 from motion.windows import Windows
@@ -39,6 +44,44 @@ def test_calls_of_one_step_have_the_same_windows() -> None:
     assert arrangement.begin(900.0) == first
     assert arrangement.begin(800) != first
     assert arrangement.begin(None) != arrangement.begin(None)
+
+
+@given(WINDOWS, st.lists(st.integers(0, 5), min_size=1))
+def test_after_a_restart_windows_are_those_of_the_beginning(windows: Windows, times: list[int]) -> None:
+    """Also where it begins at the time at which the last one ended."""
+    arrangement = Arrangement(windows)
+    once = [arrangement.begin(time) for time in times]
+    arrangement.restart()
+    assert [arrangement.begin(time) for time in times] == once
+
+
+class Stop(BaseException):
+    """What a host ends its sampling with."""
+
+
+@pytest.mark.parametrize("lets", range(4))
+def test_a_call_ends_where_the_pause_says_and_the_next_is_whole(lets: int) -> None:
+    taken: list[int] = []
+    asked = iter([None] * lets)
+
+    def pause() -> None:
+        if next(asked, Stop) is Stop:
+            raise Stop
+
+    class Unet(nn.Module):
+        def forward(self, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+            taken.append(len(x))
+            return x
+
+    unet, x = Unet(), torch.randn(2 * 48, 1)
+    arrangement = Arrangement(Windows(48, 16, schedule="batched"), pause=pause)
+    with windowed(unet, arrangement):
+        with contextlib.suppress(Stop):
+            unet(x, torch.full((96,), 900))
+            assert lets == 3
+        assert taken == [32] * lets
+        arrangement.pause = lambda: None
+        assert torch.equal(unet(x, torch.full((96,), 800)), x)
 
 
 def test_a_loop_has_its_seam_at_every_frame_in_turn() -> None:

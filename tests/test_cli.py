@@ -38,7 +38,7 @@ RENDER = ["render", "--checkpoint", "wrong.ckpt", "--prompt", "a cat", "--out", 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--frames", "0"], "frames is 0: give a whole number from 1 to 1024"),
+        (["--frames", "0"], "frames is 0: give a whole number from 1 to 10000"),
         (["--frames", "many"], "frames is many: give a whole number"),
         (["--steps", "-5"], "steps is -5: give a whole number from 1 to 250"),
         (["--cfg", "nan"], "cfg is nan: give a number"),

@@ -15,13 +15,30 @@ from motion.errors import MotionError
 from motion.fields import Image, Size, markdown
 from motion.network.architecture import SCHEDULES
 from motion.parameters import infotext, parse_infotext
-from motion.settings import BETAS, FIELDS, FITS, LOOPS, RANDOM_SEED, SAMPLERS, SEED_MODES, Clip
+from motion.settings import (
+    BETAS,
+    FIELDS,
+    FITS,
+    FREEINIT_FILTERS,
+    LOOPS,
+    MOST_FRAMES,
+    RANDOM_SEED,
+    SAMPLERS,
+    SEED_MODES,
+    TRAVELS,
+    Clip,
+)
 from motion.tab import FORMATS, STARTS, TAB_FIELDS, Tab
 from motion.weighted import Weighted
 
 SIDES = st.integers(8, 512).map(lambda n: 8 * n)
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"))
 PROMPTS = WORDS.map(str.strip).filter(lambda text: not text.startswith("Negative prompt:"))
+DRAWN: dict[str, Any] = {
+    "freeinit": st.integers(1, 5),
+    "freeinit_filter": st.sampled_from(list(FREEINIT_FILTERS)),
+    "travel": st.sampled_from(list(TRAVELS)),
+}
 CLIPS = st.builds(
     Clip,
     prompt=PROMPTS,
@@ -32,7 +49,7 @@ CLIPS = st.builds(
     seed=st.integers(0, 2**63 - 1),
     size=st.builds(Size, SIDES, SIDES),
     clip_skip=st.integers(1, 12),
-    frames=st.integers(1, 1024),
+    frames=st.integers(1, MOST_FRAMES),
     fps=st.floats(0.1, 100),
     scale=st.floats(0, 10),
     loop=st.sampled_from(list(LOOPS)),
@@ -44,19 +61,21 @@ CLIPS = st.builds(
     key_start=st.floats(0, 0.5),
     key_end=st.floats(0.5, 1),
     key_fit=st.sampled_from(list(FITS)),
+    **DRAWN,
 )
 WEIGHTED = st.builds(Weighted, WORDS.filter(bool), st.floats(-10, 10))
 TABS = st.builds(
     Tab,
     enabled=st.booleans(),
     module=WORDS,
-    frames=st.integers(1, 1024),
+    frames=st.integers(1, MOST_FRAMES),
     fps=st.floats(0.1, 100),
     formats=st.lists(st.sampled_from(list(FORMATS)), min_size=1, unique=True),
     start=st.sampled_from(list(STARTS)),
     fade_power=st.floats(0.1, 10),
     loras=st.lists(WEIGHTED, max_size=4),
     adapter=WORDS,
+    **DRAWN,
 )
 
 
@@ -144,8 +163,8 @@ def test_infotext_is_what_the_webui_reads() -> None:
         "Motion frames: 16, Motion FPS: 8, Motion scale: 1, Motion loop: None, Motion seed mode: Clip, "
         "Motion noise: Auto, Motion beta schedule: Auto, Motion context length: 0, Motion context overlap: 4, "
         "Motion context stride: 1, Motion context schedule: Uniform, Motion context fuse method: Pyramid, "
-        "Motion context engine: Denoiser, Motion adapter scale: 1, Motion trigger words: no, "
-        "Prompt travel: Linear, FreeInit: 1, FreeInit filter: Butterworth, "
+        "Motion context engine: Denoiser, Motion FreeInit: 1, Motion FreeInit filter: Butterworth, "
+        "Motion prompt travel: Linear, Motion adapter scale: 1, Motion trigger words: no, "
         'Zoom: 1, Model: "my, model"'
     )
     assert parse_infotext(infotext(clip))[0] == clip

@@ -107,7 +107,7 @@ V3 = Architecture.of_unet("v3", (32, 64))
         ({"frames": 8}, 16, 16),
         ({"frames": 32}, 32, 32),
         ({"frames": 33}, 33, 16),
-        ({"frames": 1024}, 1024, 16),
+        ({"frames": 2000}, 2000, 16),
         ({"frames": 32, "context_length": 16}, 32, 16),
         ({"frames": 64, "context_length": 24}, 64, 24),
         ({"frames": 20, "context_length": 900}, 20, 20),

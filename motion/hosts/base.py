@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
+from operator import attrgetter
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -25,7 +26,10 @@ NEEDED = (
     *("processing", "scripts.AlwaysVisible", "script_callbacks", "shared.opts", "paths.models_path", "devices"),
     *("rng.ImageRNG", "sd_models.model_data", "sd_models.reload_model_weights"),
     *("sd_models.rescale_zero_terminal_snr_abar", "sd_samplers.create_sampler"),
-    *("sd_samplers_common.images_tensor_to_samples", "ui_components.InputAccordion", "ui_tempdir.register_tmp_file"),
+    *("sd_samplers_common.images_tensor_to_samples", "sd_samplers_common.InterruptedException", "shared.state"),
+    *("processing.StableDiffusionProcessing.get_conds_with_caching", "prompt_parser.get_learned_conditioning"),
+    "processing.StableDiffusionProcessing.parse_extra_network_prompts",
+    *("ui_components.InputAccordion", "ui_tempdir.register_tmp_file"),
 )
 """What is used of a host whatever it is, without its package's name."""
 
@@ -112,9 +116,11 @@ def missing(names: Sequence[str]) -> list[str]:
 def _has(name: str) -> bool:
     module, _, attribute = name.partition(".")
     try:
-        return not attribute or hasattr(host_module(module), attribute)
-    except ImportError:
+        if attribute:
+            attrgetter(attribute)(host_module(module))
+    except (ImportError, AttributeError):
         return False
+    return True
 
 
 def loaded_base() -> str | None:

@@ -16,6 +16,7 @@ import torch
 import motion
 from motion import patching
 from motion.arrangement import Arrangement
+from motion.hosts import freeinit
 from motion.hosts.base import as_set, host, host_module, loaded_base
 from motion.lora import Weighted
 from motion.network.model import MotionModel
@@ -42,7 +43,7 @@ class Sampling:
         self.loras = loras
         self.of_prompt: Callable[[], Sequence[Weighted]] = tuple
         """What the prompt of the next call names besides, looked up in its scope."""
-        self.arrangement = Arrangement(windows)
+        self.arrangement = Arrangement(windows, pause=stop_if_asked)
         self._attached = ExitStack()
         self._of_pass = ExitStack()
 
@@ -61,13 +62,19 @@ class Sampling:
             if p.sampler is not None:  # img2img has made it before, with the host's noise schedule
                 p.sampler = host_module("sd_samplers").create_sampler(p.sampler_name, p.sd_model)
             undo.callback(self._of_pass.close)
+            if self.tab.freeinit > 1:
+                freeinit.draw_again(p, self.tab, float(self._alphas()[-1]), self.arrangement, undo)
             if hasattr(p, "init_latent") and (self.tab.start == "first" or self.tab.last_frame is not None):
                 undo.callback(patching.item(vars(p), "init_latent", self._faded(p)))
             yield
 
     def before_pass(self, p: Any, conditioning: Any) -> None:
-        """Prepare the host for the pass that begins with this conditioning."""
+        """Prepare the host for the pass that begins with this conditioning.
+
+        Its steps count from 0, also those of hires fix: the pass is the same whatever was drawn before it.
+        """
         self._of_pass.close()
+        self.arrangement.restart()
         host().before_pass(p, conditioning, self.arrangement, self.module, self._of_pass)
 
     def _faded(self, p: Any) -> Any:
@@ -81,12 +88,14 @@ class Sampling:
     def _attach(self) -> None:
         loras = [*self.loras, *self.of_prompt()]
         loaded_base()  # says it better than a UNet without a place for the layers
-        alphas = self.module.architecture.family.schedule(self.tab.betas).alphas_cumprod()
-        host().put_schedule(as_set(alphas), self._attached)
+        host().put_schedule(self._alphas(), self._attached)
         unet = host().unet()
         scope = motion.attach(unet, self.module, self.arrangement.frames, self.tab.scale, self.arrangement)
         self._attached.enter_context(scope)
         self._attached.enter_context(motion.lora.attach(unet, self.module, loras))
+
+    def _alphas(self) -> torch.Tensor:
+        return as_set(self.module.architecture.family.schedule(self.tab.betas).alphas_cumprod())
 
     def _detach(self) -> None:
         self._attached.close()
@@ -101,6 +110,16 @@ class Sampling:
             return model
 
         return around
+
+
+def stop_if_asked() -> None:
+    """End the host's sampling as it does itself between two steps, where Interrupt or Skip was pressed.
+
+    What it has then is what the last whole step has predicted.
+    """
+    state = host_module("shared").state
+    if state.interrupted or state.skipped:
+        raise host_module("sd_samplers_common").InterruptedException
 
 
 def encoded(p: Any, picture: Any) -> Any:

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from motion.errors import MotionError
+from motion.hosts.travel import Travel
+from motion.prompts import key_frames, travels
 from motion.tab import Tab
 from motion.video.loop import played
 from motion.video.write import encoder_for
 from motion.webui import controlnet
+from motion.webui.prompt import name_once, put_styles_around
 
 OWN = (
     "batch_size",
@@ -30,6 +33,8 @@ OWN = (
 """Attributes of `p` that a clip needs otherwise; they are put back when the job ends."""
 ATTRIBUTE = "_motion"
 """The attribute of `p` that leads to its job."""
+NETWORKS, CONDITIONS = "parse_extra_network_prompts", "get_conds_with_caching"
+"""The methods of `p` by which the host takes LoRAs out of prompts, and has these encoded."""
 
 
 class Refused(MotionError):
@@ -47,7 +52,10 @@ class Refused(MotionError):
 
 
 class Sample:
-    """What stands in for `p.sample` of one job, and where the job is found again: other extensions wrap it in turn."""
+    """What stands in for `p.sample` of one job, and where the job is found again: other extensions wrap it in turn.
+
+    Its `networks` and `conditions` stand in for what reads the job's prompts.
+    """
 
     def __init__(self, p: Any, job: Job | None, refusal: Refused | None = None) -> None:
         self.p, self.job, self.refusal = p, job, refusal
@@ -56,23 +64,46 @@ class Sample:
         self.original: Callable[..., Any] = p.sample
         p.sample = self
         setattr(p, ATTRIBUTE, self)
+        if job is not None:
+            self.take_networks = getattr(p, NETWORKS)
+            self.travel = Travel(getattr(p, CONDITIONS), job.tab, job.frames)
+            setattr(p, NETWORKS, self.networks)
+            setattr(p, CONDITIONS, self.conditions)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.over:
             return self.original(*args, **kwargs)
         if self.refusal is not None:
             raise self.refusal
+        with self._over_if_it_fails() as job, ExitStack() as undo:
+            undo.enter_context(job.sampling.scope(self.p))
+            controlnet.hints_by_frame(self.p, job.sampling.arrangement, undo)
+            return self.original(*args, **kwargs)
+
+    def networks(self) -> None:
+        """Take LoRAs out of the prompts; each acts on the whole clip, and once, however many lines name it."""
+        self.take_networks()
+        for pass_ in ("", "hr_"):
+            prompts, named = (getattr(self.p, pass_ + name, None) for name in ("prompts", "extra_network_data"))
+            if prompts and named and travels(prompts[0]) and not self.over:
+                name_once(named)
+
+    def conditions(self, *args: Any, **kwargs: Any) -> Any:
+        """The conditions of each frame; see `Travel`."""
+        if self.over:
+            return self.travel.original(*args, **kwargs)
+        with self._over_if_it_fails():
+            return self.travel(*args, **kwargs)
+
+    @contextmanager
+    def _over_if_it_fails(self) -> Iterator[Job]:
+        """The host forgets a job that fails: what was changed for all of it is then taken back here."""
         assert self.job is not None
-        with ExitStack() as undo, refusals():
-            # The host forgets a job that fails: what was changed for all of it is then taken back here.
-            failed = undo.enter_context(ExitStack())
+        with refusals(), ExitStack() as failed:
             failed.callback(self.job.undo.close)
             failed.callback(setattr, self, "over", True)
-            undo.enter_context(self.job.sampling.scope(self.p))
-            controlnet.hints_by_frame(self.p, self.job.sampling.arrangement, undo)
-            samples = self.original(*args, **kwargs)
+            yield self.job
             failed.pop_all()
-        return samples
 
     def leave(self, p: Any) -> None:
         """Take this off `p`; where somebody has wrapped it, it only hands on from now on, unless it is another's."""
@@ -81,6 +112,9 @@ class Sample:
             del p.sample
             if self.before is not None:
                 p.sample = self.before
+        for name, own in {NETWORKS: self.networks, CONDITIONS: self.conditions}.items():
+            if vars(p).get(name) == own:
+                delattr(p, name)
         self.over = self.over or p is self.p
 
 
@@ -162,6 +196,14 @@ def clip_count(p: Any) -> int:
     return len(lists[0]) if lists else p.n_iter * p.batch_size
 
 
+def check_prompts(p: Any, tab: Tab) -> None:
+    """Raise MotionError for a key frame of a prompt that is not in the clip."""
+    for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"):
+        texts = getattr(p, name, None) or []
+        for text in [texts] if isinstance(texts, str) else texts:
+            key_frames(text, tab.frames)
+
+
 def check_output(tab: Tab) -> None:
     """Raise MotionError for a format that cannot be written here, or that does not play the frame rate."""
     for name in tab.formats:
@@ -172,6 +214,7 @@ def check_output(tab: Tab) -> None:
 def _take_over(p: Any, job: Job) -> None:
     """One clip is one batch of the host's."""
     p.batch_size, p.n_iter = job.frames, job.clips
+    put_styles_around(p, job.undo)
     p.prompt = list(map(job.prompted, p.prompt)) if isinstance(p.prompt, list) else job.prompted(p.prompt)
     for name in ("prompt", "negative_prompt", "seed", "subseed"):
         value = getattr(p, name)

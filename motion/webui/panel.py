@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -15,8 +15,9 @@ from motion.fields import Choice, Field, Flag, Image, Number, Several
 from motion.hosts.base import host, host_module, loaded_base
 from motion.network.architecture import FAMILIES
 from motion.tab import TAB_FIELDS
-from motion.webui import download_row, infotext, preset_row
+from motion.webui import download_row, infotext, preset_row, windows_row
 from motion.webui.models import FILES, folders, library
+from motion.webui.notes import alarm, note
 from motion.weighted import Weighted, Weights
 
 GROUPS = ("main", "lora", "img2img", "advanced")
@@ -28,10 +29,14 @@ NO_FILES = "No motion module found: put one into {folder} and press {button}."
 
 @dataclass(frozen=True)
 class Panel:
-    """The components in the order of the field table, and the host's paste functions for them."""
+    """The components in the order of the field table, and the host's paste functions for them.
 
-    components: list[Any]
-    infotext_fields: list[tuple[Any, Callable[..., Any]]]
+    `follow_steps` is told the host's component for sampling steps, when that is there.
+    """
+
+    components: list[Any] = field(default_factory=list)
+    infotext_fields: list[tuple[Any, Callable[..., Any]]] = field(default_factory=list)
+    follow_steps: Callable[[Any], None] = lambda steps: None
 
 
 def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
@@ -44,7 +49,7 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
     except MotionError as error:
         with gr.Accordion("Motion", open=False):
             gr.HTML(alarm(error))
-        return Panel([], [])
+        return Panel()
     ui_components = host_module("ui_components")
     made: dict[str, Any] = {}
     made["enabled"] = ui_components.InputAccordion(False, label="Motion", elem_id=elem_id("enabled"))
@@ -61,6 +66,8 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
                         made |= {row.name: component(row, elem_id) for row in alike}
                 if group == "lora":
                     chooser = _chooser(made["loras"], elem_id)
+                if group == "advanced":
+                    windows = windows_row.build(elem_id)
         preset_row.build(made, elem_id)
         arrived = download_row.build(elem_id)
     for trigger in (made["enabled"].change, refresh.click, arrived.change):
@@ -70,7 +77,8 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
             outputs=[made["module"], problems, made["adapter"], chooser],
             show_progress=False,
         )
-    return Panel([made[name] for name in TAB_FIELDS], [(made[name], read) for name, read in infotext.PASTED.items()])
+    pasted = [(made[name], read) for name, read in infotext.PASTED.items()]
+    return Panel([made[name] for name in TAB_FIELDS], pasted, partial(windows_row.follow, windows, made))
 
 
 def component(row: Field, elem_id: Callable[[str], str]) -> Any:
@@ -108,14 +116,9 @@ def offer(chosen: str, adapter: str) -> tuple[Any, str, Any, Any]:
         lines = [NO_FILES.format(folder=folders()[0], button=REFRESH)]
     if chosen and not adapter and of_kind["adapter"] and FAMILIES[str(described[chosen].family)].adapter:
         lines.append(ADAPTER.format(module=chosen, adapter=of_kind["adapter"][0]))
-    text = "".join(f"<p style='opacity: 0.6'>{html.escape(line)}</p>" for line in lines)
+    text = "".join(map(note, lines))
     adapters = gr.update(choices=["", *of_kind["adapter"]])
     return gr.update(choices=fitting, value=chosen), text, adapters, gr.update(choices=of_kind["loras"])
-
-
-def alarm(reason: MotionError) -> str:
-    """Why nothing can be done here, in red."""
-    return f"<p class='error' style='color: var(--error-text-color, red)'>{html.escape(str(reason))}</p>"
 
 
 def _modules(row: Field, elem_id: Callable[[str], str]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import motion
 from motion.errors import MotionError
+from motion.hosts import freeinit
 from motion.hosts.base import host, host_module
 from motion.hosts.sampling import Sampling
 from motion.tab import TAB_FIELDS, Tab
@@ -27,6 +28,10 @@ TITLE = "Motion"
 class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
     """One instance per tab; nothing of a job is kept here."""
 
+    built: panel.Panel | None = None
+    steps: Any = None
+    """The tab's component for sampling steps."""
+
     def title(self) -> str:
         return TITLE
 
@@ -34,10 +39,19 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        built = panel.build(self.elem_id, is_img2img)
+        self.built = built = panel.build(self.elem_id, is_img2img)
         self.infotext_fields = built.infotext_fields
         self.paste_field_names = list(infotext.PASTED.values())
+        if self.steps is not None:
+            built.follow_steps(self.steps)
         return built.components
+
+    def after_component(self, component: Any, **kwargs: Any) -> None:
+        """The host calls this for every component of the tab; the steps' stands above or below, as the user likes."""
+        if kwargs.get("elem_id") == ("img2img_steps" if self.is_img2img else "txt2img_steps"):
+            self.steps = component
+            if self.built is not None:
+                self.built.follow_steps(component)
 
     def before_process(self, p: Any, *args: Any) -> None:
         jobs.begin(p, lambda: read_args(args, axes.changed(p)), plan)
@@ -93,6 +107,8 @@ def plan(p: Any, tab: Tab) -> Job:
     """Find and load what the clip needs, and refuse what cannot be done, before the host does anything."""
     host()  # says what is missing
     jobs.check_output(tab)
+    jobs.check_prompts(p, tab)
+    freeinit.check(p, tab)
     if tab.seed_mode == "clip" and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
         raise MotionError("resize seed is for single pictures: turn it off, or set Motion's seed mode to Frame")
     entry = library().find(tab.module)

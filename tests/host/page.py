@@ -60,8 +60,8 @@ class WebuiPage:
         local = route.request.url.startswith((self.url, "data:", "blob:"))
         route.continue_() if local else route.abort()
 
-    def load(self) -> None:
-        self.page.goto(self.url)
+    def load(self, theme: str = "") -> None:
+        self.page.goto(f"{self.url}/?__theme={theme}" if theme else self.url)
         self.page.wait_for_selector(f"#{self.tab}_generate", state="visible")
         self.page.wait_for_function(
             "() => typeof uiCurrentTab !== 'undefined' && gradioApp().querySelector('#quicksettings')"
@@ -106,6 +106,16 @@ class WebuiPage:
         if self.enabled != wanted:
             self.motion.locator("> .label-wrap > span").first.click()
             self.page.wait_for_timeout(300)
+
+    def unfold(self, label: str) -> None:
+        """Open the part of the accordion that is called so."""
+        self.motion.locator(".label-wrap", has_text=label).click()
+        self.page.wait_for_timeout(300)
+
+    @property
+    def windows(self) -> Locator:
+        """The steps in the picture of the windows."""
+        return self.motion.locator("svg[role=img] g")
 
     def block(self, name: str) -> Locator:
         """The block of the setting `name` (of the field table)."""

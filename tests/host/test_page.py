@@ -100,6 +100,38 @@ def test_what_cannot_be_done_is_said(page: WebuiPage) -> None:
     assert page.clips.count() == 0
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_picture_of_the_windows(page: WebuiPage, theme: str) -> None:
+    """It follows the module, the context's settings and the host's steps."""
+    page.load(theme)
+    prepare(page)
+    page.unfold("Advanced")
+    page.motion.get_by_text("All 16 frames move together in each step.").wait_for(state="visible")
+    assert page.windows.count() == 0
+    page.fill("frames", 64)
+    page.windows.nth(2).locator("rect").nth(4).wait_for(state="attached")
+    page.photograph(f"windows-{theme}")
+    assert page.windows.count() == 3
+    assert page.value("frames") == "64", "more than the slider reaches"
+    page.host_fill("steps", 9)
+    page.windows.nth(8).wait_for(state="attached")
+    page.fill("context_overlap", 14)
+    page.windows.nth(8).locator("rect").nth(20).wait_for(state="attached")
+    page.photograph(f"windows-overlap-{theme}")
+    page.fill("context_length", 4)
+    page.motion.get_by_text("context overlap is 14: windows of 4 frames share 3 at most").wait_for(state="visible")
+
+
+def test_a_clip_longer_than_the_slider(page: WebuiPage) -> None:
+    prepare(page)
+    page.fill("frames", 40)
+    page.click("generate")
+    page.clips.first.wait_for(state="visible")
+    page.finished()
+    page.page.locator("#html_info_txt2img", has_text="Motion frames: 40").wait_for(state="visible")
+    page.photograph("long")
+
+
 def make_clip(page: WebuiPage) -> None:
     """Generate the clip that is to be described."""
     prepare(page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 import motion
 from motion.hosts.standalone import Standalone
 from motion.network.architecture import FAMILIES
-from motion.settings import SAMPLERS, Clip, Size
+from motion.settings import FIELDS, SAMPLERS, Clip, Size
+from motion.tab import TAB_FIELDS
 
 from . import models
 from .models import FULL_CHECKPOINT, FULL_MODULE
@@ -23,15 +25,23 @@ FRAMES, STEPS = 16, 4
 """Steps divide 1000: with others the WebUI's DDIM takes one more than it is asked for, the standalone host does not."""
 CLOSE = 2
 """What a host's clip may differ by, of 255."""
+CAT = Clip(prompt="a cat", seed=7, steps=STEPS, cfg=5, sampler="euler", size=Size(64, 64), frames=FRAMES)
+LONG = "an oil painting of two dogs" + 80 * " a"
+"""More than one window of the text encoder."""
+MOVES = [name for name in FIELDS if name in TAB_FIELDS]
+"""The settings that both hosts have."""
 CLIPS = {
-    name: Clip(prompt="a cat", negative="", seed=7, steps=STEPS, cfg=5, sampler=name, size=Size(64, 64), frames=FRAMES)
-    for name in ("euler", "ddim")
+    "euler": CAT,
+    "ddim": replace(CAT, sampler="ddim"),
+    "travel": replace(CAT, prompt=f"a photo\n0: a cat\n5-7: {LONG}\n-2: a dog", negative=f"0: a cat\n-1: {LONG}"),
+    "spherical": replace(CAT, prompt="0: a cat\n-1: a dog", travel="spherical", loop="closed"),
+    "freeinit": replace(CAT, freeinit=2, freeinit_filter="gaussian"),
 }
 
 
 @pytest.fixture(scope="module")
 def standalone() -> dict[str, Frames]:
-    """The clips by sampler, drawn without a WebUI."""
+    """The clips by name, drawn without a WebUI."""
     files = models.random_models(models.FULL, (models.CHECKPOINT,))
     host = Standalone.open(Path(f"{files[models.CHECKPOINT]}.safetensors"), device="cpu")
     module = motion.load(f"{files[models.MODULE]}.safetensors")
@@ -40,28 +50,29 @@ def standalone() -> dict[str, Frames]:
 
 @pytest.fixture(scope="session")
 def drawn() -> dict[str, dict[str, Frames]]:
-    """The clips of the hosts so far: by sampler, by host."""
+    """The clips of the hosts so far: by name, by host."""
     return {name: {} for name in CLIPS}
 
 
 def asked(webui: Webui, clip: Clip) -> Frames:
+    moves = {name: getattr(clip, name) for name in MOVES}
     width, height = clip.size
     return webui.clip(
-        {"module": FULL_MODULE, "frames": clip.frames}, prompt=clip.prompt, negative_prompt=clip.negative,
+        {"module": FULL_MODULE, **moves}, prompt=clip.prompt, negative_prompt=clip.negative,
         seed=clip.seed, steps=clip.steps, cfg_scale=clip.cfg, sampler_name=SAMPLERS[clip.sampler], width=width,
         height=height, override_settings={"sd_model_checkpoint": FULL_CHECKPOINT},
     ).frames  # fmt: skip
 
 
-@pytest.mark.parametrize("sampler", CLIPS)
+@pytest.mark.parametrize("name", CLIPS)
 def test_every_host_draws_the_same_clip(
-    webui: Webui, standalone: dict[str, Frames], drawn: dict[str, dict[str, Frames]], sampler: str
+    webui: Webui, standalone: dict[str, Frames], drawn: dict[str, dict[str, Frames]], name: str
 ) -> None:
-    theirs = asked(webui, CLIPS[sampler])
-    assert far(theirs, standalone[sampler]) <= CLOSE
-    for other in drawn[sampler].values():
+    theirs = asked(webui, CLIPS[name])
+    assert far(theirs, standalone[name]) <= CLOSE
+    for other in drawn[name].values():
         assert far(theirs, other) <= 1
-    drawn[sampler][webui.server.host.kind.name] = theirs
+    drawn[name][webui.server.host.kind.name] = theirs
 
 
 def far(one: Frames, other: Frames) -> int:

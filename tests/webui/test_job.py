@@ -32,9 +32,16 @@ class Processing:
         self.do_not_save_grid = self.do_not_save_samples = False
         self.extra_generation_params: dict[str, Any] = {}
         self.scripts = None
+        self.styles: list[str] = []
 
     def sample(self, value: str) -> str:
         return f"sampled {value}"
+
+    def parse_extra_network_prompts(self) -> None:
+        pass
+
+    def get_conds_with_caching(self, function: Any, prompts: Any, steps: int, caches: Any, *more: Any) -> Any:
+        return function(prompts)
 
 
 class Sampling:
@@ -143,6 +150,8 @@ def test_a_copy_samples_itself() -> None:
     other = copy.copy(p)
     jobs.begin(other, Tab, plan)
     assert other.sample.__self__ is other
+    assert other.get_conds_with_caching.__self__ is other
+    assert other.parse_extra_network_prompts.__self__ is other
 
 
 @pytest.mark.parametrize(

@@ -179,9 +179,8 @@ class Standalone:
         asked, closed = clips[0].frames, clips[0].loop == "closed"
         negatives = [clip.negative for clip in clips] if clips[0].cfg > 1 else []
         texts = [lora.plain(text) for text in (*negatives, *(clip.prompt for clip in clips))]
-        mixes = [travel(text, asked, closed) for text in texts]
-        longer = [[*group, *[group[-1]] * (frames - asked)] for group in mixes]
-        return Told.of(self.parts.encoders, longer, clips[0].clip_skip, clips[0].travel)
+        mixes = [travel(text, asked, closed, frames) for text in texts]
+        return Told.of(self.parts.encoders, mixes, clips[0].clip_skip, clips[0].travel)
 
     @torch.inference_mode()
     def _decoded(self, latents: Tensor) -> Iterator[Frame]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from motion.errors import MotionError
 from motion.hosts.standalone.checkpoint import TextEncoder
 from motion.hosts.standalone.tokens import chunks
-from motion.prompts import INTERPOLATIONS, Mix
+from motion.prompts import INTERPOLATIONS, Mix, texts_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Told:
         cls, encoders: tuple[TextEncoder, ...], mixes: Sequence[Sequence[Mix]], clip_skip: int, interpolation: str
     ) -> Told:
         """Encode every text once, all to one length."""
-        texts = list(dict.fromkeys(text for group in mixes for mix in group for text in mix[:2]))
+        texts = texts_of(mix for group in mixes for mix in group)
         return cls(encode(encoders, texts, clip_skip), texts, mixes, interpolation)
 
     def rows(self, frames: Sequence[int]) -> Condition:

@@ -109,6 +109,7 @@ class Sampling:
         clips = zip(course.latents.chunk(count), course.noise.chunk(count), fresh.chunk(count), strict=True)
         course.noise = torch.cat([reinitialised(*clip, alpha=alpha, kind=kind) for clip in clips])
         course.scheduler, course.drawn, course.done = self._scheduler(), course.drawn + 1, 0
+        course.arrangement.restart()
         course.latents = course.noise * course.scheduler.init_noise_sigma
 
     @contextmanager

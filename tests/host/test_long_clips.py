@@ -1,0 +1,137 @@
+"""Clips in windows and clips drawn several times: stopped in the middle, one after another, up to the second pass."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from .test_api import DENOISER
+from .test_features import HIRES
+from .test_no_trace import LAYER, LAYERS, attempt
+from .webui import FRAMES, Frames, Result, Webui, apart, changed, encoded, moving
+
+LONG = 24
+WINDOWS = {"frames": LONG, "context_length": 8, "context_overlap": 2, "context_schedule": "static"}
+"""Four windows in each step."""
+COUNT = 4
+STEPS = {"steps": 4, "sampler_name": "Euler"}
+
+
+def interrupted(webui: Webui, fields: dict[str, Any], where: str, after: int) -> tuple[Frames, int]:
+    """A clip for which Interrupt is pressed in a call of `where`, after so many others, and the temporal layers' calls.
+
+    The host calls them once in each window and pass, for prompt and negative prompt together.
+    """
+    for fault in ({"where": LAYER, "kind": "watch"}, {"where": where, "kind": "interrupt", "after": after}):
+        webui.post("/probe/raise", fault)
+    try:
+        frames = webui.clip(fields, **STEPS).frames
+    finally:
+        watched, pressed = webui.post("/probe/disarm")
+    assert pressed["fired"]
+    return frames, watched["calls"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "of_a_step", "pressed", "rest"),
+    [(WINDOWS, COUNT * LAYERS, LAYERS + 5, 2 * LAYERS), ({**WINDOWS, "context_engine": "attention"}, LAYERS, 5, 6)],
+    ids=["denoiser", "attention"],
+)
+def test_interrupt_acts_within_a_step(
+    webui: Webui, still: str, fields: dict[str, Any], of_a_step: int, pressed: int, rest: int
+) -> None:
+    """It ends with the window (or layer) in progress, and the clip is what the last whole step has predicted."""
+    before = webui.facts()
+    wanted, calls = interrupted(webui, fields, DENOISER, 2)
+    assert calls == 2 * of_a_step
+    frames, calls = interrupted(webui, fields, LAYER, 2 * of_a_step + pressed)
+    assert calls == 2 * of_a_step + rest
+    assert (frames == wanted).all()
+    assert not changed(before, webui.facts())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"loop": "closed"}, {"frames": LONG, "context_length": 8}, {"frames": LONG, "context_length": 8, "freeinit": 2}],
+    ids=str,
+)
+def test_the_second_clip_is_the_one_of_its_seed(webui: Webui, fields: dict[str, Any]) -> None:
+    both = webui.clip(fields, n_iter=2).clips
+    for clip in both:
+        assert (clip.frames == webui.clip(fields, seed=clip.seed).frames).all()
+
+
+def test_the_second_pass_does_not_know_how_many_steps_the_first_had(webui: Webui) -> None:
+    """Windows go on from step to step; those of hires fix begin where they would for a clip of its own."""
+    seen = []
+    for steps in (3, 4):
+        with webui.calls("motion.arrangement.Arrangement.rows") as calls:
+            webui.clip({"frames": LONG, "context_length": 8}, **HIRES, steps=steps, hr_second_pass_steps=2)
+        seen.append([call[2] for call in calls])
+    assert seen[0][-len(seen[0]) // 5 :] == seen[1][-len(seen[0]) // 5 :]
+
+
+def denoised(webui: Webui, **request: Any) -> tuple[int, Result]:
+    """The host's calls of its denoiser, and the clip."""
+    with webui.calls(DENOISER) as calls:
+        result = webui.clip(**request)
+    return len(calls), result
+
+
+def test_freeinit_draws_again(webui: Webui, still: str) -> None:
+    before = webui.facts()
+    once, plain = denoised(webui, **STEPS)
+    one, same = denoised(webui, fields={"freeinit": 1, "freeinit_filter": "ideal"}, **STEPS)
+    again, other = denoised(webui, fields={"freeinit": 3}, **STEPS)
+    assert (once, one, again) == (once, once, 3 * once)
+    assert (same.frames == plain.frames).all()
+    assert apart(other.frames, plain.frames) > 0.5
+    assert "Motion FreeInit: 3" in other.info["infotexts"][0]
+    assert not changed(before, webui.facts())
+
+
+def test_freeinit_leaves_the_second_pass_alone(webui: Webui, still: str) -> None:
+    once, plain = denoised(webui, **HIRES, **STEPS)
+    again, other = denoised(webui, fields={"freeinit": 2}, **HIRES, **STEPS)
+    first, _ = denoised(webui, **STEPS)
+    assert again == once + first
+    assert apart(other.frames, plain.frames) > 0.5
+
+
+def test_an_interrupted_round_is_the_last(webui: Webui, still: str) -> None:
+    calls, _ = denoised(webui, **STEPS)
+    frames, layers = interrupted(webui, {"freeinit": 3}, DENOISER, calls + 1)
+    assert layers == (calls + 1) * LAYERS
+    assert len(frames) == FRAMES
+
+
+def test_the_progress_bar_does_not_go_back(webui: Webui) -> None:
+    seen = [0.0]
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(attempt, webui, **moving(freeinit=3), steps=20)
+        while not running.done():
+            seen.append(webui.get("/sdapi/v1/progress", skip_current_image="true")["progress"])
+            time.sleep(0.05)
+    assert running.result().status == 200
+    going = seen[: seen.index(max(seen)) + 1]
+    assert going == sorted(going)
+    assert max(going) > 0.7
+    assert len(set(going)) > 6
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{"init_images": True}, {"refiner_checkpoint": "other", "refiner_switch_at": 0.5}],
+    ids=["img2img", "refiner"],
+)
+def test_what_cannot_be_drawn_again_is_refused(
+    webui: Webui, still: str, first_frame: Frames, request_: dict[str, Any]
+) -> None:
+    if "init_images" in request_:
+        request_ = {"init_images": [encoded(first_frame)]}
+    reply = attempt(webui, **moving(freeinit=2), **request_)
+    assert reply.status == 422, reply.body
+    assert "FreeInit is 2" in reply.sentence
