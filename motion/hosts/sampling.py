@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import motion
 from motion import patching
 from motion.arrangement import Arrangement
 from motion.hosts.base import host, host_module, loaded_base
+from motion.hosts.keyed import Keyed, Loaded
 from motion.lora import Weighted
 from motion.network.model import MotionModel
 from motion.noise import fade, noise_order
@@ -36,13 +38,21 @@ class Sampling:
     conditioning of each pass of it before it begins.
     """
 
-    def __init__(self, tab: Tab, module: MotionModel, windows: Windows, loras: Sequence[Weighted] = ()) -> None:
+    def __init__(
+        self,
+        tab: Tab,
+        module: MotionModel,
+        windows: Windows,
+        loras: Sequence[Weighted] = (),
+        controls: Sequence[Loaded] = (),
+    ) -> None:
         self.tab = tab
         self.module = module
         self.loras = loras
         self.of_prompt: Callable[[], Sequence[Weighted]] = tuple
         """What the prompt of the next call names besides, looked up in its scope."""
         self.arrangement = Arrangement(windows)
+        self.keys = Keyed(tab, controls, self.arrangement)
         self._attached = ExitStack()
         self._of_pass = ExitStack()
 
@@ -63,12 +73,15 @@ class Sampling:
             undo.callback(self._of_pass.close)
             if hasattr(p, "init_latent") and (self.tab.start == "first" or self.tab.last_frame is not None):
                 undo.callback(patching.item(vars(p), "init_latent", self._faded(p)))
-            yield
+            with self.keys.scope():
+                yield
 
-    def before_pass(self, p: Any, conditioning: Any) -> None:
-        """Prepare the host for the pass that begins with this conditioning."""
+    def before_pass(self, p: Any, conditioning: Any, latents: Tensor) -> None:
+        """Prepare the host for the pass that begins with this conditioning and latents of this size."""
         self._of_pass.close()
-        host().before_pass(p, conditioning, self.arrangement, self.module, self._of_pass)
+        beside = [self.module, *self.keys.encoders]
+        host().before_pass(p, conditioning, self.arrangement, beside, self._of_pass)
+        self.keys.begin(latents)
 
     def _faded(self, p: Any) -> Any:
         """The initial image's latents, fading into noise and towards the last frame."""
@@ -96,8 +109,9 @@ class Sampling:
 
         def around(*args: Any, **kwargs: Any) -> Any:
             self._detach()
-            model = reload(*args, **kwargs)
-            self._attach()
+            with self.keys.elsewhere():
+                model = reload(*args, **kwargs)
+                self._attach()
             return model
 
         return around

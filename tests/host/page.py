@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from motion.tab import TAB_FIELDS
 
+from .models import MODULE
+from .webui import QUICK
+
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page, Route
 
@@ -170,3 +173,11 @@ class WebuiPage:
         if folder := os.environ.get(SCREENSHOTS):
             Path(folder).mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def prepare(page: WebuiPage, **host: object) -> None:
+    """A quick clip, ready to be generated."""
+    for name, value in {"prompt": QUICK["prompt"], "steps": 3, "seed": 5, **host}.items():
+        page.host_fill(name, value)
+    page.enable()
+    page.choose("module", MODULE)
