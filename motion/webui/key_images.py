@@ -7,6 +7,8 @@ import hashlib
 import io
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,18 +101,25 @@ def _check_bytes(count: int) -> None:
 def _read(data: bytes) -> Any:
     """The picture in a file, upright, in RGB, transparency on the host's background."""
     _check_bytes(len(data))
-    try:
+    with _readable():
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        width, height = image.size
-        if width * height > MOST_PIXELS:
-            raise MotionError(f"key image is {width}x{height}: give one of {MOST_PIXELS >> 20} megapixels at most")
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise MotionError(f"key image is {width}x{height}: give one of {MOST_PIXELS >> 20} megapixels at most")
+    with _readable():
         upright = ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise MotionError(f"key image is no picture that can be read: give {', '.join(FORMATS)}") from error
     if upright.mode in ("LA", "PA") or "transparency" in upright.info:
         upright = upright.convert("RGBA")
     background = host_module("shared").opts.img2img_background_color
     return host_module("images").flatten(upright, background)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise MotionError(f"key image is no picture that can be read: give {', '.join(FORMATS)}") from error
 
 
 def _allowed_file(text: str) -> Path | None:

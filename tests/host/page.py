@@ -136,6 +136,34 @@ class WebuiPage:
         """Type into a number or text."""
         self._type(self.block(name).locator("input").first, value)
 
+    def unfold(self, label: str) -> None:
+        """Open a part of the accordion."""
+        self.motion.locator(f".label-wrap:has-text('{label}')").last.click()
+
+    @property
+    def strip(self) -> Locator:
+        """The strip of key frames."""
+        return self.motion.locator(".motion-strip")
+
+    @property
+    def keys(self) -> Locator:
+        """The card of each key frame."""
+        return self.strip.locator("li.motion-key")
+
+    def add_keys(self, *pictures: Path) -> None:
+        """Choose files for the strip, and wait until it shows them."""
+        shown = self.keys.count()
+        self.strip.locator("input[type=file]").set_input_files(pictures)
+        self.keys.nth(shown + len(pictures) - 1).wait_for(state="visible")
+
+    def key_values(self, part: str) -> list[str]:
+        """What the cards say: `frame`, `strength` or `encoder` of each."""
+        return [box.input_value() for box in self.keys.locator(f"[data-part={part}]").all()]
+
+    def key_pictures(self) -> list[str]:
+        """The digits of the images on the cards."""
+        return [(image.get_attribute("src") or "").rpartition("/")[2] for image in self.keys.locator("img").all()]
+
     def host_fill(self, name: str, value: object) -> None:
         """Type into a field of the host: `prompt`, `steps`, `width` ..."""
         inputs = "textarea, input[type=number]"
