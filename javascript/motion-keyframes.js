@@ -11,7 +11,9 @@
         const strip = {root, text, frames, keys: [], places: [], asked: 0, drawn: null};
         Object.assign(strip, {line: part("line"), list: part("keys"), problem: part("problem"), tools: part("tools")});
         strip.card = root.querySelector("template").content.firstElementChild;
-        gradioApp().getElementById(root.dataset.text).style.display = "none";
+        const block = gradioApp().getElementById(root.dataset.text);
+        const form = block.parentElement;
+        (form.children.length === 1 ? form : block).style.display = "none";
         listen(strip);
         return strip;
     }

@@ -63,14 +63,14 @@ class Sample:
         if self.refusal is not None:
             raise self.refusal
         assert self.job is not None
-        with ExitStack() as undo, refusals():
+        with refusals(), ExitStack() as failed:
             # The host forgets a job that fails: what was changed for all of it is then taken back here.
-            failed = undo.enter_context(ExitStack())
             failed.callback(self.job.undo.close)
             failed.callback(setattr, self, "over", True)
-            undo.enter_context(self.job.sampling.scope(self.p))
-            controlnet.hints_by_frame(self.p, self.job.sampling.arrangement, undo)
-            samples = self.original(*args, **kwargs)
+            with ExitStack() as undo:
+                undo.enter_context(self.job.sampling.scope(self.p))
+                controlnet.hints_by_frame(self.p, self.job.sampling.arrangement, undo)
+                samples = self.original(*args, **kwargs)
             failed.pop_all()
         return samples
 

@@ -51,11 +51,12 @@ def digits_of(text: str) -> str:
         _check_bytes(file.stat().st_size)
         return keep(file.read_bytes())
     try:
-        return keep(base64.b64decode(_DATA_URL.sub("", text, count=1), validate=True))
+        data = base64.b64decode(_DATA_URL.sub("", text, count=1), validate=True)
     except ValueError as error:
         raise MotionError(
             f"key image {text:.80} is no picture: give it in base64, or its path in {_folders()[0]}"
         ) from error
+    return keep(data)
 
 
 def keep(data: bytes) -> str:
