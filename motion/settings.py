@@ -152,25 +152,41 @@ class KeyFrames:
     """How strong a clip obeys its key frames, and when."""
 
     key_scale: float = setting(
-        Number, 1.0, "Key frame scale", "strength of SparseCtrl", 0, 10, 0.05, 2, group="keys"
-    )  # fmt: skip
+        Number, 1.0, "Key frame scale", "strength of SparseCtrl", 0, 10, 0.05, 2, key="Motion key scale", group="keys"
+    )
     key_start: float = setting(
-        Number, 0.0, "Key frame start", "where SparseCtrl begins: 0 = first step, 1 = last", 0, 1, 0.01, 1, group="keys"
+        Number, 0.0, "Key frame start", "where SparseCtrl begins: 0 = first step, 1 = last", 0, 1, 0.01, 1,
+        key="Motion key start", group="keys",
     )  # fmt: skip
     key_end: float = setting(
-        Number, 1.0, "Key frame end", "where SparseCtrl ends: 0 = first step, 1 = last", 0, 1, 0.01, 1, group="keys"
+        Number, 1.0, "Key frame end", "where SparseCtrl ends: 0 = first step, 1 = last", 0, 1, 0.01, 1,
+        key="Motion key end", group="keys",
     )  # fmt: skip
     on_keys: float = setting(
-        Number, 1.0, "Scale on keys", "strength on frames with a key, times the scale", 0, 10, 0.05, 2, group="keys"
+        Number, 1.0, "Scale on keys", "strength on frames with a key, times the scale", 0, 10, 0.05, 2,
+        key="Motion scale on keys", group="keys",
     )  # fmt: skip
     off_keys: float = setting(
         Number, 1.0, "Scale off keys", "strength on frames without a key, times the scale", 0, 10, 0.05, 2,
-        group="keys",
+        key="Motion scale off keys", group="keys",
     )  # fmt: skip
     key_fit: str = setting(
         Choice, "crop", "Key image fit", "crop: fill the frame and cut off what is over; pad: all of it, with bars",
-        FITS, group="keys",
+        FITS, key="Motion key image fit", group="keys",
     )  # fmt: skip
+    key_nearest: bool = setting(
+        Flag, True, "Nearest key frame", "a window without a key frame is given the one that is nearest",
+        key="Motion nearest key", group="keys",
+    )  # fmt: skip
+    colour_match: bool = setting(
+        Flag, False, "Colour match", "key frames take mean and spread of the colours of the frames beside them; the "
+        "published RGB encoder draws them lighter or darker", key="Motion colour match", group="keys",
+    )  # fmt: skip
+
+    def check_keys(self) -> None:
+        """Raise MotionError if key frames end before they begin."""
+        if self.key_start > self.key_end:
+            raise MotionError(f"key start is {self.key_start:g}: give at most key end, {self.key_end:g}")
 
 
 @dataclass(frozen=True)
@@ -186,8 +202,7 @@ class Clip(KeyFrames, Movement, Picture):
         check(self, FIELDS)
         if self.sampler == "lcm" and self.steps > LCM_STEPS:
             raise MotionError(f"steps is {self.steps}: the LCM sampler takes 1 to {LCM_STEPS} steps (4 to 8 are usual)")
-        if self.key_start > self.key_end:
-            raise MotionError(f"key start is {self.key_start:g}: give at most key end, {self.key_end:g}")
+        self.check_keys()
 
     def seeded(self) -> Clip:
         """This clip with a seed: its own, or one drawn now if it is random."""

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from motion.fields import Choice, Field, Flag, Image, Number, Several, check, setting, table
-from motion.settings import MOST_FRAMES, Movement
+from motion.key_frames import KeyFrame, KeyImages
+from motion.settings import MOST_FRAMES, KeyFrames, Movement
 from motion.weighted import Weighted, Weights
 
 FORMATS: Mapping[str, str] = MappingProxyType(
@@ -34,7 +35,17 @@ class Switch:
 
 
 @dataclass(frozen=True)
-class Tab(Movement, Switch):
+class Keys:
+    """Which images the clip obeys."""
+
+    key_frames: tuple[KeyFrame, ...] = setting(
+        KeyImages, (), "Key frames", "images that the clip obeys at some of its frames", key="Motion key frames",
+        group="keys",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tab(KeyFrames, Keys, Movement, Switch):
     """What the WebUI's tab adds to the host's own settings. Every field is checked on construction."""
 
     formats: tuple[str, ...] = setting(
@@ -60,6 +71,7 @@ class Tab(Movement, Switch):
 
     def __post_init__(self) -> None:
         check(self, TAB_FIELDS)
+        self.check_keys()
 
 
 TAB_FIELDS = table(Tab)

@@ -25,6 +25,23 @@ def load(path: str | PathLike[str]) -> SparseEncoder:
     Strictly loaded; it keeps the file's dtype (of several: float32) and no handle. Raises MotionError, naming the file
     and the key or the remedy, for files of another kind and for incomplete or misshapen encoders.
     """
+    state, shape = _opened(path)
+    try:
+        with torch.device("meta"):
+            encoder = SparseEncoder(shape)
+        check(state, encoder.state_dict(), "encoder")
+    except MotionError as error:
+        raise MotionError(f"{path}: {error}") from error
+    encoder.load_state_dict(owned(state), strict=True, assign=True)
+    return encoder.requires_grad_(False).eval()
+
+
+def outline(path: str | PathLike[str]) -> Shape:
+    """The shape of the encoder in the file at ``path``, of which no data is read. Raises MotionError as `load` does."""
+    return _opened(path)[1]
+
+
+def _opened(path: str | PathLike[str]) -> tuple[dict[str, Tensor], Shape]:
     file = open_weights(path)
     kind = detect(file.tensors)
     if kind.name != SPARSECTRL:
@@ -34,14 +51,9 @@ def load(path: str | PathLike[str]) -> SparseEncoder:
         )
     try:
         state = to_canonical(file.tensors, kind.layout)
-        shape = shape_of(state)
-        with torch.device("meta"):
-            encoder = SparseEncoder(shape)
-        check(state, encoder.state_dict(), "encoder")
+        return state, shape_of(state)
     except MotionError as error:
         raise MotionError(f"{path}: {error}") from error
-    encoder.load_state_dict(owned(state), strict=True, assign=True)
-    return encoder.requires_grad_(False).eval()
 
 
 def shape_of(state: Mapping[str, Tensor]) -> Shape:

@@ -17,6 +17,7 @@ from motion.errors import MotionError
 from motion.network.architecture import BUILT_POSITIONS, NORM_GROUPS, Slot
 from motion.network.temporal import TemporalTransformer
 from sparsectrl.blocks import CentredGroupNorm, Downsample, ResBlock, SpatialTransformer, TimeEmbedding
+from sparsectrl.presets import PICTURES, SKETCHES
 
 PIXELS_PER_LATENT = 8
 
@@ -53,6 +54,11 @@ class Shape:
     def max_frames(self) -> int | None:
         """The longest clip that the position tables reach; None: any."""
         return (self.positions or BUILT_POSITIONS) if self.temporal else None
+
+    @property
+    def kind(self) -> str:
+        """What it is shown: one of the kinds of `sparsectrl.presets`."""
+        return SKETCHES if self.embedding else PICTURES
 
     @property
     def stride(self) -> int:

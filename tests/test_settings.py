@@ -101,7 +101,7 @@ def test_both_tables_call_the_same_setting_the_same() -> None:
 
 
 def test_every_setting_of_the_tab_has_a_place() -> None:
-    assert {row.group for row in TAB_FIELDS.values()} == {"main", "lora", "img2img", "advanced"}
+    assert {row.group for row in TAB_FIELDS.values()} == {"main", "lora", "keys", "img2img", "advanced"}
 
 
 def test_the_documentation_is_the_table() -> None:

@@ -15,8 +15,8 @@ import sparsectrl
 from motion.demo.detector import SAME_SHADE, Sprite, read_clip, read_frame
 from motion.demo.evaluate import demo_clip
 from motion.demo.world import FRAMES, Frames, Scene, all_scenes, draw_clip
+from motion.hosts.controls import Control
 from motion.hosts.standalone import Standalone
-from motion.hosts.standalone.keyframes import Control
 from motion.training.sketch import sketch
 
 NEAR = 2.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from motion import patching
 from motion.arrangement import Arrangement
 from motion.hosts.base import host_module, put_alphas
-from motion.network.model import MotionModel
 
 
 class A1111:
@@ -26,7 +26,7 @@ class A1111:
             put_alphas(model, alphas, undo, name)
 
     def before_pass(
-        self, p: Any, conditioning: Any, arrangement: Arrangement, module: MotionModel, undo: ExitStack
+        self, p: Any, conditioning: Any, arrangement: Arrangement, beside: Sequence[nn.Module], undo: ExitStack
     ) -> None:
         """The prompts of a frame lie side by side; memory is the host's own affair."""
         arrangement.prompts = len(conditioning.batch[0])
@@ -34,3 +34,11 @@ class A1111:
             options = host_module("shared").opts.data
             for name in ("batch_cond_uncond", "pad_cond_uncond"):
                 undo.callback(patching.item(options, name, True))
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Its own way from a picture to latents takes a random sample of what the VAE gives."""
+        model, devices = host_module("shared").sd_model, host_module("devices")
+        model.first_stage_model.to(devices.dtype_vae)
+        pixels = pixels.to(host_module("shared").device, devices.dtype_vae)
+        latents: Tensor = model.get_first_stage_encoding(model.encode_first_stage(2 * pixels - 1).mode())
+        return latents

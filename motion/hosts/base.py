@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from motion import patching
 from motion.arrangement import Arrangement
 from motion.errors import MotionError
-from motion.network.model import MotionModel
 
 BASES = {"is_sd1": "sd15", "is_sdxl": "sdxl"}
 """The flags by which every host says what its loaded checkpoint is, and our names for it."""
@@ -44,12 +43,16 @@ class Host(Protocol):
         """Let the host sample by these cumulative alphas, ``[1000]``, until ``undo`` is closed."""
 
     def before_pass(
-        self, p: Any, conditioning: Any, arrangement: Arrangement, module: MotionModel, undo: ExitStack
+        self, p: Any, conditioning: Any, arrangement: Arrangement, beside: Sequence[nn.Module], undo: ExitStack
     ) -> None:
         """Called before each pass of sampling, with the host's conditioning of it; ``undo`` is closed after the pass.
 
-        Tells ``arrangement`` how the pass's batches are laid out, and the host's memory manager of ``module``.
+        Tells ``arrangement`` how the pass's batches are laid out, and the host's memory manager what runs ``beside``
+        the UNet.
         """
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pictures ``[n, 3, H, W]`` from 0 to 1 as latents: the mean of what the loaded VAE gives, scaled."""
 
 
 def host_module(name: str) -> Any:

@@ -6,14 +6,15 @@ prompts AND joins, so there is nothing to arrange. They differ in the name of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
 
+from motion import patching
 from motion.arrangement import Arrangement
 from motion.hosts.base import host_module, put_alphas, put_levels
-from motion.network.model import MotionModel
 
 NOISE_LEVELS = ("predictor", "model_sampling")
 """Attributes of the model around the UNet that hold its noise levels: Forge's, reForge's."""
@@ -35,17 +36,31 @@ class Forge:
         put_alphas(model, alphas, undo)  # most of reForge's samplers ask the model
 
     def before_pass(
-        self, p: Any, conditioning: Any, arrangement: Arrangement, module: MotionModel, undo: ExitStack
+        self, p: Any, conditioning: Any, arrangement: Arrangement, beside: Sequence[nn.Module], undo: ExitStack
     ) -> None:
-        """Let the memory manager keep room for the temporal layers, which follow the data to its device.
+        """Let the memory manager keep room for the layers beside the UNet, which follow the data to its device.
 
         They are not handed over as a model to be loaded: where memory is short it splits models into layers of the
         host's own kinds, and ours are plain ones. The clone is dropped by the host before the next pass.
         """
         objects = p.sd_model.forge_objects
         objects.unet = objects.unet.clone()
-        size = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+        weights = (parameter for module in beside for parameter in module.parameters())
+        size = sum(weight.numel() * weight.element_size() for weight in weights)
         objects.unet.add_extra_preserved_memory_during_sampling(size)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Forge takes a random sample of what the VAE gives unless told otherwise; reForge takes the mean."""
+        shared, devices = host_module("shared"), host_module("devices")
+        model = shared.sd_model
+        options = model.forge_objects.vae.patcher.model_options
+        pixels = pixels.to(shared.device, devices.dtype_vae)
+        with ExitStack() as undo:
+            undo.callback(patching.item(options, "model_vae_regulation", lambda posterior: posterior.mode()))
+            latents: Tensor = shared.sd_model.get_first_stage_encoding(
+                shared.sd_model.encode_first_stage(2 * pixels - 1)
+            )
+        return latents
 
 
 def _patcher() -> Any:

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import motion
 from motion import patching
 from motion.arrangement import Arrangement
 from motion.hosts import freeinit
 from motion.hosts.base import as_set, host, host_module, loaded_base
+from motion.hosts.keyed import Keyed, Loaded
 from motion.lora import Weighted
 from motion.network.model import MotionModel
 from motion.noise import fade, noise_order
@@ -37,13 +39,21 @@ class Sampling:
     conditioning of each pass of it before it begins.
     """
 
-    def __init__(self, tab: Tab, module: MotionModel, windows: Windows, loras: Sequence[Weighted] = ()) -> None:
+    def __init__(
+        self,
+        tab: Tab,
+        module: MotionModel,
+        windows: Windows,
+        loras: Sequence[Weighted] = (),
+        controls: Sequence[Loaded] = (),
+    ) -> None:
         self.tab = tab
         self.module = module
         self.loras = loras
         self.of_prompt: Callable[[], Sequence[Weighted]] = tuple
         """What the prompt of the next call names besides, looked up in its scope."""
         self.arrangement = Arrangement(windows, pause=stop_if_asked)
+        self.keys = Keyed(tab, controls, self.arrangement)
         self._attached = ExitStack()
         self._of_pass = ExitStack()
 
@@ -66,16 +76,19 @@ class Sampling:
                 freeinit.draw_again(p, self.tab, float(self._alphas()[-1]), self.arrangement, undo)
             if hasattr(p, "init_latent") and (self.tab.start == "first" or self.tab.last_frame is not None):
                 undo.callback(patching.item(vars(p), "init_latent", self._faded(p)))
-            yield
+            with self.keys.scope():
+                yield
 
-    def before_pass(self, p: Any, conditioning: Any) -> None:
-        """Prepare the host for the pass that begins with this conditioning.
+    def before_pass(self, p: Any, conditioning: Any, latents: Tensor) -> None:
+        """Prepare the host for the pass that begins with this conditioning and latents of this size.
 
         Its steps count from 0, also those of hires fix: the pass is the same whatever was drawn before it.
         """
         self._of_pass.close()
         self.arrangement.restart()
-        host().before_pass(p, conditioning, self.arrangement, self.module, self._of_pass)
+        beside = [self.module, *self.keys.encoders]
+        host().before_pass(p, conditioning, self.arrangement, beside, self._of_pass)
+        self.keys.begin(latents)
 
     def _faded(self, p: Any) -> Any:
         """The initial image's latents, fading into noise and towards the last frame."""
@@ -105,8 +118,9 @@ class Sampling:
 
         def around(*args: Any, **kwargs: Any) -> Any:
             self._detach()
-            model = reload(*args, **kwargs)
-            self._attach()
+            with self.keys.elsewhere():
+                model = reload(*args, **kwargs)
+                self._attach()
             return model
 
         return around

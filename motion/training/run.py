@@ -16,9 +16,9 @@ from torch import Tensor, nn
 import motion
 from motion.errors import MotionError
 from motion.fields import Size
+from motion.hosts.controls import Control
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.host import DTYPES, Standalone
-from motion.hosts.standalone.keyframes import Control
 from motion.network.architecture import SCHEDULES, Architecture, Betas
 from motion.network.model import MotionModel
 from motion.settings import Clip

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import sparsectrl
 from motion.errors import MotionError
-from motion.hosts.standalone.keyframes import Control
+from motion.hosts.controls import Control
 from motion.network.model import MotionModel
 from motion.training import masks, processes
 from motion.training.conditions import Condition, pictures

@@ -2,23 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
 
 import motion
 from motion.errors import MotionError
 from motion.fields import Choice, Field, Flag, Number, Several
 from motion.hosts.base import loaded_base
+from motion.key_frames import DIGITS, KeyFrame, KeyImages
 from motion.tab import TAB_FIELDS
+from motion.webui import key_images, strip
 from motion.webui.job import Refused
 from motion.webui.models import library
 from motion.weighted import Weights
 
+PREFIX = "/motion/v1"
 
-def add_routes(_: Any, app: Any) -> None:
+
+def add_routes(page: Any, app: Any) -> None:
     """Called by the host when its server starts; the first argument is its page, or None without one."""
     for path, answer in {"version": version, "models": models, "schema": schema, "refusal": refusal}.items():
-        app.add_api_route(f"/motion/v1/{path}", answer, methods=["GET"])
+        app.add_api_route(f"{PREFIX}/{path}", answer, methods=["GET"])
+    if page is not None:
+        add_strip_routes(app)
+
+
+def add_strip_routes(app: Any) -> None:
+    """What the page's key frames need, for whom the page itself lets in."""
+    login = [Depends(route.endpoint) for route in app.routes if getattr(route, "path", "") == "/login_check"][:1]
+    app.add_api_route(f"{PREFIX}/images", add_image, methods=["POST"], dependencies=login)
+    app.add_api_route(f"{PREFIX}/images/{{digits}}", image, methods=["GET"], dependencies=login)
+    app.add_api_route(f"{PREFIX}/keys", keys, methods=["POST"], dependencies=login)
+
+
+async def add_image(request: Request) -> dict[str, str]:
+    """Keep the picture that is the body of the request: `{"image": "its digits"}`."""
+    data = b""
+    async for part in request.stream():
+        data += part
+        if len(data) > key_images.MOST_BYTES:
+            break  # too large: it is refused as that below
+    with refusals():
+        return {"image": await run_in_threadpool(key_images.keep, data)}
+
+
+def image(digits: str) -> Any:
+    """A kept picture."""
+    with refusals():
+        if not KeyFrame("0", digits).is_kept:
+            raise MotionError(f"{digits:.80} names no key image: give {DIGITS} hexadecimal digits")
+        return FileResponse(key_images.path(digits), media_type="image/png")
+
+
+async def keys(request: Request) -> dict[str, Any]:
+    """What the strip shows (`motion.webui.strip.answer`)."""
+    with refusals():
+        return await run_in_threadpool(strip.answer, await request.json())
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Within, what a user can mend is status 422 with the reason in `detail`."""
+    try:
+        yield
+    except MotionError as error:
+        raise HTTPException(422, str(error)) from error
 
 
 def version() -> dict[str, Any]:
@@ -59,6 +113,6 @@ def described(row: Field) -> dict[str, Any]:
         return {"type": kind, **facts, "minimum": row.low, "maximum": row.high}
     if isinstance(row, (Choice, Several)):
         return {"type": "array" if isinstance(row, Several) else "string", **facts, "choices": list(row.choices)}
-    if isinstance(row, Weights):
+    if isinstance(row, (Weights, KeyImages)):
         return {"type": "array", **facts}
     return {"type": "boolean" if isinstance(row, Flag) else "string", **facts}

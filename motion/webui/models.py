@@ -1,21 +1,26 @@
-"""The motion modules and LoRAs that the host's user has."""
+"""The motion modules, LoRAs and encoders that the host's user has."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 import motion
+import sparsectrl
 from motion.errors import MotionError
 from motion.hosts.base import host_module
 from motion.library import Entry, Library
 from motion.lora import Weighted
 from motion.network.model import MotionModel
 from motion.tab import Tab
+from motion.weights.kinds import SPARSECTRL
 from motion.weights.lora import Target
+from sparsectrl import SparseEncoder
+from sparsectrl.checkpoint import outline
 
 FOLDER = "motion"
 """The folder in the host's models folder."""
@@ -47,6 +52,23 @@ def names(*kinds: str) -> list[str]:
 def lora_library() -> Library:
     """The same folders, and the one of the host's own LoRAs."""
     return Library([*folders(), *host_folders()], "motion LoRAs and adapters")
+
+
+def encoder_library() -> Library:
+    """The same folders, and those of ControlNet's models, among which SparseCtrl's are often kept."""
+    given = getattr(host_module("shared").cmd_opts, "controlnet_dir", None)
+    folder = Path(host_module("paths").models_path) / "ControlNet"
+    return Library([*folders(), folder, *([Path(given)] if given else [])], "SparseCtrl encoders")
+
+
+def encoders() -> dict[str, str]:
+    """The kinds (of `sparsectrl.presets`) of the encoders in these folders, by name; damaged ones are left out."""
+    found, kinds = encoder_library(), {}
+    for entry in found.entries():
+        if found.describe(entry).kind == SPARSECTRL:
+            with suppress(MotionError):
+                kinds[entry.name] = _kind(*_version(entry.path))
+    return kinds
 
 
 def host_folders() -> list[Path]:
@@ -86,12 +108,36 @@ def prompt_loras(named: Sequence[tuple[str, float]]) -> list[Weighted]:
 
 def load(entry: Entry) -> MotionModel:
     """The module of this file, ready to run; the last one stays in memory, as the host's own checkpoint does."""
-    status = entry.path.stat()
-    return _loaded(entry.path, status.st_size, status.st_mtime_ns)
+    return _loaded(*_version(entry.path))
+
+
+def load_encoder(entry: Entry) -> SparseEncoder:
+    """The encoder of this file, ready to run; the last two stay in memory. Raises MotionError for any other file."""
+    return _loaded_encoder(*_version(entry.path))
+
+
+def _version(path: Path) -> tuple[Path, int, int]:
+    """What changes whenever the file does."""
+    status = path.stat()
+    return path, status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=1)
 def _loaded(path: Path, size: int, modified: int) -> MotionModel:
-    # In the dtype that the UNet computes in, so that no job casts it again; some hosts store UNets in less.
-    dtype = host_module("devices").dtype_unet
-    return motion.load(path).to(dtype if dtype.itemsize > 1 else torch.float16)
+    return motion.load(path).to(_dtype())
+
+
+@lru_cache(maxsize=2)
+def _loaded_encoder(path: Path, size: int, modified: int) -> SparseEncoder:
+    return sparsectrl.load(path).to(_dtype())
+
+
+def _dtype() -> torch.dtype:
+    """The one that the UNet computes in, so that no job casts again; some hosts store UNets in less."""
+    dtype: torch.dtype = host_module("devices").dtype_unet
+    return dtype if dtype.itemsize > 1 else torch.float16
+
+
+@lru_cache(maxsize=64)
+def _kind(path: Path, size: int, modified: int) -> str:
+    return outline(path).kind

@@ -13,15 +13,17 @@ import gradio as gr
 from motion.errors import MotionError
 from motion.fields import Choice, Field, Flag, Image, Number, Several
 from motion.hosts.base import host, host_module, loaded_base
+from motion.key_frames import KeyImages
 from motion.network.architecture import FAMILIES
 from motion.tab import TAB_FIELDS
-from motion.webui import download_row, infotext, preset_row, windows_row
+from motion.webui import download_row, infotext, preset_row, strip, windows_row
 from motion.webui.models import FILES, folders, library
 from motion.webui.notes import alarm, note
 from motion.weighted import Weighted, Weights
+from motion.weights.kinds import SPARSECTRL
 
-GROUPS = ("main", "lora", "img2img", "advanced")
-FOLDED = {"lora": "Motion LoRA and domain adapter", "advanced": "Advanced"}
+GROUPS = ("main", "lora", "keys", "img2img", "advanced")
+FOLDED = {"lora": "Motion LoRA and domain adapter", "keys": "Key frames (SparseCtrl)", "advanced": "Advanced"}
 REFRESH = "\U0001f504"
 ADAPTER = "{module} was trained beside a domain adapter: {adapter} goes with it."
 NO_FILES = "No motion module found: put one into {folder} and press {button}."
@@ -90,6 +92,8 @@ def component(row: Field, elem_id: Callable[[str], str]) -> Any:
         return gr.Radio(_labelled(row.choices), value=row.default, **common)
     if isinstance(row, Several):
         return gr.CheckboxGroup(_labelled(row.choices), value=list(row.default), **common)
+    if isinstance(row, KeyImages):
+        gr.HTML(strip.frame(elem_id(row.name), elem_id("frames")), elem_id=elem_id("key_strip"))
     if isinstance(row, Image):
         return gr.Image(type="pil", label=row.label, elem_id=elem_id(row.name))
     if isinstance(row, Flag):
@@ -107,7 +111,8 @@ def offer(chosen: str, adapter: str) -> tuple[Any, str, Any, Any]:
         return gr.update(choices=[]), alarm(error), gr.update(), gr.update()
     described = {entry.name: files.describe(entry) for entry in files.entries()}
     of_kind = {field: [name for name in described if described[name].kind in kinds] for field, kinds in FILES.items()}
-    others = {name for name in described if name not in of_kind["loras"] + of_kind["adapter"]}
+    elsewhere = {*of_kind["loras"], *of_kind["adapter"]}
+    others = {name for name in described if name not in elsewhere and described[name].kind != SPARSECTRL}
     misfits = {name: files.misfit(described[name], base) for name in described if name in others}
     fitting = [name for name, reason in misfits.items() if reason is None]
     chosen = chosen if chosen in fitting else next(iter(fitting), "")

@@ -13,7 +13,7 @@ from motion.hosts import freeinit
 from motion.hosts.base import host, host_module
 from motion.hosts.sampling import Sampling
 from motion.tab import TAB_FIELDS, Tab
-from motion.webui import axes, infotext, output, panel
+from motion.webui import axes, infotext, keys, output, panel
 from motion.webui import job as jobs
 from motion.webui.job import Job
 from motion.webui.models import library, load, loras, prompt_loras
@@ -71,11 +71,12 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
         if job := Job.of(p):
-            job.sampling.before_pass(p, kwargs["c"])
+            job.sampling.before_pass(p, kwargs["c"], kwargs["x"])
 
     def postprocess_batch_list(self, p: Any, pp: Any, *args: Any, **kwargs: Any) -> None:
         if job := Job.of(p):
             pp.images[:] = pp.images[: job.tab.frames]
+            keys.finish(p, job.tab, job.sampling.keys.controls, pp.images)
             job.done += 1
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
@@ -114,11 +115,12 @@ def plan(p: Any, tab: Tab) -> Job:
     entry = library().find(tab.module)
     module = load(entry)
     windows = plan_windows(tab, module.architecture)
+    tab = keys.settled(tab)
     _settle_initial_images(p, windows.frames)
     worn = loras(tab)
     return Job(
         tab=tab,
-        sampling=Sampling(tab, module, windows, worn),
+        sampling=Sampling(tab, module, windows, worn, keys.load(tab)),
         frames=windows.frames,
         clips=jobs.clip_count(p),
         own=jobs.own_values(p),

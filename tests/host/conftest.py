@@ -10,7 +10,9 @@ checkout of sd-webui-controlnet for A1111's cases that take it; without it they 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ import pytest
 from motion.demo.world import draw_clip, parse_caption
 
 from .hosts import Host, HostMissing
+from .page import CHROMIUM, WebuiPage, browser_page
 from .server import booted
 from .webui import QUICK, Frames, Webui
 
@@ -78,3 +81,18 @@ def still(webui: Webui) -> Iterator[str]:
 def first_frame() -> Frames:
     """A picture to start from."""
     return draw_clip(parse_caption(QUICK["prompt"]), np.random.default_rng(3))[0]
+
+
+@pytest.fixture
+def browser() -> None:
+    if find_spec("playwright") is None:
+        pytest.skip("the page is tested with playwright: pip install it")
+    if shutil.which(CHROMIUM) is None:
+        pytest.skip(f"the page is tested in a browser: there is no {CHROMIUM}")
+
+
+@pytest.fixture
+def page(browser: None, webui: Webui) -> Iterator[WebuiPage]:
+    with browser_page(webui.server.url) as shown:
+        yield shown
+        assert not shown.errors

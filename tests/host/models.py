@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -18,8 +19,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
-from motion.training.files import TEXT_FOLDER, save_image_model, save_motion_model
-from motion.training.image import ImageModel
+from motion.training.files import TEXT_FOLDER, save_image_model, save_motion_model, save_tensors
+from motion.training.image import ImageModel, Widths
+from sparsectrl.encoder import Shape, SparseEncoder
 
 ROOT = Path(__file__).resolve().parents[2]
 """This repository."""
@@ -31,6 +33,8 @@ CHECKPOINT, OTHER, MODULE = "plain", "other", "moving"
 """Two checkpoints and a module that fits them."""
 FULL_CHECKPOINT, FULL_MODULE = "full-size", "full-size-v3"
 """The same at SD1.5's full size. No name holds another: the page finds them by what they hold."""
+RGB, SCRIBBLE, UNTRAINED = "keyed-rgb", "keyed-scribble", "keyed-untrained"
+"""SparseCtrl encoders that fit them: random, and one with the zeros that training begins with."""
 STRANGER = "not-a-motion-module"
 """The name under which a checkpoint lies among the motion modules."""
 BUNDLED = {CHECKPOINT: "sprites", OTHER: "sprites-neon", MODULE: "sprites-motion"}
@@ -38,6 +42,7 @@ BUNDLED = {CHECKPOINT: "sprites", OTHER: "sprites-neon", MODULE: "sprites-motion
 FULL = (320, 640, 1280, 1280)
 NARROW = (320, 320, 320, 320)
 """Channels of the UNet's levels."""
+TEXT_WIDTH = 768
 
 
 def lay_out(data: Path, any_width: bool) -> None:
@@ -45,6 +50,10 @@ def lay_out(data: Path, any_width: bool) -> None:
     bundled = {name: WEIGHTS / file for name, file in BUNDLED.items()}
     files = bundled if any_width else random_models(NARROW, (CHECKPOINT, OTHER))
     place(data, files, config=any_width)
+    narrow = Widths()
+    shape = (narrow.unet, narrow.text) if any_width else (NARROW, TEXT_WIDTH)
+    for name, path in random_encoders(*shape).items():
+        link(data / "models" / "motion" / f"{name}.safetensors", path)
     link(data / "models" / "motion" / f"{STRANGER}.safetensors", files[CHECKPOINT].with_suffix(".safetensors"))
 
 
@@ -96,7 +105,7 @@ def made_once(name: str, write: Callable[[Path, Path], None]) -> Path:
 def write_checkpoint(path: Path, widths: tuple[int, ...], seed: int, text_folder: Path) -> None:
     """A random SD1.5 checkpoint under LDM names, and the .yaml by which a host finds its text encoder offline."""
     torch.manual_seed(seed)
-    unet = UNet2DConditionModel(block_out_channels=widths, cross_attention_dim=768, attention_head_dim=8)
+    unet = UNet2DConditionModel(block_out_channels=widths, cross_attention_dim=TEXT_WIDTH, attention_head_dim=8)
     save_image_model(ImageModel(unet, random_vae(), CLIPTextModel(text_config())), path, {})
     config = path.with_suffix(".yaml")
     config.write_text(config.read_text().replace(TEXT_FOLDER, str(text_folder)))
@@ -108,6 +117,29 @@ def random_vae(**config: float) -> AutoencoderKL:
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, **config,
     )  # fmt: skip
+
+
+def random_encoders(widths: tuple[int, ...], context: int) -> dict[str, Path]:
+    """SparseCtrl encoders of these widths by name, for text of ``context`` channels."""
+    shapes: dict[str, dict[str, Any]] = {RGB: {}, UNTRAINED: {}}
+    shapes[SCRIBBLE] = {"condition": 3, "embedding": (16, 32, 96, 256)}
+
+    def write(partial: Path, _: Path) -> None:
+        for name, shape in shapes.items():
+            write_encoder(partial / f"{name}.safetensors", Shape(widths, context, **shape), trained=name != UNTRAINED)
+
+    folder = made_once(f"sparsectrl-{'-'.join(map(str, widths))}-{context}", write)
+    return {name: folder / f"{name}.safetensors" for name in shapes}
+
+
+def write_encoder(path: Path, shape: Shape, trained: bool) -> None:
+    """A random SparseCtrl encoder under the authors' names, if it is to be ``trained`` with no layer at zero."""
+    torch.manual_seed(1)
+    encoder = SparseEncoder(shape)
+    for parameter in encoder.parameters():
+        if trained and not parameter.any():
+            nn.init.normal_(parameter, std=0.05)
+    save_tensors(encoder.state_dict(), path, {})
 
 
 def write_text_folder(folder: Path) -> None:
@@ -127,4 +159,4 @@ def write_module(path: Path, family: str, widths: tuple[int, ...]) -> None:
 
 def text_config() -> CLIPTextConfig:
     """SD1.5's, which is also SDXL's first."""
-    return CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+    return CLIPTextConfig(hidden_size=TEXT_WIDTH, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)

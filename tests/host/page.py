@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from motion.tab import TAB_FIELDS
 
+from .models import MODULE
+from .webui import QUICK
+
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page, Route
 
@@ -109,7 +112,7 @@ class WebuiPage:
 
     def unfold(self, label: str) -> None:
         """Open the part of the accordion that is called so."""
-        self.motion.locator(".label-wrap", has_text=label).click()
+        self.motion.locator(".label-wrap", has_text=label).last.click()
         self.page.wait_for_timeout(300)
 
     @property
@@ -142,6 +145,30 @@ class WebuiPage:
     def fill(self, name: str, value: object) -> None:
         """Type into a number or text."""
         self._type(self.block(name).locator("input").first, value)
+
+    @property
+    def strip(self) -> Locator:
+        """The strip of key frames."""
+        return self.motion.locator(".motion-strip")
+
+    @property
+    def keys(self) -> Locator:
+        """The card of each key frame."""
+        return self.strip.locator("li.motion-key")
+
+    def add_keys(self, *pictures: Path) -> None:
+        """Choose files for the strip, and wait until it shows them."""
+        shown = self.keys.count()
+        self.strip.locator("input[type=file]").set_input_files(pictures)
+        self.keys.nth(shown + len(pictures) - 1).wait_for(state="visible")
+
+    def key_values(self, part: str) -> list[str]:
+        """What the cards say: `frame`, `strength` or `encoder` of each."""
+        return [box.input_value() for box in self.keys.locator(f"[data-part={part}]").all()]
+
+    def key_pictures(self) -> list[str]:
+        """The digits of the images on the cards."""
+        return [(image.get_attribute("src") or "").rpartition("/")[2] for image in self.keys.locator("img").all()]
 
     def host_fill(self, name: str, value: object) -> None:
         """Type into a field of the host: `prompt`, `steps`, `width` ..."""
@@ -180,3 +207,11 @@ class WebuiPage:
         if folder := os.environ.get(SCREENSHOTS):
             Path(folder).mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def prepare(page: WebuiPage, **host: object) -> None:
+    """A quick clip, ready to be generated."""
+    for name, value in {"prompt": QUICK["prompt"], "steps": 3, "seed": 5, **host}.items():
+        page.host_fill(name, value)
+    page.enable()
+    page.choose("module", MODULE)

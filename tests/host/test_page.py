@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import time
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,34 +11,11 @@ import pytest
 from motion.tab import TAB_FIELDS
 
 from .models import MODULE
-from .page import CHROMIUM, WebuiPage, browser_page
+from .page import WebuiPage, prepare
 from .webui import QUICK, Webui
 
 SETTINGS = {"frames": 8, "fps": 12}
 """Of a clip that is to be described: none of the defaults."""
-
-
-@pytest.fixture
-def browser() -> None:
-    if find_spec("playwright") is None:
-        pytest.skip("the page is tested with playwright: pip install it")
-    if shutil.which(CHROMIUM) is None:
-        pytest.skip(f"the page is tested in a browser: there is no {CHROMIUM}")
-
-
-@pytest.fixture
-def page(browser: None, webui: Webui) -> Iterator[WebuiPage]:
-    with browser_page(webui.server.url) as shown:
-        yield shown
-        assert not shown.errors
-
-
-def prepare(page: WebuiPage, **host: object) -> None:
-    """A quick clip, ready to be generated."""
-    for name, value in {"prompt": QUICK["prompt"], "steps": 3, "seed": 5, **host}.items():
-        page.host_fill(name, value)
-    page.enable()
-    page.choose("module", MODULE)
 
 
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])

@@ -18,8 +18,9 @@ import sparsectrl
 from motion import cli
 from motion.errors import MotionError
 from motion.fields import Size
-from motion.hosts.standalone import Standalone, keyframes
-from motion.hosts.standalone.keyframes import Control, gather
+from motion.hosts.controls import Control, condition, fitted
+from motion.hosts.standalone import Standalone
+from motion.hosts.standalone.keyframes import gather, latents
 from motion.network.model import MotionModel
 from motion.parameters import parse_infotext
 from motion.settings import Clip
@@ -101,12 +102,12 @@ def test_what_does_not_fit_is_refused_by_name(texts: list[str], words: str, room
 def test_images_are_cropped_or_padded_to_the_clip() -> None:
     left, right = np.full((64, 64, 3), 50, np.uint8), np.full((64, 64, 3), 200, np.uint8)
     wide = np.concatenate([left, right], axis=1)
-    cropped = keyframes.fitted(wide, Size(64, 64), "crop")
-    padded = keyframes.fitted(wide, Size(64, 64), "pad")
+    cropped = fitted(wide, Size(64, 64), "crop")
+    padded = fitted(wide, Size(64, 64), "pad")
     assert cropped.shape == padded.shape == (64, 64, 3)
     assert (cropped[:, 0] == 50).all() and (cropped[:, -1] == 200).all()
     assert not padded[0].any() and (padded[32, 0] == 50).all()
-    assert (keyframes.fitted(left, Size(64, 64), "crop") == left).all()
+    assert (fitted(left, Size(64, 64), "crop") == left).all()
 
 
 @pytest.mark.parametrize("kind", SHAPES)
@@ -114,7 +115,7 @@ def test_an_encoder_is_shown_what_its_file_asks_for(kind: str, room: Path, host:
     control = gather(options(room, kind, "1=b.png=0.5"), CLIP.frames)[0]
     encoder, vae = sparsectrl.load(control.file), host.parts.vae
     with torch.inference_mode():
-        shown = keyframes.condition(control, encoder, vae, CLIP, CLIP.frames)
+        shown = condition(control, encoder, latents(vae), CLIP.key_fit, CLIP.size, CLIP.frames)
         pixels = torch.from_numpy(np.array(Image.open(room / "b.png"))).permute(2, 0, 1) / 255
         expected = {
             "rgb": lambda: vae.encode(2 * pixels[None] - 1).latent_dist.mean[0] * 0.18215,

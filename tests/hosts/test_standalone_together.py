@@ -13,8 +13,9 @@ from torch import nn
 
 from motion.errors import MotionError
 from motion.fields import Size
+from motion.hosts.controls import Control
 from motion.hosts.standalone import Standalone
-from motion.hosts.standalone.keyframes import Control, digest
+from motion.hosts.standalone.keyframes import digest
 from motion.hosts.standalone.work import Work
 from motion.network.model import MotionModel
 from motion.settings import Clip

@@ -168,11 +168,13 @@ def test_what_forges_samplers_leave_on_the_model_is_taken_back(monkeypatch: pyte
 def test_the_memory_manager_keeps_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a clone, which the host drops; the patcher that it keeps is not touched."""
     model, module = forge_model(), MotionModel(Architecture.of_unet("v3", (32, 32, 64, 64)))
+    beside = [module, nn.Linear(8, 8)]
     kept = model.forge_objects.unet
     p, arrangement = SimpleNamespace(sd_model=model), Arrangement(Windows(FRAMES))
     with ExitStack() as undo:
-        Forge().before_pass(p, None, arrangement, module, undo)
-        assert model.forge_objects.unet.reserved == sum(weight.nbytes for weight in module.parameters())
+        Forge().before_pass(p, None, arrangement, beside, undo)
+        weights = [weight for layers in beside for weight in layers.parameters()]
+        assert model.forge_objects.unet.reserved == sum(weight.nbytes for weight in weights)
     assert kept.reserved == 0
     assert arrangement.prompts == 1
 
@@ -185,10 +187,53 @@ def test_a1111_batches_every_prompt_of_a_frame_together(monkeypatch: pytest.Monk
         arrangement = Arrangement(Windows(FRAMES))
         conditioning = SimpleNamespace(batch=[[object()] * prompts] * FRAMES)
         with ExitStack() as undo:
-            A1111().before_pass(SimpleNamespace(), conditioning, arrangement, module, undo)
+            A1111().before_pass(SimpleNamespace(), conditioning, arrangement, [module], undo)
             assert arrangement.prompts == prompts
             assert options.get("batch_cond_uncond") is (prompts > 1)
         assert options == {"batch_cond_uncond": False}
+
+
+class Posterior:
+    """What a VAE gives: random, but for its mean."""
+
+    def __init__(self, mean: Tensor) -> None:
+        self.mean = mean
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+    def sample(self) -> Tensor:
+        return self.mean + torch.randn_like(self.mean)
+
+
+def test_pictures_are_encoded_as_the_mean_and_forges_vae_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"other": 1}
+    vae = SimpleNamespace(patcher=SimpleNamespace(model_options=options))
+
+    def by_ldm(x: Tensor) -> Posterior:
+        return Posterior(x[:, :1])
+
+    def by_forge(x: Tensor) -> Tensor:
+        regulation = options.get("model_vae_regulation", Posterior.sample)
+        return 0.5 * regulation(by_ldm(x))
+
+    def scaled(found: Any) -> Tensor:
+        return 0.5 * (found if isinstance(found, Tensor) else found.sample())
+
+    models = {
+        A1111: SimpleNamespace(
+            first_stage_model=nn.Identity(), encode_first_stage=by_ldm, get_first_stage_encoding=scaled
+        ),
+        Forge: SimpleNamespace(
+            forge_objects=SimpleNamespace(vae=vae), encode_first_stage=by_forge, get_first_stage_encoding=lambda x: x
+        ),
+    }
+    pixels = torch.rand(1, 3, 8, 8)
+    for kind, model in models.items():
+        pretend(monkeypatch, shared=SimpleNamespace(sd_model=model, device="cpu"))
+        pretend(monkeypatch, devices=SimpleNamespace(dtype_vae=torch.float32))
+        torch.testing.assert_close(kind().encode(pixels), 0.5 * (2 * pixels - 1)[:, :1])
+    assert options == {"other": 1}
 
 
 def test_the_loaded_base(host: Any) -> None:

@@ -129,6 +129,21 @@ def test_sampling_runs_in_the_scope_and_the_scope_ends_with_an_error() -> None:
     assert not job.sampling.open
 
 
+def test_what_is_wrong_at_the_end_of_the_scope_is_a_refusal_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def scope(p: Any) -> Iterator[None]:
+        yield
+        raise MotionError("nothing was done")
+
+    p = Processing()
+    job = begun(p)
+    monkeypatch.setattr(job.sampling, "scope", scope)
+    with pytest.raises(Refused, match="nothing was done"):
+        p.sample("x")
+    assert Job.of(p) is None
+    assert p.sample("y") == "sampled y"
+
+
 def test_another_extension_may_wrap_the_sampling_and_leave_it_wrapped() -> None:
     p = Processing()
     job = begun(p)

@@ -9,6 +9,7 @@ import pytest
 
 from motion.fields import Choice, Image, Several
 from motion.tab import TAB_FIELDS
+from sparsectrl.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "localizations").glob("*.json"))
@@ -20,6 +21,7 @@ def test_every_text_of_the_table_is_translated(path: Path) -> None:
     rows = [row for row in TAB_FIELDS.values() if row.name != "enabled"]
     shown = {row.label for row in rows} | {row.help for row in rows if not isinstance(row, Image)}
     shown |= {label for row in rows if isinstance(row, (Choice, Several)) for label in row.choices.values()}
+    shown |= {text for use in PRESETS.values() for text in (use.label, use.help)}
     assert shown <= translated.keys()
     page = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "motion" / "webui").glob("*.py"))
     assert all(f'"{text}"' in page for text in translated.keys() - shown)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from motion.animation import is_attached
 from motion.errors import MotionError
-from motion.hosts.standalone import keyframes, lora
+from motion.hosts.controls import Control, finished
+from motion.hosts.standalone import lora
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.lora_weights import worn
 from motion.hosts.standalone.prompts import Told
@@ -98,7 +99,7 @@ class Standalone:
         progress: Progress | None = None,
         loras: Sequence[lora.Lora] = (),
         attached: Sequence[Weighted] = (),
-        controls: Sequence[keyframes.Control] = (),
+        controls: Sequence[Control] = (),
     ) -> Frames:
         """The frames of one clip, uint8 `[frames, height, width, 3]`; see `render_all`."""
         return self.render_all([clip], module, progress, loras, attached, controls)[0]
@@ -110,7 +111,7 @@ class Standalone:
         progress: Progress | None = None,
         loras: Sequence[lora.Lora] = (),
         attached: Sequence[Weighted] = (),
-        controls: Sequence[keyframes.Control] = (),
+        controls: Sequence[Control] = (),
         work: Work | None = None,
     ) -> Iterator[Frame]:
         """The frames of one clip in the order they are played, uint8 `[height, width, 3]`; see `render_all`.
@@ -118,7 +119,8 @@ class Standalone:
         It is drawn now; the frames are decoded as they are asked for, a few at a time. `work` keeps how far it is.
         """
         latents = self._latents([clip], module, progress, loras, attached, controls, work)[0]
-        return self._decoded(latents[played(clip.frames, clip.loop)])
+        order = played(clip.frames, clip.loop)
+        return finished(self._decoded(latents[order]), order, clip, controls)
 
     def render_all(
         self,
@@ -127,7 +129,7 @@ class Standalone:
         progress: Progress | None = None,
         loras: Sequence[lora.Lora] = (),
         attached: Sequence[Weighted] = (),
-        controls: Sequence[keyframes.Control] = (),
+        controls: Sequence[Control] = (),
     ) -> Frames:
         """The frames of clips that differ in prompts and seeds only, uint8 `[clips, frames, height, width, 3]`.
 
@@ -139,7 +141,9 @@ class Standalone:
         """
         latents = self._latents(clips, module, progress, loras, attached, controls)
         frames = np.stack(list(self._decoded(latents.flatten(0, 1))))
-        return rearrange(frames, "(n f) h w c -> n f h w c", n=len(clips))
+        drawn = rearrange(frames, "(n f) h w c -> n f h w c", n=len(clips))
+        order = range(clips[0].frames)
+        return np.stack([list(finished(frames, order, clips[0], controls)) for frames in drawn])
 
     @torch.inference_mode()
     def _latents(
@@ -149,7 +153,7 @@ class Standalone:
         progress: Progress | None,
         loras: Sequence[lora.Lora],
         attached: Sequence[Weighted],
-        controls: Sequence[keyframes.Control],
+        controls: Sequence[Control],
         work: Work | None = None,
     ) -> Tensor:
         """Float32 `[clips, frames, 4, height/8, width/8]` on the CPU."""

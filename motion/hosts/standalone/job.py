@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import motion
 from motion.errors import MotionError
+from motion.hosts.controls import Control, told
 from motion.hosts.standalone import keyframes, lora
 from motion.library import short_hash
 from motion.parameters import infotext
@@ -38,7 +39,7 @@ class Job:
     adapter: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
-    controls: tuple[keyframes.Control, ...] = ()
+    controls: tuple[Control, ...] = ()
     work: Path | None = None
 
     def __post_init__(self) -> None:
@@ -78,15 +79,14 @@ class Job:
         work = Work.of(self.work, clip, asked) if self.work is not None else None
         clip = seeded(clip, work)
         frames = host.stream(clip, module, progress, self.loras, attached, self.controls, work)
-        controlled = keyframes.told(self.controls)
-        parameters = infotext(clip, {**provenance, **controlled})
+        parameters = infotext(clip, {**provenance, **told(self.controls)})
         write((frame.repeat(clip.zoom, 0).repeat(clip.zoom, 1) for frame in frames), self.out, clip.fps, parameters)
         if work is not None:
             work.finish()
         report = {"path": self.out, "frames": len(played(clip.frames, clip.loop)), "fps": clip.fps}
         report |= {"width": clip.size.width * clip.zoom, "height": clip.size.height * clip.zoom, "seed": clip.seed}
         report |= {**place, "seconds": round(time.perf_counter() - start, 2), "parameters": parameters}
-        return {**report, "sparsectrl": controlled}
+        return {**report, "sparsectrl": told(self.controls)}
 
     def _attached(self) -> list[Weighted]:
         """The motion LoRAs and the adapter, each with its weight."""

@@ -19,6 +19,7 @@ import sparsectrl
 from motion import patching
 from motion.animation import is_attached, windowed
 from motion.arrangement import Arrangement
+from motion.hosts.controls import Control, check_effects, condition, influence
 from motion.hosts.standalone import keyframes, samplers
 from motion.hosts.standalone.checkpoint import Parts
 from motion.hosts.standalone.prompts import Told
@@ -54,7 +55,7 @@ class Sampling:
     told: Told
     module: MotionModel | None
     attached: Sequence[Weighted]
-    controls: Sequence[keyframes.Control]
+    controls: Sequence[Control]
 
     def latents(self, progress: Progress | None = None, work: Work | None = None) -> Tensor:
         """Latents of the finished clips, float32 `[(clips frames), 4, height/8, width/8]`.
@@ -70,7 +71,7 @@ class Sampling:
             while True:
                 for t in course.scheduler.timesteps[course.done :]:
                     self._step(course, t)
-                    keyframes.check_effects(self.controls, ended=course.done == steps)
+                    check_effects(self.controls, ended=course.done == steps)
                     if work is not None:
                         work.keep(course)
                     report(course.drawn * steps + course.done, rounds * steps)
@@ -127,17 +128,18 @@ class Sampling:
             for control in self.controls:  # they read what the calls are told
                 control.effect = scope.enter_context(self._obeyed(control, arrangement))
                 course.effects.append(control.effect)
-            keyframes.check_effects(self.controls, ended=False)
+            check_effects(self.controls, ended=False)
             yield
 
-    def _obeyed(self, control: keyframes.Control, arrangement: Arrangement) -> AbstractContextManager[Effect]:
+    def _obeyed(self, control: Control, arrangement: Arrangement) -> AbstractContextManager[Effect]:
         """The scope of a control."""
         clip, frames = self.clips[0], arrangement.frames
         encoder = control.encoder
         if encoder is None:
             encoder = sparsectrl.load(control.file).to(self.device, self.dtype)
-        shown = keyframes.condition(control, encoder, self.parts.vae, clip, frames)
-        how = keyframes.influence(clip)
+        encode = keyframes.latents(self.parts.vae)
+        shown = condition(control, encoder, encode, clip.key_fit, clip.size, frames)
+        how = influence(clip)
         return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)
 
     def _tell(self, arrangement: Arrangement) -> Callable[..., Any]:

@@ -1,0 +1,138 @@
+"""Key frames as SparseCtrl encoders are shown them, and what came of them: the same in every host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from motion.errors import MotionError
+from motion.fields import Size
+from motion.settings import KeyFrames
+from motion.video import brightness
+
+if TYPE_CHECKING:  # at run time torch comes last
+    from torch import Tensor
+
+    from sparsectrl import Effect, Influence, SparseEncoder
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass
+class Control:
+    """An encoder's file and the images that it shows the clip: ``{frame: [height, width, 3]}`` of any size."""
+
+    file: Path
+    images: Mapping[int, Pixels]
+    strength: Mapping[int, float] = field(default_factory=dict)
+    """Of the images, by frame; left out: 1."""
+    encoder: SparseEncoder | None = None
+    """What is used instead of the file's, as it is."""
+    effect: Effect | None = field(default=None, init=False)
+    """What the encoder did, once the clip is drawn."""
+    jumps: brightness.Jumps | None = field(default=None, init=False)
+    """How much lighter its key frames came out, once the frames are decoded."""
+
+
+def influence(settings: KeyFrames) -> Influence:
+    """The settings, as `sparsectrl.attach` takes them."""
+    from sparsectrl import Influence
+
+    scales = settings.key_scale, settings.on_keys, settings.off_keys
+    return Influence(*scales, settings.key_start, settings.key_end, settings.key_nearest)
+
+
+def condition(
+    control: Control,
+    encoder: SparseEncoder,
+    encode: Callable[[Tensor], Tensor],
+    how: str,
+    size: Size,
+    frames: int,
+) -> Tensor:
+    """What ``encoder`` is shown in the ``frames`` that are drawn in ``size``, ``[frames, C + 1, H, W]``.
+
+    Latents or pixels, as its file asks for, of images fitted as ``how`` says (`fitted`). ``encode`` makes a picture,
+    ``[1, 3, H, W]`` from 0 to 1, into latents, the mean of what the VAE gives: so the same images are the same key
+    frames each time. Raises MotionError for an encoder of neither latents, colours nor shades.
+    """
+    import torch
+
+    import sparsectrl
+
+    pictures = np.stack([fitted(image, size, how) for image in control.images.values()])
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
+    if not encoder.shape.embedding:
+        shown = torch.cat([encode(image[None]) for image in pixels])
+    elif encoder.shape.condition in (1, 3):
+        shown = pixels if encoder.shape.condition == 3 else pixels.mean(1, keepdim=True)
+    else:
+        raise MotionError(
+            f"{control.file} takes key images of {encoder.shape.condition} channels: give one that takes 3"
+        )
+    return sparsectrl.condition(dict(zip(control.images, shown, strict=True)), frames, control.strength)
+
+
+def fitted(image: Pixels, size: Size, how: str) -> Pixels:
+    """``image`` in the clip's size: filled and cut to its middle ("crop"), or all of it between black bars ("pad")."""
+    fit = ImageOps.fit if how == "crop" else ImageOps.pad
+    return np.asarray(fit(Image.fromarray(image), (size.width, size.height), Image.Resampling.LANCZOS))
+
+
+def check_effects(controls: Sequence[Control], ended: bool) -> None:
+    """Raise MotionError, naming its file, for a control that does nothing or nothing finite."""
+    for control in controls:
+        try:
+            if control.effect is not None:
+                control.effect.check(ended)
+        except MotionError as error:
+            raise MotionError(f"{control.file}: {error}") from error
+
+
+def finished(
+    frames: Iterable[Any], order: Sequence[int], settings: KeyFrames, controls: Sequence[Control]
+) -> Iterator[Any]:
+    """The frames as they are shown, of which ``order`` has the numbers: with colours matched if the settings say so.
+
+    When the last is taken the controls know how far the brightness of their key frames had jumped before. Without
+    controls the frames are as they come.
+    """
+    keys = {frame for control in controls for frame in control.images}
+    levels: dict[int, float] = {}
+    noted = _noted(frames, order, levels) if keys else iter(frames)
+    places = {place for place, frame in enumerate(order) if frame in keys}
+    yield from brightness.matched(noted, places) if settings.colour_match else noted
+    found = brightness.jumps(levels, keys)
+    for control in controls:
+        own = {frame: jump for frame, jump in found.by_frame.items() if frame in control.images}
+        control.jumps = replace(found, by_frame=own)
+
+
+def _noted(frames: Iterable[Any], order: Sequence[int], levels: dict[int, float]) -> Iterator[Any]:
+    for number, frame in zip(order, frames, strict=True):
+        levels[number] = brightness.brightness(frame)
+        yield frame
+
+
+def told(controls: Sequence[Control]) -> dict[str, str]:
+    """What infotext says of the controls: their frames, each with a strength that is not 1, and what they came to."""
+    frames = [
+        " ".join(
+            f"{frame}={control.strength[frame]:g}" if frame in control.strength else str(frame)
+            for frame in control.images
+        )
+        for control in controls
+    ]
+    strengths = [f"{control.effect.strength:.3f}" for control in controls if control.effect is not None]
+    return {
+        "SparseCtrl": "; ".join(control.file.stem for control in controls),
+        "Key frames": "; ".join(frames),
+        "SparseCtrl strength": "; ".join(strengths),
+        "Key frame jumps": "; ".join(str(control.jumps) for control in controls if control.jumps is not None),
+    }

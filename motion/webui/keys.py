@@ -1,0 +1,95 @@
+"""Key frames of a job: from the tab's list to encoders and the images they are shown."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from motion.errors import MotionError
+from motion.hosts.controls import Control, finished, told
+from motion.hosts.keyed import Loaded
+from motion.key_frames import KeyFrame
+from motion.library import Entry, short_hash
+from motion.tab import Tab
+from motion.webui import key_images
+from motion.webui.models import encoder_library, encoders, load_encoder
+from sparsectrl.keyframes import parse, places
+
+
+def settled(tab: Tab) -> Tab:
+    """The tab with every image kept and named by its digits, and every encoder by its file's name.
+
+    Raises MotionError for an encoder that is not there, and for what is no picture.
+    """
+    keys = [key._replace(image=key_images.digits_of(key.image), encoder=_entry(key.encoder).name)
+            for key in tab.key_frames]  # fmt: skip
+    return replace(tab, key_frames=tuple(keys)) if keys else tab
+
+
+def load(tab: Tab) -> list[Loaded]:
+    """The controls of a `settled` tab, with their encoders.
+
+    Raises MotionError for frames that are out of range or stand twice, and for a file that is no SparseCtrl encoder.
+    """
+    by_encoder: dict[str, list[KeyFrame]] = {}
+    for key in tab.key_frames:
+        by_encoder.setdefault(key.encoder, []).append(key)
+    return [_loaded(_entry(name), keys, tab.frames) for name, keys in by_encoder.items()]
+
+
+def placed(keys: Sequence[KeyFrame], frames: int) -> list[int]:
+    """The frame of each of an encoder's key frames in a clip of ``frames``; those with the same words share them out.
+
+    Raises MotionError as `sparsectrl.keyframes.parse` and `places` do.
+    """
+    together: dict[tuple[str, int], list[int]] = {}
+    for index, key in enumerate(keys):
+        one = re.fullmatch(r"\s*[-+]?\d+\s*", key.frame, re.ASCII)
+        together.setdefault((key.frame, index if one else -1), []).append(index)
+    found = [0] * len(keys)
+    for (text, _), indices in together.items():
+        for index, place in zip(indices, parse(text, frames, len(indices)), strict=True):
+            found[index] = place
+    return places(found, frames)
+
+
+def finish(p: Any, tab: Tab, controls: Sequence[Control], images: list[Tensor]) -> None:
+    """Match colours in a clip's ``images [3, H, W]`` from 0 to 1 if the tab says so; say what the controls have done.
+
+    It goes to the log and into the infotext of the pictures. Without controls nothing is done.
+    """
+    if not controls:
+        return
+    frames = [image.movedim(0, -1).float().cpu().numpy() * 255 for image in images]
+    for number, frame in enumerate(finished(frames, range(len(frames)), tab, controls)):
+        if frame is not frames[number]:
+            images[number] = torch.from_numpy(frame / 255).movedim(-1, 0).to(images[number])
+    said = {key: text for key, text in told(controls).items() if text}
+    sys.stdout.write(f"Motion: {', '.join(f'{key} {text}' for key, text in said.items())}\n")
+    hashes = "; ".join(short_hash(control.file) for control in controls)
+    p.extra_generation_params.update({**said, "SparseCtrl hash": hashes})
+
+
+def _loaded(entry: Entry, keys: Sequence[KeyFrame], frames: int) -> Loaded:
+    by_frame = dict(sorted(zip(placed(keys, frames), keys, strict=True)))
+    images = {frame: key_images.pixels_of(key.image) for frame, key in by_frame.items()}
+    strengths = {frame: key.strength for frame, key in by_frame.items() if key.strength != 1}
+    return Control(entry.path, images, strengths), load_encoder(entry)
+
+
+def _entry(name: str) -> Entry:
+    """The file that a key frame's encoder names; without a name the only one there is."""
+    library = encoder_library()
+    if not name:
+        there = list(encoders())
+        if len(there) != 1:
+            which = f"one of {', '.join(there)}" if there else f"put one into {library.folders[0]}"
+            raise MotionError(f"a key frame names no SparseCtrl encoder: {which}")
+        name = there[0]
+    return library.find(name)

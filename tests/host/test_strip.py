@@ -1,0 +1,149 @@
+"""The strip of key frames in a browser: add, order, place, preset, generate, and all of it back from the parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from motion.demo.world import draw_clip, parse_caption
+
+from .models import RGB, SCRIBBLE
+from .page import WebuiPage, prepare
+from .webui import QUICK
+
+LABEL = "Key frames (SparseCtrl)"
+SETTLED = 400
+"""Milliseconds in which the strip has answered."""
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """Sprites of three colours."""
+    files = []
+    for colour in ("red", "blue", "green"):
+        caption = parse_caption(QUICK["prompt"].replace("red", colour))
+        files.append(tmp_path / f"{colour}.png")
+        Image.fromarray(draw_clip(caption, np.random.default_rng(3))[0]).save(files[-1])
+    return files
+
+
+@pytest.fixture
+def open_page(page: WebuiPage) -> WebuiPage:
+    page.enable()
+    page.unfold(LABEL)
+    page.strip.wait_for(state="visible")
+    return page
+
+
+def settle(page: WebuiPage) -> None:
+    page.page.wait_for_load_state("networkidle")
+    page.page.wait_for_timeout(SETTLED)
+
+
+def test_pictures_find_places_and_change_them(open_page: WebuiPage, pictures: list[Path]) -> None:
+    page = open_page
+    page.photograph("strip-empty")
+    page.add_keys(*pictures)
+    assert page.key_values("frame") == ["0", "7", "-1"]
+    assert page.key_values("encoder") == [RGB] * 3
+    red, green, blue = page.key_pictures()
+    page.photograph("strip")
+    page.keys.nth(0).get_by_label("Later").press("Enter")
+    settle(page)
+    assert page.key_pictures() == [green, red, blue]
+    assert page.key_values("frame") == ["0", "7", "-1"]
+    assert page.keys.nth(1).get_by_label("Later").evaluate("button => button === document.activeElement")
+    page.keys.nth(2).drag_to(page.keys.nth(0))
+    settle(page)
+    assert page.key_pictures() == [blue, green, red]
+    page.keys.nth(0).get_by_label("Frame").fill("9")
+    page.keys.nth(0).get_by_label("Frame").press("Tab")
+    settle(page)
+    assert page.key_pictures() == [green, blue, red]
+    assert page.key_values("frame") == ["7", "9", "-1"]
+    page.keys.nth(0).get_by_label("Remove").click()
+    settle(page)
+    assert page.key_pictures() == [blue, red]
+
+
+def test_a_picture_that_is_dropped_on_the_line_stands_there(open_page: WebuiPage, pictures: list[Path]) -> None:
+    page = open_page
+    line = page.strip.locator(".motion-strip-line")
+    box = line.bounding_box()
+    assert box is not None
+    data = page.page.evaluate_handle(
+        """bytes => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], "red.png", {type: "image/png"}));
+            return data;
+        }""",
+        list(pictures[0].read_bytes()),
+    )
+    where = {"dataTransfer": data, "clientX": box["x"] + box["width"] * 0.4, "clientY": box["y"] + 20}
+    for event in ("dragover", "drop"):
+        line.dispatch_event(event, where)
+    page.keys.first.wait_for(state="visible")
+    assert page.key_values("frame") == ["6"]
+    page.keys.first.drag_to(line, target_position={"x": box["width"] - 2, "y": 20})
+    settle(page)
+    assert page.key_values("frame") == ["15"]
+
+
+def test_presets_and_what_is_wrong(open_page: WebuiPage, pictures: list[Path]) -> None:
+    page = open_page
+    page.add_keys(*pictures)
+    page.strip.get_by_role("button", name="A to B").click()
+    page.strip.get_by_text("A to B takes 2 images, and there are 3").wait_for(state="visible")
+    page.photograph("strip-problem")
+    page.keys.nth(2).get_by_label("Remove").click()
+    page.strip.get_by_role("button", name="Prediction").click()
+    settle(page)
+    assert page.key_values("frame") == ["0", "1"]
+    page.strip.get_by_role("button", name="Sketch to video").click()
+    settle(page)
+    assert page.key_values("encoder") == [SCRIBBLE] * 2
+    page.keys.nth(0).get_by_label("Frame").fill("12")
+    page.keys.nth(0).get_by_label("Frame").press("Tab")
+    settle(page)
+    assert page.strip.locator(".motion-strip-problem").inner_text() == ""
+    page.fill("frames", 8)
+    page.strip.get_by_text("key frame 12 is out of range").wait_for(state="visible")
+
+
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+def test_the_strip_is_in_both_tabs(page: WebuiPage, pictures: list[Path], tab: str) -> None:
+    page.go(tab)
+    page.enable()
+    page.unfold(LABEL)
+    page.add_keys(pictures[0])
+    assert page.key_values("frame") == ["0"]
+
+
+def test_a_clip_obeys_the_strip_and_its_parameters_bring_it_back(open_page: WebuiPage, pictures: list[Path]) -> None:
+    page = open_page
+    prepare(page)
+    page.add_keys(*pictures[:2])
+    page.strip.get_by_role("button", name="A to B").click()
+    page.keys.nth(1).get_by_label("Strength").fill("0.5")
+    page.keys.nth(1).get_by_label("Strength").press("Tab")
+    settle(page)
+    shown = page.key_pictures()
+    page.click("generate")
+    page.clips.first.wait_for(state="visible")
+    page.finished()
+    page.photograph("strip-clip")
+    said = page.page.locator("#txt2img_results").inner_text()
+    assert f"Motion key frames: 0={shown[0]} {RGB}; -1={shown[1]}=0.5 {RGB}".replace('"', "") in said.replace('"', "")
+    assert "Key frames: 0 15=0.5" in said and "SparseCtrl strength: " in said
+    page.load()
+    page.host_fill("prompt", "")
+    page.paste()
+    page.unfold(LABEL)
+    page.keys.nth(1).wait_for(state="visible")
+    page.photograph("strip-pasted")
+    assert page.key_pictures() == shown
+    assert page.key_values("strength") == ["1", "0.5"]
+    assert page.key_values("frame") == ["0", "-1"]
