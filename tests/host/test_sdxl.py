@@ -19,9 +19,7 @@ from .webui import Frames, Webui, apart, changed
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
 
 FRAMES, STEPS = 8, 4
-CLIP = Clip(
-    prompt="a cat", negative="blurry", seed=7, steps=STEPS, cfg=5, sampler="euler", size=Size(64, 64), frames=FRAMES
-)
+CLIP = Clip(prompt="a cat", negative="", seed=7, steps=STEPS, cfg=5, sampler="euler", size=Size(64, 64), frames=FRAMES)
 REQUEST = {
     **{"prompt": CLIP.prompt, "negative_prompt": CLIP.negative, "seed": CLIP.seed, "steps": CLIP.steps},
     **{"cfg_scale": CLIP.cfg, "sampler_name": "Euler"},

@@ -184,7 +184,7 @@ class Standalone:
         negatives = [clip.negative for clip in clips] if clips[0].cfg > 1 else []
         texts = [lora.plain(text) for text in (*negatives, *(clip.prompt for clip in clips))]
         mixes = [travel(text, asked, closed, frames) for text in texts]
-        return Told.of(self.parts.encoders, mixes, clips[0].clip_skip, clips[0].travel)
+        return Told.of(self.parts.encoders, mixes, len(negatives), clips[0].clip_skip, clips[0].travel)
 
     @torch.inference_mode()
     def _decoded(self, latents: Tensor) -> Iterator[Frame]:

@@ -26,38 +26,56 @@ class Condition:
 
 @dataclass(frozen=True)
 class Told:
-    """What the frames of each group are told: `mixes` of `texts`, whose conditions lie in the same order."""
+    """What the frames of each group are told: `mixes` of `texts`, whose conditions lie in the same order.
+
+    The first `negatives` groups are negative prompts. Of SDXL's an empty one is all zeros, as in every host of it.
+    """
 
     condition: Condition
     texts: list[str]
     mixes: Sequence[Sequence[Mix]]
+    negatives: int = 0
     interpolation: str = "linear"
 
     @classmethod
     def of(
-        cls, encoders: tuple[TextEncoder, ...], mixes: Sequence[Sequence[Mix]], clip_skip: int, interpolation: str
+        cls,
+        encoders: tuple[TextEncoder, ...],
+        mixes: Sequence[Sequence[Mix]],
+        negatives: int,
+        clip_skip: int,
+        interpolation: str,
     ) -> Told:
         """Encode every text once, all to one length."""
         texts = texts_of(mix for group in mixes for mix in group)
-        return cls(encode(encoders, texts, clip_skip), texts, mixes, interpolation)
+        return cls(encode(encoders, texts, clip_skip), texts, mixes, negatives, interpolation)
 
     def rows(self, frames: Sequence[int]) -> Condition:
         """The conditions of a batch's rows, given the frame in each; the groups lie one after the other."""
         each = len(frames) // len(self.mixes)
-        mixes = [self.mixes[row // each][frame] for row, frame in enumerate(frames)]
-        made = {mix: self._mixed(mix) for mix in dict.fromkeys(mixes)}
-        context = torch.stack([made[mix].context for mix in mixes])
-        pooled = [vector for mix in mixes if (vector := made[mix].pooled) is not None]
+        places = [(self.mixes[row // each][frame], row // each < self.negatives) for row, frame in enumerate(frames)]
+        made = {place: self._mixed(*place) for place in dict.fromkeys(places)}
+        context = torch.stack([made[place].context for place in places])
+        pooled = [vector for place in places if (vector := made[place].pooled) is not None]
         return Condition(context, torch.stack(pooled) if pooled else None)
 
-    def _mixed(self, mix: Mix) -> Condition:
+    def _mixed(self, mix: Mix, negative: bool) -> Condition:
         interpolate = INTERPOLATIONS[self.interpolation]
-        first, second = (self.texts.index(text) for text in mix[:2])
-        context, pooled = self.condition.context, self.condition.pooled
-        return Condition(
-            interpolate(context[first], context[second], mix.weight),
-            None if pooled is None else interpolate(pooled[first], pooled[second], mix.weight),
-        )
+        first, second = (self._vectors(text, negative) for text in mix[:2])
+        pooled = None
+        if first.pooled is not None and second.pooled is not None:
+            pooled = interpolate(first.pooled, second.pooled, mix.weight)
+        return Condition(interpolate(first.context, second.context, mix.weight), pooled)
+
+    def _vectors(self, text: str, negative: bool) -> Condition:
+        """A text's own vectors, [tokens, channels] and SDXL's [channels]."""
+        at = self.texts.index(text)
+        context, pooled = self.condition.context[at], self.condition.pooled
+        if pooled is None:
+            return Condition(context, None)
+        if negative and not text:
+            return Condition(torch.zeros_like(context), torch.zeros_like(pooled[at]))
+        return Condition(context, pooled[at])
 
 
 def encode(encoders: tuple[TextEncoder, ...], texts: list[str], clip_skip: int = 1) -> Condition:
