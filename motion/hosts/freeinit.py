@@ -6,11 +6,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from motion import patching
 from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.hosts.base import host_module
-from motion.noise import reinitialised
+from motion.noise import FRESH_SEED, reinitialised
 from motion.settings import Movement
 
 
@@ -47,17 +50,25 @@ def _rounds(sample: Callable[..., Any], clip: Movement, alpha: float, arrangemen
 
     def rounds(p: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         state = host_module("shared").state
-        for _ in range(clip.freeinit - 1):
+        for number in range(1, clip.freeinit):
             drawn = sample(p, x, *args, **kwargs)
             if state.interrupted or state.skipped:
                 return drawn
-            latents = (drawn.float(), x.float(), p.rng.next().float())
+            latents = (drawn.float(), x.float(), _fresh(x, p.seeds[0] + number * FRESH_SEED))
             x = reinitialised(*latents, alpha=alpha, kind=clip.freeinit_filter).to(x)
             arrangement.restart()
             state.nextjob()
         return sample(p, x, *args, **kwargs)
 
     return rounds
+
+
+def _fresh(x: Tensor, seed: int) -> Tensor:
+    """Noise for all frames from one stream, by the host's own kind of generator."""
+    rng = host_module("rng")
+    generator = rng.create_generator(seed)
+    noise = torch.stack([rng.randn_without_seed(x.shape[1:], generator=generator) for _ in x])
+    return noise.to(x.device, torch.float32)
 
 
 def _announce(rounds: int, steps: int) -> None:

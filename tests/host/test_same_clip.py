@@ -27,14 +27,15 @@ CLOSE = 2
 """What a host's clip may differ by, of 255."""
 CAT = Clip(prompt="a cat", seed=7, steps=STEPS, cfg=5, sampler="euler", size=Size(64, 64), frames=FRAMES)
 LONG = "an oil painting of two dogs" + 80 * " a"
-"""More than one window of the text encoder."""
+"""More than one window of the text encoder. It has random weights: of some texts the vectors' mean is 0, by which the
+WebUIs' emphasis divides."""
 MOVES = [name for name in FIELDS if name in TAB_FIELDS]
 """The settings that both hosts have."""
 CLIPS = {
     "euler": CAT,
     "ddim": replace(CAT, sampler="ddim"),
     "travel": replace(CAT, prompt=f"a photo\n0: a cat\n5-7: {LONG}\n-2: a dog", negative=f"0: a cat\n-1: {LONG}"),
-    "spherical": replace(CAT, prompt="0: a cat\n-1: a dog", travel="spherical", loop="closed"),
+    "spherical": replace(CAT, prompt="a photo\n0: a cat\n-1: a dog", travel="spherical", loop="closed"),
     "freeinit": replace(CAT, freeinit=2, freeinit_filter="gaussian"),
 }
 

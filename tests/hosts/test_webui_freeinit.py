@@ -13,11 +13,16 @@ from torch import Tensor
 from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.hosts import freeinit
-from motion.noise import reinitialised
+from motion.noise import FRESH_SEED, reinitialised
 from motion.tab import Tab
 from motion.windows import Windows
 
-FRAMES, ALPHA = 8, 0.25
+FRAMES, ALPHA, SEED = 8, 0.25, 7
+
+
+def noise(seed: int) -> Tensor:
+    """Of all frames, from one stream."""
+    return torch.randn(FRAMES, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
 class Sampler:
@@ -50,14 +55,11 @@ class Host:
         bar = SimpleNamespace(_tqdm=None, updateTotal=lambda total: setattr(self, "total", total))
         self.shared = SimpleNamespace(state=self.state, total_tqdm=bar)
         self.sd_samplers = SimpleNamespace(create_sampler=lambda name, model: Sampler(self))
-        self.generator = torch.Generator().manual_seed(0)
-        self.p = SimpleNamespace(iteration=0, n_iter=2, steps=10, rng=SimpleNamespace(next=self.noise))
+        self.p = SimpleNamespace(iteration=0, n_iter=2, steps=10, seeds=[SEED, SEED + 1])
+        self.rng = SimpleNamespace(create_generator=torch.Generator().manual_seed, randn_without_seed=torch.randn)
 
     def nextjob(self) -> None:
         self.jobs += 1
-
-    def noise(self) -> Tensor:
-        return torch.randn(FRAMES, 4, 8, 8, generator=self.generator)
 
     def drawn(self, x: Tensor, **settings: Any) -> Any:
         with ExitStack() as undo:
@@ -75,11 +77,10 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def test_each_round_begins_with_the_slow_parts_of_the_last_one(host: Host) -> None:
-    create, x, again = host.sd_samplers.create_sampler, host.noise(), Host()
-    again.generator.set_state(host.generator.get_state())
+    create, x = host.sd_samplers.create_sampler, noise(SEED)
     found = host.drawn(x, freeinit=3, freeinit_filter="gaussian")
-    for _ in range(2):
-        x = reinitialised(x / 2, x, again.noise(), ALPHA, "gaussian")
+    for number in (1, 2):
+        x = reinitialised(x / 2, x, noise(SEED + number * FRESH_SEED), ALPHA, "gaussian")
     assert torch.equal(found, x / 2)
     assert host.begun == [(-1, ("told",))] * 3
     assert host.jobs == 2
@@ -89,18 +90,18 @@ def test_each_round_begins_with_the_slow_parts_of_the_last_one(host: Host) -> No
 
 def test_an_interrupted_round_is_what_comes_of_it(host: Host) -> None:
     host.interrupted_in = 1
-    x = host.noise()
+    x = noise(SEED)
     assert torch.equal(host.drawn(x, freeinit=3), x / 2)
     assert (len(host.begun), host.jobs) == (1, 0)
 
 
 def test_the_bars_are_told_once_for_all_clips(host: Host) -> None:
     host.p.iteration = 1
-    host.drawn(host.noise(), freeinit=2)
+    host.drawn(noise(SEED), freeinit=2)
     assert host.state.job_count == 2
     host.p.iteration = 0
     host.shared.total_tqdm._tqdm = SimpleNamespace(total=40)
-    host.drawn(host.noise(), freeinit=2)
+    host.drawn(noise(SEED), freeinit=2)
     assert (host.state.job_count, host.total) == (4, 60)  # type: ignore[attr-defined]
 
 

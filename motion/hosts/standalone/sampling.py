@@ -27,7 +27,7 @@ from motion.hosts.standalone.work import Course, Work
 from motion.lora import Weighted
 from motion.network.architecture import SCHEDULES
 from motion.network.model import MotionModel
-from motion.noise import noise_order, reinitialised
+from motion.noise import FRESH_SEED, noise_order, reinitialised
 from motion.settings import Clip
 from motion.windows import Windows
 from sparsectrl import Effect
@@ -106,7 +106,10 @@ class Sampling:
     def _begin_again(self, course: Course) -> None:
         """FreeInit's next round, each clip by itself."""
         count, kind = len(self.clips), self.clips[0].freeinit_filter
-        alpha, fresh = float(course.scheduler.alphas_cumprod[-1]), self._noise(course.generators)
+        seeds = [clip.seed + (course.drawn + 1) * FRESH_SEED for clip in self.clips]
+        streams = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        fresh = self._noise([stream for stream in streams for _ in range(self.windows.frames)])
+        alpha = float(course.scheduler.alphas_cumprod[-1])
         clips = zip(course.latents.chunk(count), course.noise.chunk(count), fresh.chunk(count), strict=True)
         course.noise = torch.cat([reinitialised(*clip, alpha=alpha, kind=kind) for clip in clips])
         course.scheduler, course.drawn, course.done = self._scheduler(), course.drawn + 1, 0
