@@ -28,11 +28,12 @@ from motion.weights.lora import Lora, Pair, load
 
 __all__ = ["Lora", "attach", "load", "prompted"]
 
-Weighted = tuple[Lora, float]
+Worn = tuple[Lora, float]
+"""A LoRA and its weight."""
 
 
 @contextmanager
-def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[Weighted]) -> Iterator[None]:
+def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[Worn]) -> Iterator[None]:
     """Within the scope ``model`` and ``unet`` compute with ``W + weight * alpha / rank * up @ down``.
 
     ``loras`` are pairs of a LoRA and its weight. Motion LoRAs go to ``model``, the motion module beside which this is
@@ -55,7 +56,7 @@ def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[Weighted]
         yield
 
 
-def prompted(prompt: str, loras: Iterable[Weighted]) -> str:
+def prompted(prompt: str, loras: Iterable[Worn]) -> str:
     """``prompt`` and behind it, for all frames, the trigger words of the LoRAs in use, those that it has not yet."""
     behind = "\n" if travels(prompt) else ", "
     for trigger in (lora.trigger for lora, weight in loras if weight != 0):
@@ -68,7 +69,7 @@ Change = tuple[slice, Pair, float]
 Changes = dict[tuple[nn.Module, str], list[Change]]
 
 
-def _temporal_changes(model: MotionModel | None, loras: Sequence[Weighted]) -> Changes:
+def _temporal_changes(model: MotionModel | None, loras: Sequence[Worn]) -> Changes:
     """What happens to the rows of which matrix of the temporal layers."""
     changes: Changes = defaultdict(list)
     for lora, weight in loras:
@@ -124,7 +125,7 @@ def _merged(weight: Any, parts: Sequence[Change]) -> Tensor:
     return merged if merged.requires_grad else nn.Parameter(merged, requires_grad=False)
 
 
-def _spatial_changes(unet: nn.Module, loras: Sequence[Weighted]) -> Iterator[tuple[nn.Module, Pair, float]]:
+def _spatial_changes(unet: nn.Module, loras: Sequence[Worn]) -> Iterator[tuple[nn.Module, Pair, float]]:
     layers = sites.attention_layers(unet) if loras else {}
     for lora, weight in loras:
         for name, pair in lora.pairs.items():

@@ -20,7 +20,7 @@ from motion.arrangement import Arrangement
 from motion.hosts import freeinit
 from motion.hosts.base import as_set, host, host_module, loaded_base
 from motion.hosts.keyed import Keyed, Loaded
-from motion.lora import Weighted
+from motion.lora import Worn
 from motion.network.model import MotionModel
 from motion.noise import fade, noise_order
 from motion.tab import Tab
@@ -44,13 +44,13 @@ class Sampling:
         tab: Tab,
         module: MotionModel,
         windows: Windows,
-        loras: Sequence[Weighted] = (),
+        loras: Sequence[Worn] = (),
         controls: Sequence[Loaded] = (),
     ) -> None:
         self.tab = tab
         self.module = module
         self.loras = loras
-        self.of_prompt: Callable[[], Sequence[Weighted]] = tuple
+        self.of_prompt: Callable[[], Sequence[Worn]] = tuple
         """What the prompt of the next call names besides, looked up in its scope."""
         self.arrangement = Arrangement(windows, pause=stop_if_asked)
         self.keys = Keyed(tab, controls, self.arrangement)

@@ -14,7 +14,7 @@ import sparsectrl
 from motion.errors import MotionError
 from motion.hosts.base import host_module
 from motion.library import Entry, Library
-from motion.lora import Weighted
+from motion.lora import Worn
 from motion.network.model import MotionModel
 from motion.tab import Tab
 from motion.weights.kinds import SPARSECTRL
@@ -77,7 +77,7 @@ def host_folders() -> list[Path]:
     return [Path(folder)] if folder else []
 
 
-def loras(tab: Tab) -> list[Weighted]:
+def loras(tab: Tab) -> list[Worn]:
     """The motion LoRAs and the adapter that the tab names, each with its weight.
 
     Raises MotionError for a name that is no file's, and a file that is something else.
@@ -89,7 +89,7 @@ def loras(tab: Tab) -> list[Weighted]:
     return [(motion.lora.load(files.find(name).path, target), weight) for name, weight, target in wanted if weight]
 
 
-def prompt_loras(named: Sequence[tuple[str, float]]) -> list[Weighted]:
+def prompt_loras(named: Sequence[tuple[str, float]]) -> list[Worn]:
     """Those of the names in a prompt that the host's LoRAs do not answer to: motion LoRAs, and adapters as published.
 
     The host itself finds no layer for them and leaves the picture as it is; all others are its own affair, broken

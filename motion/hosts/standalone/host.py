@@ -22,7 +22,7 @@ from motion.hosts.standalone.lora_weights import worn
 from motion.hosts.standalone.prompts import Told
 from motion.hosts.standalone.sampling import Progress, Sampling
 from motion.hosts.standalone.work import Work, seeded
-from motion.lora import Weighted
+from motion.lora import Worn
 from motion.network.model import MotionModel
 from motion.prompts import travel
 from motion.settings import FIELDS, Clip
@@ -98,7 +98,7 @@ class Standalone:
         module: MotionModel | None = None,
         progress: Progress | None = None,
         loras: Sequence[lora.Lora] = (),
-        attached: Sequence[Weighted] = (),
+        attached: Sequence[Worn] = (),
         controls: Sequence[Control] = (),
     ) -> Frames:
         """The frames of one clip, uint8 `[frames, height, width, 3]`; see `render_all`."""
@@ -110,7 +110,7 @@ class Standalone:
         module: MotionModel | None = None,
         progress: Progress | None = None,
         loras: Sequence[lora.Lora] = (),
-        attached: Sequence[Weighted] = (),
+        attached: Sequence[Worn] = (),
         controls: Sequence[Control] = (),
         work: Work | None = None,
     ) -> Iterator[Frame]:
@@ -128,7 +128,7 @@ class Standalone:
         module: MotionModel | None = None,
         progress: Progress | None = None,
         loras: Sequence[lora.Lora] = (),
-        attached: Sequence[Weighted] = (),
+        attached: Sequence[Worn] = (),
         controls: Sequence[Control] = (),
     ) -> Frames:
         """The frames of clips that differ in prompts and seeds only, uint8 `[clips, frames, height, width, 3]`.
@@ -152,7 +152,7 @@ class Standalone:
         module: MotionModel | None,
         progress: Progress | None,
         loras: Sequence[lora.Lora],
-        attached: Sequence[Weighted],
+        attached: Sequence[Worn],
         controls: Sequence[Control],
         work: Work | None = None,
     ) -> Tensor:

@@ -17,10 +17,10 @@ from motion.settings import Clip
 from motion.tab import TAB_FIELDS
 from motion.video.loop import played
 from motion.video.write import check_destination, check_rate, write
-from motion.weighted import Weighted as Named
+from motion.weighted import Weighted
 
 if TYPE_CHECKING:  # at run time torch comes last
-    from motion.lora import Weighted
+    from motion.lora import Worn
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Job:
         report |= {**place, "seconds": round(time.perf_counter() - start, 2), "parameters": parameters}
         return {**report, "sparsectrl": told(self.controls)}
 
-    def _attached(self) -> list[Weighted]:
+    def _attached(self) -> list[Worn]:
         """The motion LoRAs and the adapter, each with its weight."""
         loras = [(motion.lora.load(file.path, "motion"), file.weight) for file in self.motion_loras]
         adapters = [(motion.lora.load(file, "image"), self.clip.adapter_scale) for file in [self.adapter] if file]
@@ -103,7 +103,7 @@ class Job:
         if self.adapter is not None:
             extra |= {TAB_FIELDS["adapter"].key: self.adapter.stem}
         row = TAB_FIELDS["loras"]
-        extra[row.key] = row.write(tuple(Named(file.path.stem, file.weight) for file in self.motion_loras))
+        extra[row.key] = row.write(tuple(Weighted(file.path.stem, file.weight) for file in self.motion_loras))
         loras = ", ".join(f"{file.path.stem}: {file.weight:g}" for file in self.loras)
         hashes = "; ".join(short_hash(control.file) for control in self.controls)
         return {**extra, "SparseCtrl hash": hashes, "LoRA": loras, "Version": f"motion {motion.__version__}"}

@@ -24,7 +24,7 @@ from motion.hosts.standalone import keyframes, samplers
 from motion.hosts.standalone.checkpoint import Parts
 from motion.hosts.standalone.prompts import Told
 from motion.hosts.standalone.work import Course, Work
-from motion.lora import Weighted
+from motion.lora import Worn
 from motion.network.architecture import SCHEDULES
 from motion.network.model import MotionModel
 from motion.noise import FRESH_SEED, noise_order, reinitialised
@@ -54,7 +54,7 @@ class Sampling:
     windows: Windows
     told: Told
     module: MotionModel | None
-    attached: Sequence[Weighted]
+    attached: Sequence[Worn]
     controls: Sequence[Control]
 
     def latents(self, progress: Progress | None = None, work: Work | None = None) -> Tensor:
