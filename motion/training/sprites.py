@@ -30,7 +30,7 @@ VAE_CROPS = Plan(3500, 2e-3, seed=1)
 VAE_WHOLE = Plan(2400, 1.5e-3, seed=2)
 BOTH_SCHEDULES = (IMAGE_BETAS, FAMILIES["v3"].betas)
 # A large model takes the noise levels of the motion module's schedule as they come; this one has to be shown them.
-IMAGE = Stage("image", Plan(14000, 1e-3, warmup=300, ema=0.999, seed=3), BOTH_SCHEDULES)
+IMAGE = Stage("image", Plan(10000, 1e-3, warmup=300, ema=0.999, seed=3), BOTH_SCHEDULES)
 PERSONAL = Stage("image-personal", Plan(2500, 6e-4, warmup=50, ema=0.998, seed=4), BOTH_SCHEDULES)
 MOTION = Plan(11000, 1e-3, warmup=300, ema=0.999, seed=5)
 
