@@ -15,7 +15,7 @@ from motion.demo.world import COLOURS, DIRECTIONS, SHAPES, Frames, Mask, shape_m
 CONTRAST = 44.0
 """RGB distance from the background (0 to 441) from which a pixel belongs to a shape."""
 SMALLEST = 80
-"""Pixels of the smallest thing that counts as a shape; the world's smallest has 190."""
+"""Pixels of the smallest thing that counts as a shape; the world's smallest has 320."""
 SAME_SHADE = 36.0
 """RGB distance within which two frames show the same shade; shades of one colour word differ by up to 120."""
 LEAST_TRAVEL = 8.0

@@ -89,7 +89,7 @@ def parse_caption(caption: str) -> Scene:
 
 def draw_clip(scene: Scene, rng: np.random.Generator, look: str = "plain", frames: int = FRAMES) -> Frames:
     """Draw one clip, uint8 ``[frames, 64, 64, 3]``; all that the caption leaves open comes from ``rng``."""
-    size = int(rng.integers(10, 15))
+    size = int(rng.integers(12, 17))
     mask = shape_mask(scene.shape, size)
     sprite = _paint(mask, scene, rng, look)
     step = np.array(DIRECTIONS[scene.direction]) * rng.uniform(0.75, 0.95)
@@ -126,7 +126,7 @@ def _background(scene: Scene) -> Frames:
 def _paint(mask: Mask, scene: Scene, rng: np.random.Generator, look: str) -> Frames:
     """Colours of one sprite, uint8 ``[size, size, 3]``: one shade per clip, lit on the side it moves to."""
     hue = COLOURS[scene.colour] + rng.uniform(-8, 8)
-    shade = np.array(colorsys.hsv_to_rgb(hue % 360 / 360, rng.uniform(0.62, 1.0), rng.uniform(0.72, 1.0))) * 255
+    shade = np.array(colorsys.hsv_to_rgb(hue % 360 / 360, rng.uniform(0.45, 1.0), rng.uniform(0.72, 1.0))) * 255
     size = len(mask)
     offset = np.indices(mask.shape)[::-1] + 0.5 - size / 2
     lit = np.tensordot(DIRECTIONS[scene.direction], offset, axes=1) >= 0

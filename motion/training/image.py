@@ -26,11 +26,15 @@ TEXT_DROP = 0.1
 
 @dataclass(frozen=True)
 class Widths:
-    """What tells one SD1.5-shaped model from another; the defaults are the sprite world's."""
+    """What tells one SD1.5-shaped model from another; the defaults are the sprite world's.
 
-    unet: tuple[int, ...] = (32, 64, 64, 64)
+    The UNet has 64 channels from the start: its norms have 32 groups whatever its width, and with one channel in each
+    none could carry how bright a picture is.
+    """
+
+    unet: tuple[int, ...] = (64, 64, 64, 64)
     vae: tuple[int, ...] = (32, 32, 64, 64)
-    text: int = 32
+    text: int = 24
     text_layers: int = 2
 
 

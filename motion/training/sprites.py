@@ -36,10 +36,9 @@ VAE_BATCH, IMAGE_BATCH, MOTION_BATCH, SPARSECTRL_BATCH = 24, 64, 4, 4
 VAE_CROPS = Plan(3500, 2e-3, seed=1)
 VAE_WHOLE = Plan(2400, 1.5e-3, seed=2)
 BOTH_SCHEDULES = (IMAGE_BETAS, FAMILIES["v3"].betas)
-IMAGE = Stage("image", Plan(6000, 1e-3, warmup=300, ema=0.999, seed=3))
 # A large model takes the noise levels of the motion module's schedule as they come; this one has to be shown them.
-IMAGE_BOTH = Stage("image-both", Plan(1500, 6e-4, warmup=50, ema=0.998, seed=6), BOTH_SCHEDULES)
-PERSONAL = Stage("image-personal", Plan(700, 6e-4, warmup=50, ema=0.998, seed=4), BOTH_SCHEDULES)
+IMAGE = Stage("image", Plan(10000, 1e-3, warmup=300, ema=0.999, seed=3), BOTH_SCHEDULES)
+PERSONAL = Stage("image-personal", Plan(2500, 6e-4, warmup=50, ema=0.998, seed=4), BOTH_SCHEDULES)
 MOTION = Plan(11000, 1e-3, warmup=300, ema=0.999, seed=5)
 SPARSECTRL = Plan(6000, 5e-4, warmup=200, ema=0.999, seed=7)
 
@@ -51,8 +50,7 @@ def train_base(folder: Path, device: str, steps: int | None = None) -> Path:
     # The autoencoder sees every look: a personal checkpoint changes what is drawn, not what can be drawn.
     train_vae(model.vae, lambda rng, count: sprite_stills(rng, count, LOOKS), (VAE_CROPS, VAE_WHOLE), VAE_BATCH, folder)
     clips = _clips(model, "plain", folder)
-    for stage in (IMAGE, IMAGE_BOTH):
-        train_image(model, clips, _shortened(stage, steps), IMAGE_BATCH, folder)
+    train_image(model, clips, _shortened(IMAGE, steps), IMAGE_BATCH, folder)
     return save_image_model(model, folder / "sprites.safetensors", _metadata("image", look="plain"))
 
 
