@@ -35,8 +35,8 @@ def noise_order(kind: str, windows: Windows, seed: int) -> list[int]:
 
 
 FRESH_SEED = 1 << 17
-"""How far from the clip's seed FreeInit's fresh noise is drawn, for each round as far again. It has a stream of its
-own: samplers differ from host to host in how much noise they take out of the clip's."""
+"""How far from the clip's seed FreeInit's fresh noise is drawn, for each round as far again. Its stream is its own:
+samplers differ from host to host in how much noise they take out of the clip's."""
 
 FILTERS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "butterworth": lambda square, stop: 1 / (1 + (square / stop**2) ** 4),

@@ -102,7 +102,7 @@ def test_a_clip_longer_than_the_slider(page: WebuiPage) -> None:
     page.click("generate")
     page.clips.first.wait_for(state="visible")
     page.finished()
-    page.page.locator("#html_info_txt2img", has_text="Motion frames: 40").wait_for(state="visible")
+    page.page.locator("#html_info_txt2img", has_text="Motion frames: 40").first.wait_for(state="visible")
     page.photograph("long")
 
 
