@@ -161,6 +161,11 @@ class WebuiPage:
         shown = self.keys.count()
         self.strip.locator("input[type=file]").set_input_files(pictures)
         self.keys.nth(shown + len(pictures) - 1).wait_for(state="visible")
+        self.settle_keys()
+
+    def settle_keys(self) -> None:
+        """Wait until the strip shows what was done last."""
+        self.motion.locator(".motion-strip[aria-busy=false]").wait_for(state="visible")
 
     def key_values(self, part: str) -> list[str]:
         """What the cards say: `frame`, `strength` or `encoder` of each."""
