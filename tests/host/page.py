@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,8 @@ SCREENSHOTS = "SD_WEBUI_SCREENSHOTS"
 """The environment variable that names a folder for pictures of the page."""
 SECONDS = 120_000
 """Milliseconds that anything on the page may take."""
+
+SOON = 5_000
 
 LABEL = "Motion"
 TABS = {"txt2img": "#tab_txt2img", "img2img": "#tab_img2img"}
@@ -110,6 +112,11 @@ class WebuiPage:
             self.motion.locator("> .label-wrap > span").first.click()
             self.page.wait_for_timeout(300)
 
+    def unfold(self, label: str) -> None:
+        """Open the part of the accordion that is called so."""
+        self.motion.locator(".label-wrap", has_text=label).click()
+        self.page.wait_for_timeout(300)
+
     def block(self, name: str) -> Locator:
         """The block of the setting `name` (of the field table)."""
         return self.motion.locator(FIELD.format(label=TAB_FIELDS[name].label)).locator(BLOCK)
@@ -122,9 +129,15 @@ class WebuiPage:
         return self.block(name).locator("label:has(input:checked)").inner_text().strip()
 
     def choose(self, name: str, choice: str) -> None:
-        """Choose from a dropdown."""
-        self.block(name).locator("input").first.click()
-        self.page.locator("ul.options li", has_text=choice).first.click()
+        """Choose from a dropdown. Where the host fills it anew meanwhile, its list closes and is opened again."""
+        from playwright.sync_api import TimeoutError
+
+        box, option = self.block(name).locator("input").first, self.page.locator("ul.options li", has_text=choice).first
+        for patience in (SOON, SOON, SECONDS):
+            box.blur()
+            box.click()
+            with suppress(*([TimeoutError] if patience == SOON else [])):
+                return option.click(timeout=patience)
 
     def write(self, name: str, choice: str) -> None:
         """Type into a dropdown."""
@@ -135,10 +148,6 @@ class WebuiPage:
     def fill(self, name: str, value: object) -> None:
         """Type into a number or text."""
         self._type(self.block(name).locator("input").first, value)
-
-    def unfold(self, label: str) -> None:
-        """Open a part of the accordion."""
-        self.motion.locator(f".label-wrap:has-text('{label}')").last.click()
 
     @property
     def strip(self) -> Locator:
