@@ -44,13 +44,13 @@ def add_strip_routes(app: Any) -> None:
 
 async def add_image(request: Request) -> dict[str, str]:
     """Keep the picture that is the body of the request: `{"image": "its digits"}`."""
-    data = b""
+    data = bytearray()
     async for part in request.stream():
         data += part
         if len(data) > key_images.MOST_BYTES:
             break  # too large: it is refused as that below
     with refusals():
-        return {"image": await run_in_threadpool(key_images.keep, data)}
+        return {"image": await run_in_threadpool(key_images.keep, bytes(data))}
 
 
 def image(digits: str) -> Any:

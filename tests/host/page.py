@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,8 @@ SCREENSHOTS = "SD_WEBUI_SCREENSHOTS"
 """The environment variable that names a folder for pictures of the page."""
 SECONDS = 120_000
 """Milliseconds that anything on the page may take."""
+
+SOON = 5_000
 
 LABEL = "Motion"
 TABS = {"txt2img": "#tab_txt2img", "img2img": "#tab_img2img"}
@@ -132,9 +134,15 @@ class WebuiPage:
         return self.block(name).locator("label:has(input:checked)").inner_text().strip()
 
     def choose(self, name: str, choice: str) -> None:
-        """Choose from a dropdown."""
-        self.block(name).locator("input").first.click()
-        self.page.locator("ul.options li", has_text=choice).first.click()
+        """Choose from a dropdown. Where the host fills it anew meanwhile, its list closes and is opened again."""
+        from playwright.sync_api import TimeoutError
+
+        box, option = self.block(name).locator("input").first, self.page.locator("ul.options li", has_text=choice).first
+        for patience in (SOON, SOON, SECONDS):
+            box.blur()
+            box.click()
+            with suppress(*([TimeoutError] if patience == SOON else [])):
+                return option.click(timeout=patience)
 
     def write(self, name: str, choice: str) -> None:
         """Type into a dropdown."""
