@@ -98,6 +98,14 @@ class WebuiPage:
         self.arrive("img2img")
         self.page.wait_for_timeout(2000)
 
+    def requests(self, seconds: float) -> list[str]:
+        """What the page asks of the host's functions in a while in which nothing is done."""
+        seen: list[str] = []
+        self.page.on("request", lambda request: seen.append(request.url))
+        self.page.on("websocket", lambda socket: seen.append(socket.url))
+        self.page.wait_for_timeout(1000 * seconds)
+        return seen
+
     @property
     def motion(self) -> Locator:
         """The accordion; its own state is the Enable setting."""
@@ -138,11 +146,12 @@ class WebuiPage:
         from playwright.sync_api import TimeoutError
 
         box, option = self.block(name).locator("input").first, self.page.locator("ul.options li", has_text=choice).first
-        for patience in (SOON, SOON, SECONDS):
+        for _ in range(SECONDS // SOON):
             box.blur()
             box.click()
-            with suppress(*([TimeoutError] if patience == SOON else [])):
-                return option.click(timeout=patience)
+            with suppress(TimeoutError):
+                return option.click(timeout=SOON)
+        raise AssertionError(f"the list of {name} did not stay open for {choice}")
 
     def write(self, name: str, choice: str) -> None:
         """Type into a dropdown."""
