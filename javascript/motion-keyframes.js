@@ -33,10 +33,12 @@
     // Ask the host about `keys`, keep its answer in the text and show it.
     async function put(strip, keys, preset) {
         const number = ++strip.asked;
+        strip.root.ariaBusy = "true";
         const asked = {frames: clipLength(strip), key_frames: keys, preset};
         const reply = await fetch("motion/v1/keys", {method: "POST", body: JSON.stringify(asked)});
         const answer = await reply.json();
         if (number !== strip.asked) return;
+        strip.root.ariaBusy = "false";
         if (!reply.ok) {
             strip.problem.textContent = answer.detail;
             return;
@@ -66,10 +68,12 @@
     // Send pictures to the host; the first stands at `frame`, if one is given, the rest where there is room.
     async function add(strip, files, frame) {
         const added = [];
+        strip.root.ariaBusy = "true";
         for (const file of files) {
             const reply = await fetch("motion/v1/images", {method: "POST", body: file});
             const answer = await reply.json();
             if (!reply.ok) {
+                strip.root.ariaBusy = "false";
                 strip.problem.textContent = `${file.name}: ${answer.detail}`;
                 return;
             }
@@ -88,11 +92,12 @@
     const along = (strip, place) => `${(100 * place) / Math.max(clipLength(strip) - 1, 1)}%`;
 
     function draw(strip, answer) {
-        const ticks = Array.from({length: clipLength(strip)}, (_, frame) => element("i", {style: `left: ${along(strip, frame)}`}));
+        const at = (frame) => ({style: `left: ${along(strip, frame)}`});
+        const ticks = Array.from({length: clipLength(strip)}, (_, frame) => element("i", at(frame)));
         const thumbs = strip.keys.map((key, index) => {
-            const place = strip.places[index];
+            const textContent = strip.places[index];
             const picture = element("img", {src: source(key), alt: ""});
-            return element("figure", {style: `left: ${along(strip, place)}`}, picture, element("figcaption", {textContent: place}));
+            return element("figure", at(textContent), picture, element("figcaption", {textContent}));
         });
         strip.line.replaceChildren(...ticks, ...thumbs);
         const focused = focus(strip);
@@ -118,8 +123,8 @@
         const card = strip.card.cloneNode(true);
         const part = (name) => card.querySelector(`[data-part=${name}]`);
         const named = Object.entries(kinds).map(([name, kind]) => [name, `${name} (${kind})`]);
-        const others = key.encoder in kinds ? [] : [[key.encoder, key.encoder]];
-        part("encoder").append(...[...others, ...named].map(([value, textContent]) => element("option", {value, textContent})));
+        const offered = key.encoder in kinds ? named : [[key.encoder, key.encoder], ...named];
+        part("encoder").append(...offered.map(([value, textContent]) => element("option", {value, textContent})));
         card.querySelector("img").src = source(key);
         for (const name of ["frame", "strength", "encoder"]) {
             part(name).value = key[name];
@@ -131,17 +136,15 @@
         for (const button of card.querySelectorAll("[data-move]")) {
             button.addEventListener("click", () => move(strip, index, index + Number(button.dataset.move)));
         }
-        card.querySelector("[data-remove]").addEventListener("click", () => put(strip, strip.keys.filter((_, at) => at !== index)));
+        const remove = () => put(strip, strip.keys.filter((_, at) => at !== index));
+        card.querySelector("[data-remove]").addEventListener("click", remove);
         card.addEventListener("dragstart", (event) => event.dataTransfer.setData(DRAGGED, index));
-        accept(card, (event) => {
-            if (event.dataTransfer.types.includes(DRAGGED)) move(strip, Number(event.dataTransfer.getData(DRAGGED)), index);
-            else add(strip, event.dataTransfer.files);
-        });
+        accept(card, (files) => add(strip, files), (from) => move(strip, from, index));
         return card;
     }
 
-    // Let pictures and cards be dropped there, and nobody else see them.
-    function accept(target, drop) {
+    // Let pictures and cards be dropped there, and nobody else see them; `cards` is told which one it is.
+    function accept(target, pictures, cards) {
         const over = (event, is) => {
             if (!event.dataTransfer.types.some((type) => type === "Files" || type === DRAGGED)) return;
             event.preventDefault();
@@ -152,7 +155,9 @@
         target.addEventListener("dragleave", (event) => over(event, false));
         target.addEventListener("drop", (event) => {
             over(event, false);
-            drop(event);
+            const data = event.dataTransfer;
+            if (data.types.includes(DRAGGED)) cards(Number(data.getData(DRAGGED)), event);
+            else pictures([...data.files], event);
         });
     }
 
@@ -165,13 +170,16 @@
         for (const button of strip.tools.querySelectorAll("[data-preset]")) {
             button.addEventListener("click", () => put(strip, strip.keys, button.dataset.preset));
         }
-        accept(strip.line, (event) => {
+        const frameAt = (event) => {
             const box = strip.line.getBoundingClientRect();
             const far = Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
-            const frame = String(Math.round(far * (clipLength(strip) - 1)));
-            if (event.dataTransfer.types.includes(DRAGGED)) changed(strip, Number(event.dataTransfer.getData(DRAGGED)), {frame});
-            else add(strip, [...event.dataTransfer.files], frame);
-        });
+            return String(Math.round(far * (clipLength(strip) - 1)));
+        };
+        accept(
+            strip.line,
+            (files, event) => add(strip, files, frameAt(event)),
+            (index, event) => changed(strip, index, {frame: frameAt(event)}),
+        );
         strip.frames.addEventListener("change", () => refresh(strip));
     }
 

@@ -35,8 +35,8 @@ def noise_order(kind: str, windows: Windows, seed: int) -> list[int]:
 
 
 FRESH_SEED = 1 << 17
-"""How far from the clip's seed FreeInit's fresh noise is drawn, for each round as far again. It has a stream of its
-own: samplers differ from host to host in how much noise they take out of the clip's."""
+"""How far from the clip's seed FreeInit's fresh noise is drawn, for each round as far again. Its stream is its own:
+samplers differ from host to host in how much noise they take out of the clip's."""
 
 FILTERS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "butterworth": lambda square, stop: 1 / (1 + (square / stop**2) ** 4),
@@ -64,11 +64,16 @@ def reinitialised(drawn: Tensor, noise: Tensor, fresh: Tensor, alpha: float, kin
     which the cumulative alpha is ``alpha``, and give the low frequencies; ``fresh`` gives the high ones.
     Source: Wu et al. 2023, "FreeInit" (arXiv:2312.07537), equations 6 to 9; fresh noise in each round as in theirs.
     """
-    noised = math.sqrt(alpha) * drawn + math.sqrt(1 - alpha) * noise
-    low = low_pass((len(drawn), *drawn.shape[-2:]), kind).to(drawn)[:, None]
-    dims = (0, 2, 3)
-    mixed = torch.fft.fftn(noised, dim=dims) * low + torch.fft.fftn(fresh, dim=dims) * (1 - low)
-    return torch.fft.ifftn(mixed, dim=dims).real
+    low, dims = low_pass((len(drawn), *drawn.shape[-2:]), kind).to(drawn), (0, 1, 2)
+
+    def mixed(drawn: Tensor, noise: Tensor, fresh: Tensor) -> Tensor:
+        noised = math.sqrt(alpha) * drawn + math.sqrt(1 - alpha) * noise
+        frequencies = torch.fft.fftn(noised, dim=dims) * low + torch.fft.fftn(fresh, dim=dims) * (1 - low)
+        return torch.fft.ifftn(frequencies, dim=dims).real
+
+    # Channel by channel: the frequencies of a long clip take several times the memory of its latents.
+    channels = zip(*(part.unbind(1) for part in (drawn, noise, fresh)), strict=True)
+    return torch.stack([mixed(*channel) for channel in channels], dim=1)
 
 
 def fade_weights(frames: int, power: float, scale: float, to_last: bool = False) -> tuple[Tensor, Tensor]:

@@ -34,14 +34,14 @@ class KeyExamination:
         """What comes of key frames taken from the world's own clips, under their captions.
 
         ``key_error``: mean squared error at keys 0 and 15 over that of the clip without keys and with the same noise
-        (half is asked for). The rest are shares from 0 to 1. ``two_keys_arrive``: with these keys (from A to B) the
-        shape ends within `NEAR` pixels of where the last key has it. With one key at 0, ``one_key_place``,
-        ``one_key_shape`` and ``one_key_shade``: frame 0 has the key's; ``one_key_kept``: all frames have its shape in
-        its shade. An encoder of pixels is shown the frames' edges.
+        (half is asked for); ``between_error``: that of frames 1 to 14. The rest are shares from 0 to 1.
+        ``two_keys_arrive``: with these keys (from A to B) the shape ends within `NEAR` pixels of where the last key has
+        it. With one key at 0, ``one_key_place``, ``one_key_shape`` and ``one_key_shade``: frame 0 has the key's;
+        ``one_key_kept``: all frames have its shape in its shade. An encoder of pixels is shown the frames' edges.
         """
         host, model = Standalone.open(checkpoint, device=device), motion.load(module)
         loaded = sparsectrl.load(encoder).to(host.device, host.dtype)
-        errors: dict[str, float] = {"keyed": 0.0, "plain": 0.0}
+        errors: dict[str, list[tuple[float, float]]] = {"keyed": [], "plain": []}
         marks: dict[str, list[bool]] = {}
         held_out = cycle(scene for scene in all_scenes() if scene.held_out)
         for seed, scene in enumerate(islice(held_out, self.clips), self.seed):
@@ -53,17 +53,20 @@ class KeyExamination:
                 return host.render(demo_clip(scene.caption, seed), model, controls=controls)
 
             two, one, plain = draw(0, FRAMES - 1), draw(0), draw()
-            errors["keyed"] += _error(two, real)
-            errors["plain"] += _error(plain, real)
+            errors["keyed"].append(_errors(two, real))
+            errors["plain"].append(_errors(plain, real))
             for name, mark in {**_arrives(two, real), **_begins(one, real)}.items():
                 marks.setdefault(name, []).append(mark)
         shares = {name: float(np.mean(marked)) for name, marked in marks.items()}
-        return {"key_error": errors["keyed"] / errors["plain"], **shares}
+        keyed, plain = (np.sum(errors[name], axis=0) for name in ("keyed", "plain"))
+        at_keys, between = keyed / plain
+        return {"key_error": float(at_keys), "between_error": float(between), **shares}
 
 
-def _error(drawn: Frames, real: Frames) -> float:
-    ends = drawn[[0, -1]].astype(np.float64) - real[[0, -1]]
-    return float(np.square(ends).mean())
+def _errors(drawn: Frames, real: Frames) -> tuple[float, float]:
+    """Mean squared errors of the first and last frame, and of those between."""
+    squares = np.square(drawn.astype(np.float64) - real).mean(axis=(1, 2, 3))
+    return squares[[0, -1]].mean(), squares[1:-1].mean()
 
 
 def _arrives(drawn: Frames, real: Frames) -> Mapping[str, bool]:

@@ -103,6 +103,9 @@ def _add_condition(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--masks", metavar="NAME:WEIGHT,...", help="frames that are shown: first, first-last, every, prefix, random"
     )
+    parser.add_argument(
+        "--per-frame", action="store_true", help="without temporal layers: a ControlNet of each frame on its own"
+    )
     parser.add_argument("--small", action="store_true", help="less memory: what is copied from the checkpoint stays")
 
 
@@ -160,7 +163,7 @@ def _sparsectrl(arguments: argparse.Namespace) -> None:
     from motion.training.conditions import Condition
 
     mixture = masks.MIXTURE if arguments.masks is None else masks.parse(arguments.masks)
-    condition = Condition(arguments.condition, arguments.conditions, mixture, arguments.small)
+    condition = Condition(arguments.condition, arguments.conditions, mixture, arguments.small, arguments.per_frame)
     if arguments.data is not None:
         _tell(sparse.train_sparsectrl(_run(arguments), condition, _plan(arguments, sparse.SPARSECTRL)))
         return
@@ -168,7 +171,7 @@ def _sparsectrl(arguments: argparse.Namespace) -> None:
         raise MotionError(f"--conditions is {condition.folder}: give the clips that its images are for with --data")
     files = _existing(arguments.checkpoint), _existing(arguments.motion)
     out, device, steps = arguments.out, _device(arguments), arguments.steps
-    _tell(sprites.train_sprite_sparsectrl(*files, condition.made, out, device, steps))
+    _tell(sprites.train_sprite_sparsectrl(*files, condition, out, device, steps))
 
 
 def _run(arguments: argparse.Namespace) -> Run:
@@ -207,7 +210,7 @@ def _motion(arguments: argparse.Namespace) -> None:
 
 def _sprites(arguments: argparse.Namespace) -> None:
     from motion.training import sprites
-    from motion.training.conditions import CONDITIONS
+    from motion.training.conditions import CONDITIONS, Condition
 
     device = _device(arguments)
     base = sprites.train_base(arguments.out, device, arguments.steps)
@@ -215,7 +218,8 @@ def _sprites(arguments: argparse.Namespace) -> None:
     personal = sprites.train_personal(base, LOOKS[1], arguments.out, device, arguments.steps)
     for file in (base, module, personal):
         _tell(file)
-    for condition in CONDITIONS:
+    for made in CONDITIONS:
+        condition = Condition(made)
         _tell(sprites.train_sprite_sparsectrl(base, module, condition, arguments.out, device, arguments.steps))
 
 

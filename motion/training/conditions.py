@@ -28,13 +28,14 @@ class Condition:
     One of `CONDITIONS`, or the images in `folder`: for each clip a clip, or a folder of frames, of the same name, with
     an image for each of its frames (depth, poses ...). `mixture` says which frames it is shown in a step
     (`motion.training.masks`); `small` leaves all that is copied from the image model as it is, so that the optimiser
-    holds a third.
+    holds a third. `per_frame`: an encoder without temporal layers, which is a ControlNet of each frame on its own.
     """
 
     made: str = "rgb"
     folder: Path | None = None
     mixture: Sequence[Weighted] = masks.MIXTURE
     small: bool = False
+    per_frame: bool = False
 
     def __post_init__(self) -> None:
         masks.check(self.mixture)
@@ -45,6 +46,11 @@ class Condition:
     def kind(self) -> str:
         """What the encoder's file says of it: that word, or the folder's name."""
         return self.made if self.folder is None else self.folder.resolve().name
+
+    @property
+    def name(self) -> str:
+        """What such an encoder is called."""
+        return f"{self.kind}-per-frame" if self.per_frame else self.kind
 
     @property
     def latent(self) -> bool:

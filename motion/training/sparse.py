@@ -65,7 +65,7 @@ def train_sparsectrl(run: Run, condition: Condition, plan: Plan = SPARSECTRL) ->
     unet, module = data.parts.unet, open_module(run, data.parts)
     betas = module.architecture.family.betas
     torch.manual_seed(plan.seed)
-    encoder = fresh_encoder(unet, module, condition.latent, condition.small).to(run.device)
+    encoder = fresh_encoder(unet, module, condition).to(run.device)
     first = condition.images(shown[0], run.size)[0]
     sample = sampler(run, data, betas, [Control(Path("the encoder in training"), {0: first}, encoder=encoder)])
     draw = partial(data.clips.shown, count=run.batch, text_drop=TEXT_DROP)
@@ -78,12 +78,11 @@ def train_sparsectrl(run: Run, condition: Condition, plan: Plan = SPARSECTRL) ->
     return save_tensors(encoder.state_dict(), run.out / "sparsectrl.safetensors", told)
 
 
-def fresh_encoder(unet: Any, module: MotionModel, latent: bool, small: bool = False) -> SparseEncoder:
+def fresh_encoder(unet: Any, module: MotionModel, condition: Condition) -> SparseEncoder:
     """An encoder for ``unet`` beside ``module`` that adds nothing yet; its parameters that learn require gradients.
 
     Encoder half and middle are copies of the UNet's, temporal layers of the module's first attentions; where the module
-    has none they add nothing at first. ``latent``: it is shown latents, else pixels. ``small``: what is copied from the
-    UNet does not learn. Raises MotionError if ``unet`` lacks a layer.
+    has none they add nothing at first. Raises MotionError if ``unet`` lacks a layer.
     """
     config, widths = unet.config, tuple(unet.config.block_out_channels)
     tables = [slot.positions for slot in module.architecture.slots if slot.name.startswith("down_blocks.")]
@@ -91,8 +90,9 @@ def fresh_encoder(unet: Any, module: MotionModel, latent: bool, small: bool = Fa
         Shape(
             widths=widths,
             context=config.cross_attention_dim,
-            condition=4 if latent else 3,
-            embedding=() if latent else tuple(min(width, widths[0]) for width in EMBEDDING),
+            condition=4 if condition.latent else 3,
+            embedding=() if condition.latent else tuple(min(width, widths[0]) for width in EMBEDDING),
+            temporal=not condition.per_frame,
             positions=tables[0] if tables else 32,
             layers=config.layers_per_block,
         )
@@ -104,7 +104,7 @@ def fresh_encoder(unet: Any, module: MotionModel, latent: bool, small: bool = Fa
         raise MotionError(f"the checkpoint has no {missing}: give an SD1.5 checkpoint")
     encoder.load_state_dict(state | copied)
     for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(not small or _is_own(name))
+        parameter.requires_grad_(not condition.small or _is_own(name))
     return encoder.train()
 
 

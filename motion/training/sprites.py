@@ -23,7 +23,6 @@ from motion.training.data import LatentClips, sprite_clips, sprite_stills, train
 from motion.training.files import open_image_model, save_image_model, save_motion_model, save_tensors
 from motion.training.image import IMAGE_BETAS, TEXT_DROP, ImageModel, Stage, train_image
 from motion.training.loop import Plan, train
-from motion.training.masks import MIXTURE
 from motion.training.motion_module import clip_loss, train_motion
 from motion.training.sketch import sketch
 from motion.training.sparse import Obeying, Shown, fresh_encoder
@@ -75,26 +74,25 @@ def train_sprite_motion(base: Path, folder: Path, device: str, steps: int | None
 
 
 def train_sprite_sparsectrl(
-    base: Path, module: Path, condition: str, folder: Path, device: str, steps: int | None = None
+    base: Path, module: Path, condition: Condition, folder: Path, device: str, steps: int | None = None
 ) -> Path:
-    """An encoder of ``condition`` ("rgb", "scribble") on plain clips, ``base`` and the motion ``module`` frozen ->
-    ``sprites-sparsectrl-<condition>.safetensors``."""
-    asked = Condition(condition)
+    """An encoder on plain clips, ``base`` and the motion ``module`` frozen, of a condition that is made of the frames
+    -> ``sprites-sparsectrl-<condition>.safetensors``."""
     torch.manual_seed(SEED)
     image = open_image_model(base).to(device)
     image.freeze()
     motion = load(module).float().to(device)
-    encoder = fresh_encoder(image.unet, motion, asked.latent).to(device)
+    encoder = fresh_encoder(image.unet, motion, condition).to(device)
     clips = _clips(image, "plain", folder)
     plan = SPARSECTRL if steps is None else replace(SPARSECTRL, steps=steps)
     loss = clip_loss(image, motion.architecture.family.betas)
-    name = f"sparsectrl-{condition}"
+    name = f"sparsectrl-{condition.name}"
     with (
         attach(image.unet, motion, FRAMES),
-        Obeying(image.unet, encoder, _shown(clips, asked), loss, MIXTURE) as loss_of,
+        Obeying(image.unet, encoder, _shown(clips, condition), loss, condition.mixture) as loss_of,
     ):
         train(name, encoder, loss_of, plan, folder)
-    told = _metadata("sparsectrl", steps=plan.steps, frames=FRAMES, condition=condition)
+    told = _metadata("sparsectrl", steps=plan.steps, frames=FRAMES, condition=condition.kind)
     return save_tensors(encoder.state_dict(), folder / f"sprites-{name}.safetensors", told)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -43,13 +44,13 @@ def add_strip_routes(app: Any) -> None:
 
 async def add_image(request: Request) -> dict[str, str]:
     """Keep the picture that is the body of the request: `{"image": "its digits"}`."""
-    data = b""
+    data = bytearray()
     async for part in request.stream():
         data += part
         if len(data) > key_images.MOST_BYTES:
             break  # too large: it is refused as that below
     with refusals():
-        return {"image": await run_in_threadpool(key_images.keep, data)}
+        return {"image": await run_in_threadpool(key_images.keep, bytes(data))}
 
 
 def image(digits: str) -> Any:
@@ -63,7 +64,14 @@ def image(digits: str) -> Any:
 async def keys(request: Request) -> dict[str, Any]:
     """What the strip shows (`motion.webui.strip.answer`)."""
     with refusals():
-        return await run_in_threadpool(strip.answer, await request.json())
+        return await run_in_threadpool(lambda body: strip.answer(_parsed(body)), await request.body())
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise MotionError("the request is no JSON: send an object") from error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ MEGABYTE = 1e6
 
 
 def build(elem_id: Callable[[str], str]) -> Any:
-    """Build it; returns what changes when a file has arrived."""
+    """Build it; returns the event of a download that has ended."""
     names = [_title(model) for model in known()]
     with gr.Accordion("Get a motion module", open=False, elem_id=elem_id("get")):
         with gr.Row():
@@ -25,8 +25,7 @@ def build(elem_id: Callable[[str], str]) -> Any:
             button = gr.Button("Download", elem_id=elem_id("get_button"))
         about = gr.HTML(_about(names[0]), elem_id=elem_id("get_about"))
     chosen.change(_about, inputs=[chosen], outputs=[about], show_progress=False)
-    button.click(_fetch, inputs=[chosen], outputs=[about])
-    return about
+    return button.click(_fetch, inputs=[chosen], outputs=[about])
 
 
 def _title(model: KnownModel) -> str:

@@ -49,7 +49,9 @@ def digits_of(text: str) -> str:
         if not file.is_file():
             raise MotionError(f"key image {text} does not exist: give a picture's path")
         _check_bytes(file.stat().st_size)
-        return keep(file.read_bytes())
+        with _readable():
+            data = file.read_bytes()
+        return keep(data)
     try:
         data = base64.b64decode(_DATA_URL.sub("", text, count=1), validate=True)
     except ValueError as error:

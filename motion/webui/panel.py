@@ -71,8 +71,8 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
                 if group == "advanced":
                     windows = windows_row.build(elem_id)
         preset_row.build(made, elem_id)
-        arrived = download_row.build(elem_id)
-    for trigger in (made["enabled"].change, refresh.click, arrived.change):
+        downloaded = download_row.build(elem_id)
+    for trigger in (made["enabled"].change, refresh.click, downloaded.then):
         trigger(
             offer,
             inputs=[made["module"], made["adapter"]],

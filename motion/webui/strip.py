@@ -68,6 +68,8 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     there is room, and `preset`, one of `sparsectrl.presets` by name, that places them all anew. Raises MotionError for
     what the tab does not take.
     """
+    if not isinstance(asked, Mapping):
+        raise MotionError(f"{asked!s:.80} asks for no strip: give frames and key_frames")
     frames, kinds = TAB_FIELDS["frames"].check(asked.get("frames")), encoders()
     keys, problem = _completed(asked.get("key_frames") or [], frames, kinds), ""
     use = PRESETS.get(asked.get("preset") or "")
@@ -90,14 +92,15 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _completed(given: Sequence[Mapping[str, Any]], frames: int, kinds: Mapping[str, str]) -> list[KeyFrame]:
+def _completed(given: Sequence[Any], frames: int, kinds: Mapping[str, str]) -> list[KeyFrame]:
     """The key frames with a frame and an encoder each."""
     usual = next((name for name, kind in kinds.items() if kind == PICTURES), next(iter(kinds), ""))
     keys: list[KeyFrame] = []
     for item in given:
-        taken = _drawn_at(keys, frames)
-        filled = {**item, "frame": item.get("frame") or _room(taken, frames), "encoder": item.get("encoder") or usual}
-        keys += TAB_FIELDS["key_frames"].check([filled])
+        if isinstance(item, Mapping):
+            frame = item.get("frame") or _room(_drawn_at(keys, frames), frames)
+            item = {**item, "frame": frame, "encoder": item.get("encoder") or usual}
+        keys += TAB_FIELDS["key_frames"].check([item])
     return keys
 
 

@@ -39,7 +39,7 @@ KINDS = (
     Kind("AnimateLCM-I2V", "authors", (r"^img_encoder\.",)),
     Kind(SPARSECTRL, "authors", (r"controlnet_cond_embedding\.", r"motion_modules\.\d+\.temporal_transformer\.")),
     Kind(SPARSECTRL, "diffusers", (r"controlnet_cond_embedding\.", r"motion_modules\.\d+\.")),
-    Kind(SPARSECTRL, "diffusers", (r"controlnet_cond_embedding\.weight \d+x5x",)),
+    Kind(SPARSECTRL, "diffusers", (r"controlnet_cond_embedding\.(conv_in\.)?weight \d+x[45]x",)),
     Kind(SPARSECTRL, "a1111", (r"input_hint_block\.", r"motion_modules\.\d+\.")),
     Kind("PIA", "authors", (r"^conv_in\.weight \d+x9x", r"motion_modules\.\d+\.temporal_transformer\.")),
     Kind("PIA", "diffusers", (r"^conv_in\.weight \d+x9x", r"motion_modules\.\d+\.")),

@@ -16,6 +16,7 @@ from motion.demo.evaluate import demo_clip
 from motion.demo.evaluate_keys import KeyExamination
 from motion.demo.world import all_scenes, draw_clip
 from motion.hosts.standalone.checkpoint import open_parts
+from motion.training.conditions import CONDITIONS, Condition
 from motion.training.sparse import fresh_encoder
 from motion.weights.checkpoint import load
 
@@ -24,7 +25,7 @@ REAL = draw_clip(SCENE, np.random.default_rng(5))
 
 
 def test_the_world_itself_obeys() -> None:
-    assert evaluate_keys._error(REAL, REAL) == 0
+    assert evaluate_keys._errors(REAL, REAL) == (0, 0)
     assert all({**evaluate_keys._arrives(REAL, REAL), **evaluate_keys._begins(REAL, REAL)}.values())
 
 
@@ -41,15 +42,22 @@ def test_what_is_elsewhere_or_else_does_not() -> None:
     assert not any(evaluate_keys._begins(np.zeros_like(REAL), REAL).values())
 
 
-@pytest.mark.parametrize("latent", [True, False])
-def test_it_runs(latent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_at_keys_and_between_are_told_apart() -> None:
+    late = REAL.copy()
+    late[7] = 255 - late[7]
+    at_keys, between = evaluate_keys._errors(late, REAL)
+    assert at_keys == 0 < between
+
+
+@pytest.mark.parametrize("made", CONDITIONS)
+def test_it_runs(made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate_keys, "demo_clip", lambda prompt, seed: replace(demo_clip(prompt, seed), steps=1))
     base, module = Path(DEMO["checkpoint"]), Path(DEMO["motion"])
-    encoder = fresh_encoder(open_parts(base).unet.float(), load(module).float(), latent)
+    encoder = fresh_encoder(open_parts(base).unet.float(), load(module).float(), Condition(made))
     nn.init.normal_(encoder.controlnet_mid_block.weight, std=0.1)
     nn.init.normal_(next(iter(encoder.controlnet_down_blocks)).weight, std=0.1)
     save_file(encoder.state_dict(), tmp_path / "encoder.safetensors")
     figures = KeyExamination(clips=1).run(base, module, tmp_path / "encoder.safetensors", "cpu")
-    assert figures.pop("key_error") > 0
+    assert figures.pop("key_error") > 0 and figures.pop("between_error") > 0
     assert set(figures) == {"two_keys_arrive", "one_key_place", "one_key_shape", "one_key_shade", "one_key_kept"}
     assert all(0 <= share <= 1 for share in figures.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,8 @@ SCREENSHOTS = "SD_WEBUI_SCREENSHOTS"
 """The environment variable that names a folder for pictures of the page."""
 SECONDS = 120_000
 """Milliseconds that anything on the page may take."""
+
+SOON = 5_000
 
 LABEL = "Motion"
 TABS = {"txt2img": "#tab_txt2img", "img2img": "#tab_img2img"}
@@ -96,6 +98,14 @@ class WebuiPage:
         self.arrive("img2img")
         self.page.wait_for_timeout(2000)
 
+    def requests(self, seconds: float) -> list[str]:
+        """What the page asks of the host's functions in a while in which nothing is done."""
+        seen: list[str] = []
+        self.page.on("request", lambda request: seen.append(request.url))
+        self.page.on("websocket", lambda socket: seen.append(socket.url))
+        self.page.wait_for_timeout(1000 * seconds)
+        return seen
+
     @property
     def motion(self) -> Locator:
         """The accordion; its own state is the Enable setting."""
@@ -132,9 +142,16 @@ class WebuiPage:
         return self.block(name).locator("label:has(input:checked)").inner_text().strip()
 
     def choose(self, name: str, choice: str) -> None:
-        """Choose from a dropdown."""
-        self.block(name).locator("input").first.click()
-        self.page.locator("ul.options li", has_text=choice).first.click()
+        """Choose from a dropdown. Where the host fills it anew meanwhile, its list closes and is opened again."""
+        from playwright.sync_api import TimeoutError
+
+        box, option = self.block(name).locator("input").first, self.page.locator("ul.options li", has_text=choice).first
+        for _ in range(SECONDS // SOON):
+            box.blur()
+            box.click()
+            with suppress(TimeoutError):
+                return option.click(timeout=SOON)
+        raise AssertionError(f"the list of {name} did not stay open for {choice}")
 
     def write(self, name: str, choice: str) -> None:
         """Type into a dropdown."""
@@ -161,6 +178,11 @@ class WebuiPage:
         shown = self.keys.count()
         self.strip.locator("input[type=file]").set_input_files(pictures)
         self.keys.nth(shown + len(pictures) - 1).wait_for(state="visible")
+        self.settle_keys()
+
+    def settle_keys(self) -> None:
+        """Wait until the strip shows what was done last."""
+        self.motion.locator(".motion-strip[aria-busy=false]").wait_for(state="visible")
 
     def key_values(self, part: str) -> list[str]:
         """What the cards say: `frame`, `strength` or `encoder` of each."""

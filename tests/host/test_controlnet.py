@@ -35,7 +35,8 @@ def network(webui: Webui) -> str:
 
 def drawn(webui: Webui, network: str, source: dict[str, Any], **fields: Any) -> Frames:
     """The clip of a unit with these images; some hosts show those behind it."""
-    unit = {"enabled": True, "module": "None", "model": network, "weight": 1.0, "pixel_perfect": False, **source}
+    module = "none" if webui.server.host.kind is A1111 else "None"
+    unit = {"enabled": True, "module": module, "model": network, "weight": 1.0, "pixel_perfect": False, **source}
     fields = {"module": FULL_MODULE, "frames": FRAMES, **fields}
     scripts = {"Motion": {"args": [fields]}, "ControlNet": {"args": [unit]}}
     return webui.txt2img(**REQUEST, alwayson_scripts=scripts).pictures[1 : 1 + fields["frames"]]

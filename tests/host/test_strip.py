@@ -15,8 +15,6 @@ from .page import WebuiPage, prepare
 from .webui import QUICK
 
 LABEL = "Key frames (SparseCtrl)"
-SETTLED = 400
-"""Milliseconds in which the strip has answered."""
 
 
 @pytest.fixture
@@ -38,11 +36,6 @@ def open_page(page: WebuiPage) -> WebuiPage:
     return page
 
 
-def settle(page: WebuiPage) -> None:
-    page.page.wait_for_load_state("networkidle")
-    page.page.wait_for_timeout(SETTLED)
-
-
 def test_pictures_find_places_and_change_them(open_page: WebuiPage, pictures: list[Path]) -> None:
     page = open_page
     page.photograph("strip-empty")
@@ -52,20 +45,20 @@ def test_pictures_find_places_and_change_them(open_page: WebuiPage, pictures: li
     red, green, blue = page.key_pictures()
     page.photograph("strip")
     page.keys.nth(0).get_by_label("Later").press("Enter")
-    settle(page)
+    page.settle_keys()
     assert page.key_pictures() == [green, red, blue]
     assert page.key_values("frame") == ["0", "7", "-1"]
     assert page.keys.nth(1).get_by_label("Later").evaluate("button => button === document.activeElement")
     page.keys.nth(2).drag_to(page.keys.nth(0))
-    settle(page)
+    page.settle_keys()
     assert page.key_pictures() == [blue, green, red]
     page.keys.nth(0).get_by_label("Frame").fill("9")
     page.keys.nth(0).get_by_label("Frame").press("Tab")
-    settle(page)
+    page.settle_keys()
     assert page.key_pictures() == [green, blue, red]
     assert page.key_values("frame") == ["7", "9", "-1"]
     page.keys.nth(0).get_by_label("Remove").click()
-    settle(page)
+    page.settle_keys()
     assert page.key_pictures() == [blue, red]
 
 
@@ -88,7 +81,7 @@ def test_a_picture_that_is_dropped_on_the_line_stands_there(open_page: WebuiPage
     page.keys.first.wait_for(state="visible")
     assert page.key_values("frame") == ["6"]
     page.keys.first.drag_to(line, target_position={"x": box["width"] - 2, "y": 20})
-    settle(page)
+    page.settle_keys()
     assert page.key_values("frame") == ["15"]
 
 
@@ -100,14 +93,14 @@ def test_presets_and_what_is_wrong(open_page: WebuiPage, pictures: list[Path]) -
     page.photograph("strip-problem")
     page.keys.nth(2).get_by_label("Remove").click()
     page.strip.get_by_role("button", name="Prediction").click()
-    settle(page)
+    page.settle_keys()
     assert page.key_values("frame") == ["0", "1"]
     page.strip.get_by_role("button", name="Sketch to video").click()
-    settle(page)
+    page.settle_keys()
     assert page.key_values("encoder") == [SCRIBBLE] * 2
     page.keys.nth(0).get_by_label("Frame").fill("12")
     page.keys.nth(0).get_by_label("Frame").press("Tab")
-    settle(page)
+    page.settle_keys()
     assert page.strip.locator(".motion-strip-problem").inner_text() == ""
     page.fill("frames", 8)
     page.strip.get_by_text("key frame 12 is out of range").wait_for(state="visible")
@@ -129,7 +122,7 @@ def test_a_clip_obeys_the_strip_and_its_parameters_bring_it_back(open_page: Webu
     page.strip.get_by_role("button", name="A to B").click()
     page.keys.nth(1).get_by_label("Strength").fill("0.5")
     page.keys.nth(1).get_by_label("Strength").press("Tab")
-    settle(page)
+    page.settle_keys()
     shown = page.key_pictures()
     page.click("generate")
     page.clips.first.wait_for(state="visible")

@@ -18,7 +18,7 @@ import sparsectrl
 from motion import cli
 from motion.errors import MotionError
 from motion.fields import Size
-from motion.hosts.controls import Control, condition, fitted
+from motion.hosts.controls import Control, condition, fitted, told
 from motion.hosts.standalone import Standalone
 from motion.hosts.standalone.keyframes import gather, latents
 from motion.network.model import MotionModel
@@ -144,6 +144,19 @@ def test_a_clip_with_two_encoders_from_files_to_file(
     assert all(float(strength) > 0 for strength in extra["SparseCtrl strength"].split("; "))
     assert cli.main([*command, "--out", str(tmp_path / "clip.webp")]) == 0
     assert "Key frames: 0 2=0.5; 1" in capsys.readouterr().out
+
+
+def test_jumps_are_told_and_colours_matched_on_key_frames(room: Path, host: Standalone, v3: MotionModel) -> None:
+    frames = []
+    for clip in (replace(CLIP, frames=4), replace(CLIP, frames=4, colour_match=True)):
+        (control,) = gather(options(room, "rgb", "0=a.png"), clip.frames)
+        frames.append(host.render(clip, v3, controls=[control]))
+        assert control.jumps is not None and list(control.jumps.by_frame) == [0]
+        assert told([control])["Key frame jumps"] == str(control.jumps)
+    plain, matched = frames
+    assert (matched[1:] == plain[1:]).all() and (matched[0] != plain[0]).any()
+    assert abs(matched[0].mean() - plain[1].mean()) < 1
+    assert (np.stack(list(host.stream(clip, v3, controls=[control]))) == matched).all()
 
 
 def test_the_same_key_frames_draw_the_same_clip_and_others_another(

@@ -22,7 +22,7 @@ from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 from motion.training import loop
 from motion.training import run as runs
-from motion.training.conditions import Condition
+from motion.training.conditions import CONDITIONS, Condition
 from motion.training.files import save_image_model, save_motion_model
 from motion.training.folder import find
 from motion.training.image import ImageModel, Widths
@@ -116,13 +116,13 @@ def test_a_killed_run_goes_on_bit_equal(
 class Setting:
     """A moving UNet with an encoder in training, and a step of it."""
 
-    def __init__(self, room: Path, latent: bool, small: bool) -> None:
+    def __init__(self, room: Path, kind: str = "rgb", **settings: Any) -> None:
         self.unet = open_parts(room / "base.safetensors").unet.float()
         self.module = motion.load(room / "module.safetensors").float()
         torch.manual_seed(1)
-        self.encoder = fresh_encoder(self.unet, self.module, latent, small)
+        self.encoder = fresh_encoder(self.unet, self.module, Condition(kind, **settings))
         self.inputs = torch.randn(4, 4, 8, 8), torch.full((4,), 500), torch.randn(4, 77, 32)
-        self.shown = torch.rand(2, 2, 4, 8, 8) if latent else torch.rand(2, 2, 3, 64, 64)
+        self.shown = torch.rand(2, 2, 4, 8, 8) if kind == "rgb" else torch.rand(2, 2, 3, 64, 64)
 
     def step(self) -> Tensor:
         def draw(rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -141,10 +141,10 @@ class Setting:
         return found
 
 
-@pytest.mark.parametrize("latent", [True, False])
+@pytest.mark.parametrize("kind", CONDITIONS)
 @pytest.mark.parametrize("small", [True, False])
-def test_only_the_recipes_parameters_learn(room: Path, latent: bool, small: bool) -> None:
-    setting = Setting(room, latent, small)
+def test_only_the_recipes_parameters_learn(room: Path, kind: str, small: bool) -> None:
+    setting = Setting(room, kind, small=small)
     setting.step()
     nn.init.normal_(setting.encoder.controlnet_mid_block.weight)  # until it is not zero, nothing behind it learns
     setting.step()
@@ -157,9 +157,9 @@ def test_only_the_recipes_parameters_learn(room: Path, latent: bool, small: bool
     assert not setting.unet._forward_pre_hooks
 
 
-@pytest.mark.parametrize("latent", [True, False])
-def test_it_begins_as_if_it_were_not_there(room: Path, latent: bool) -> None:
-    setting = Setting(room, latent, small=False)
+@pytest.mark.parametrize("kind", CONDITIONS)
+def test_it_begins_as_if_it_were_not_there(room: Path, kind: str) -> None:
+    setting = Setting(room, kind)
     with torch.no_grad(), motion.attach(setting.unet, setting.module, 2):
         plain = setting.unet(*setting.inputs).sample
         condition = torch.stack([sparsectrl.condition({0: clip[0]}, 2) for clip in setting.shown])
@@ -168,14 +168,27 @@ def test_it_begins_as_if_it_were_not_there(room: Path, latent: bool) -> None:
 
 
 def test_it_is_a_copy_of_what_is_frozen(room: Path) -> None:
-    setting = Setting(room, latent=True, small=False)
+    setting = Setting(room)
     known = {**setting.module.state_dict(), **setting.unet.state_dict()}
     own = {name for name in setting.encoder.state_dict() if name.startswith("controlnet_")}
     for name, tensor in setting.encoder.state_dict().items():
         assert name in own or torch.equal(tensor, known[name]), name
     without = MotionModel(Architecture(setting.module.architecture.family, ()))
-    layers = fresh_encoder(setting.unet, without, latent=True).down_blocks[0].motion_modules
+    layers = fresh_encoder(setting.unet, without, Condition()).down_blocks[0].motion_modules
     assert not any(layer["temporal_transformer"].proj_out.weight.any() for layer in layers)
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+def test_a_frame_on_its_own_is_not_told_of_the_others(room: Path, kind: str, tmp_path: Path) -> None:
+    path = train_sparsectrl(job(room, tmp_path), Condition(kind, per_frame=True), PLAN)
+    encoder = sparsectrl.load(path).float()
+    assert not encoder.shape.temporal
+    size = 8 * encoder.shape.stride
+    shown = torch.rand(2, encoder.shape.condition, size, size)
+    inputs = torch.full((2,), 500), torch.randn(2, 77, 32)
+    first, both = (encoder(sparsectrl.condition(keys, 2), *inputs) for keys in ({0: shown[0]}, dict(enumerate(shown))))
+    assert all(torch.equal(one[0], other[0]) for one, other in zip(first, both, strict=True))
+    assert not any(torch.equal(one[1], other[1]) for one, other in zip(first, both, strict=True))
 
 
 @pytest.mark.parametrize("settings", [{"checkpointing": True}, {"precision": "bf16"}])

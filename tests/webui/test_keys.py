@@ -211,8 +211,9 @@ def test_the_strip_says_what_is_wrong_and_shows_the_rest(host: Path) -> None:
     twice = asked({"frame": "2"}, {"frame": "2"}, {"frame": "99"})
     assert twice["places"] == [0, 2, 2] and "99 is out of range" in twice["problem"]
     assert "is not in" in asked({"image": "0123456789abcdef"})["problem"]
-    with pytest.raises(MotionError, match="frames is 0"):
-        strip.answer({"frames": 0})
+    for wrong in ([], {"frames": 0}, {"frames": 4, "key_frames": ["x"]}, {"frames": 4, "key_frames": {"x": 1}}):
+        with pytest.raises(MotionError):
+            strip.answer(wrong)  # type: ignore[arg-type]
     with pytest.raises(MotionError, match="key frames is"):
         asked({"strength": 0})
 

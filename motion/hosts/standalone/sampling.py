@@ -94,14 +94,20 @@ class Sampling:
         return samplers.scheduler(clip.sampler, betas, clip.steps)
 
     def _step(self, course: Course, t: Tensor) -> None:
-        passes, cfg = len(self.told.mixes) // len(self.clips), self.clips[0].cfg
-        rows = course.scheduler.scale_model_input(course.latents, t).repeat(passes, 1, 1, 1)
-        predicted = self.parts.unet(rows, t, return_dict=False)[0].to("cpu", torch.float32)
-        if passes == 2:
-            unguided, guided = predicted.chunk(2)
-            predicted = unguided + cfg * (guided - unguided)
+        predicted = self._predicted(course, t)
         stepped = course.scheduler.step(predicted, t, course.latents, generator=course.generators, return_dict=False)
         course.latents, course.done = stepped[0], course.done + 1
+
+    def _predicted(self, course: Course, t: Tensor) -> Tensor:
+        """What is in the latents besides the picture, guided. Of long clips everything is large: nothing stays."""
+        passes, cfg = len(self.told.mixes) // len(self.clips), self.clips[0].cfg
+        predicted: Tensor = self.parts.unet(
+            course.scheduler.scale_model_input(course.latents, t).repeat(passes, 1, 1, 1), t, return_dict=False
+        )[0].to("cpu", torch.float32)
+        if passes == 1:
+            return predicted
+        unguided, guided = predicted.chunk(2)
+        return unguided + cfg * (guided - unguided)
 
     def _begin_again(self, course: Course) -> None:
         """FreeInit's next round, each clip by itself."""

@@ -1,0 +1,87 @@
+"""What a long clip adds to a process's memory, from the prompt to the movie, over what a clip of 16 frames takes.
+
+    python tests/bench/bench_stream.py                        2,000 frames of 512 px, the bundled models, CPU
+    python tests/bench/bench_stream.py --frames 300 --checkpoint model.safetensors --motion module.safetensors
+
+Each length runs in a process of its own that opens the models, draws, decodes and encodes an MP4. The second column is
+the peak of what that process holds; the last what the length adds to it, models and libraries taken away by the
+difference. On a GPU the peak of the device is printed as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from bench_step import hardware
+
+import motion
+from motion import video
+from motion.demo.bundle import DEMO
+from motion.fields import Size
+from motion.hosts.standalone import Standalone
+from motion.settings import Clip
+
+SHORT = 16
+GIGABYTE = 1e9
+
+
+class Peak(NamedTuple):
+    """What one length came to: bytes of the process and of the device, seconds."""
+
+    host: float
+    device: float
+    seconds: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, default=Path(DEMO["checkpoint"]))
+    parser.add_argument("--motion", type=Path, default=Path(DEMO["motion"]))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--frames", type=int, default=2000)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--sampler", default="dpmpp_2m")
+    options = parser.parse_args()
+    say(f"{hardware(options.device)}, torch {torch.__version__}, {options.size} px, {options.steps} steps\n")
+    say("| frames | host GB | device GB | seconds | host GB more |\n|---|---|---|---|---|")
+    least = 0.0
+    for frames in (SHORT, options.frames):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            peak = pool.apply(measured, (frames, options))
+        least = least or peak.host
+        row = f"{peak.host / GIGABYTE:.2f} | {peak.device / GIGABYTE:.2f} | {peak.seconds:.0f}"
+        say(f"| {frames} | {row} | {(peak.host - least) / GIGABYTE:.2f} |")
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def measured(frames: int, options: argparse.Namespace) -> Peak:
+    """Draw and write a clip of so many frames."""
+    start, on_cuda = time.perf_counter(), options.device != "cpu"
+    host, module = Standalone.open(options.checkpoint, options.device), motion.load(options.motion)
+    size = Size(options.size, options.size)
+    clip = Clip("0: a circle\n-1: a square", frames=frames, size=size, steps=options.steps, sampler=options.sampler)
+    with tempfile.TemporaryDirectory() as folder:
+        video.write(host.stream(clip, module), Path(folder) / "clip.mp4", clip.fps, "")
+    device = float(torch.cuda.max_memory_allocated()) if on_cuda else 0.0
+    status = Path("/proc/self/status").read_text().splitlines()
+    kilobytes = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    return Peak(1024.0 * kilobytes, device, time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()
