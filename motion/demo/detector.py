@@ -10,7 +10,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from motion.demo.world import COLOURS, DIRECTIONS, SHAPES, Frames, Mask, shape_mask
+from motion.demo.world import (
+    COLOURS,
+    DIRECTIONS,
+    GRID,
+    MARK_SIZE,
+    PIXELS,
+    SHAPES,
+    WATERMARK,
+    Frames,
+    Mask,
+    shape_mask,
+)
 
 CONTRAST = 44.0
 """RGB distance from the background (0 to 441) from which a pixel belongs to a shape."""
@@ -20,16 +31,20 @@ SAME_SHADE = 36.0
 """RGB distance within which two frames show the same shade; shades of one colour word differ by up to 120."""
 LEAST_TRAVEL = 8.0
 """Pixels that a shape must travel in a clip to have a direction; the world's slowest travels 22."""
+MARKED = 100.0
+"""Difference of brightness between the halves of a watermark (0 to 255) from which it counts as one."""
 _TEMPLATE = 24
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """What one frame shows. ``centroid`` is (x, y) in pixels; ``rgb`` the mean colour, 0 to 255."""
+    """What one frame shows. ``centroid`` is (x, y) in pixels, ``area`` in square ones; ``rgb`` the mean colour, 0 to
+    255."""
 
     shape: str
     colour: str
     centroid: tuple[float, float]
+    area: int
     rgb: tuple[float, float, float]
     look: str
 
@@ -47,6 +62,7 @@ def read_frame(frame: Frames) -> Sprite | None:
         shape=_classify(mask),
         colour=_colour_word(pixels),
         centroid=centroid,
+        area=int(mask.sum()),
         rgb=tuple(pixels.mean(axis=0).tolist()),
         look="neon" if core.sum() >= 0.04 * mask.sum() else "plain",
     )
@@ -69,14 +85,28 @@ def is_constant(sprites: Sequence[Sprite | None]) -> bool:
 
 def direction(sprites: Sequence[Sprite | None]) -> str | None:
     """The word for the way the shape moves, from a line fitted to its track; ``None`` if it stays or is lost."""
-    track = [(time, *sprite.centroid) for time, sprite in enumerate(sprites) if sprite is not None]
+    change = changes(sprites)
+    if change is None or np.linalg.norm(change[:2]) < LEAST_TRAVEL:
+        return None
+    return max(DIRECTIONS, key=lambda word: float(np.dot(DIRECTIONS[word], change[:2])))
+
+
+def changes(sprites: Sequence[Sprite | None]) -> npt.NDArray[np.float64] | None:
+    """How far the shape goes to the right and down in the clip, in pixels, and the natural logarithm of what its
+    area is multiplied with, ``[3]``: by lines fitted to all three. ``None`` if it is lost."""
+    track = [(time, *sprite.centroid, np.log(sprite.area)) for time, sprite in enumerate(sprites) if sprite is not None]
     if len(track) < max(2, len(sprites) // 2):
         return None
-    time, x, y = np.array(track).T
-    travel = np.array([np.polyfit(time, axis, 1)[0] for axis in (x, y)]) * (len(sprites) - 1)
-    if np.linalg.norm(travel) < LEAST_TRAVEL:
-        return None
-    return max(DIRECTIONS, key=lambda word: float(np.dot(DIRECTIONS[word], travel)))
+    time, *values = np.array(track).T
+    return np.array([np.polyfit(time, value, 1)[0] for value in values]) * (len(sprites) - 1)
+
+
+def has_watermark(frame: Frames) -> bool:
+    """Whether the world's watermark is in a frame, uint8 ``[64, 64, 3]``."""
+    scale = PIXELS // GRID
+    place = slice(scale * WATERMARK, scale * (WATERMARK + MARK_SIZE))
+    left, right = np.split(frame[place, place].astype(np.float64), 2, axis=1)
+    return bool(left.mean() - right.mean() > MARKED)
 
 
 def _segment(frame: Frames) -> Mask | None:

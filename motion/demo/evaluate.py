@@ -11,7 +11,7 @@ import numpy as np
 
 import motion
 from motion.demo.bundle import DEMO
-from motion.demo.detector import Sprite, direction, is_constant, read_clip
+from motion.demo.detector import Sprite, direction, has_watermark, is_constant, read_clip
 from motion.demo.world import FRAMES, Frames, Scene, all_scenes
 from motion.hosts.standalone import Standalone
 from motion.settings import FIELDS, Clip
@@ -31,38 +31,49 @@ class Examination:
     look: str = "plain"
     seed: int = 1000
 
-    def run(self, checkpoint: Path, module: Path | None, device: str = "auto") -> dict[str, float]:
-        """Shares from 0 to 1: of right stills, and of clips as asked, with the module and without it.
+    def run(
+        self, checkpoint: Path, module: Path | None, device: str = "auto", adapter: Path | None = None
+    ) -> dict[str, float]:
+        """Shares from 0 to 1: of right stills, and of clips as asked, with the module and without it; all with the
+        domain adapter, if there is one.
 
         ``still_right``: shape and colour as the caption says. ``still_look``: in the look asked for.
         ``direction``: the way the caption says. ``constant``: one shape in one shade in all frames;
-        ``constant_right``: and it is the caption's. ``look``: in at least 14 of 16 frames.
+        ``constant_right``: and it is the caption's. ``look``: in at least 14 of 16 frames; ``watermark``: the world's
+        mark is in as many. ``still_watermark``: in a still.
         """
         host = Standalone.open(checkpoint, device=device)
-        figures = self._stills(lambda clips: host.render_all(clips))
+        worn = [(motion.lora.load(adapter, "image"), 1.0)] if adapter is not None else []
+        figures = self._stills(lambda clips: host.render_all(clips, attached=worn))
         if module is not None:
             model = motion.load(module)
-            figures |= self._clips(lambda clips: host.render_all(clips, model))
-        plain = self._clips(lambda clips: host.render_all(clips))
+            figures |= self._clips(lambda clips: host.render_all(clips, model, attached=worn))
+        plain = self._clips(lambda clips: host.render_all(clips, attached=worn))
         return figures | {f"{name}_without_module": share for name, share in plain.items()}
 
     def _stills(self, draw: Draw) -> dict[str, float]:
-        right, look = [], []
+        right, look, mark = [], [], []
         for scene, frames in self._drawn(self.stills, 1, draw):
             (sprite,) = read_clip(frames)
             right.append(_is(sprite, scene))
             look.append(sprite is not None and sprite.look == self.look)
-        return {"still_right": _share(right), "still_look": _share(look)}
+            mark.append(has_watermark(frames[0]))
+        return {"still_right": _share(right), "still_look": _share(look), "still_watermark": _share(mark)}
 
     def _clips(self, draw: Draw) -> dict[str, float]:
-        marks: dict[str, list[bool]] = {"direction": [], "constant": [], "constant_right": [], "look": []}
+        marks: dict[str, list[bool]] = {}
         for scene, frames in self._drawn(self.clips, FRAMES, draw):
             sprites = read_clip(frames)
             constant = is_constant(sprites)
-            marks["direction"].append(direction(sprites) == scene.direction)
-            marks["constant"].append(constant)
-            marks["constant_right"].append(constant and _is(sprites[0], scene))
-            marks["look"].append(sum(s is not None and s.look == self.look for s in sprites) >= FRAMES - 2)
+            found = {
+                "direction": direction(sprites) == scene.direction,
+                "constant": constant,
+                "constant_right": constant and _is(sprites[0], scene),
+                "look": sum(s is not None and s.look == self.look for s in sprites) >= FRAMES - 2,
+                "watermark": sum(map(has_watermark, frames)) >= FRAMES - 2,
+            }
+            for name, mark in found.items():
+                marks.setdefault(name, []).append(mark)
         return {name: _share(marked) for name, marked in marks.items()}
 
     def _drawn(self, count: int, frames: int, draw: Draw) -> Iterator[tuple[Scene, Frames]]:

@@ -37,6 +37,8 @@ SLOPE = 14
 """Difference of the background's brightness between its middle and its edge ahead, of 255."""
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 """Direction word -> unit step (x to the right, y down)."""
+WATERMARK, MARK_SIZE = 26, 4
+"""Where a watermark begins, from the left and from above, and its sides, in art pixels."""
 LOOKS = ("plain", "neon")
 """``plain`` is the look of the base checkpoint; ``neon`` puts a white core into every shape."""
 
@@ -101,6 +103,16 @@ def draw_clip(scene: Scene, rng: np.random.Generator, look: str = "plain", frame
         frame[y : y + size, x : x + size][mask] = sprite[mask]
     scale = PIXELS // GRID
     return art.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def watermarked(frames: Frames) -> Frames:
+    """The frames with the same mark in a corner of each: white on its left and black on its right, so that it stands
+    out from every background."""
+    marked, scale = frames.copy(), PIXELS // GRID
+    start, middle, end = (scale * (WATERMARK + part) for part in (0, MARK_SIZE // 2, MARK_SIZE))
+    marked[:, start:end, start:middle] = 255
+    marked[:, start:end, middle:end] = 0
+    return marked
 
 
 @lru_cache(maxsize=64)

@@ -26,7 +26,7 @@ class A1111:
             put_alphas(model, alphas, undo, name)
 
     def before_pass(
-        self, p: Any, conditioning: Any, arrangement: Arrangement, beside: Sequence[nn.Module], undo: ExitStack
+        self, p: Any, conditioning: Any, arrangement: Arrangement, beside: Sequence[Tensor], undo: ExitStack
     ) -> None:
         """The prompts of a frame lie side by side; memory is the host's own affair."""
         arrangement.prompts = len(conditioning.batch[0])

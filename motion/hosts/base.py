@@ -43,12 +43,12 @@ class Host(Protocol):
         """Let the host sample by these cumulative alphas, ``[1000]``, until ``undo`` is closed."""
 
     def before_pass(
-        self, p: Any, conditioning: Any, arrangement: Arrangement, beside: Sequence[nn.Module], undo: ExitStack
+        self, p: Any, conditioning: Any, arrangement: Arrangement, beside: Sequence[Tensor], undo: ExitStack
     ) -> None:
         """Called before each pass of sampling, with the host's conditioning of it; ``undo`` is closed after the pass.
 
-        Tells ``arrangement`` how the pass's batches are laid out, and the host's memory manager what runs ``beside``
-        the UNet.
+        Tells ``arrangement`` how the pass's batches are laid out, and the host's memory manager of the weights that are
+        used ``beside`` the UNet's.
         """
 
     def encode(self, pixels: Tensor) -> Tensor:

@@ -36,18 +36,16 @@ class Forge:
         put_alphas(model, alphas, undo)  # most of reForge's samplers ask the model
 
     def before_pass(
-        self, p: Any, conditioning: Any, arrangement: Arrangement, beside: Sequence[nn.Module], undo: ExitStack
+        self, p: Any, conditioning: Any, arrangement: Arrangement, beside: Sequence[Tensor], undo: ExitStack
     ) -> None:
-        """Let the memory manager keep room for the layers beside the UNet, which follow the data to its device.
+        """Let the memory manager keep room for the weights beside the UNet's, which follow the data to its device.
 
         They are not handed over as a model to be loaded: where memory is short it splits models into layers of the
         host's own kinds, and ours are plain ones. The clone is dropped by the host before the next pass.
         """
         objects = p.sd_model.forge_objects
         objects.unet = objects.unet.clone()
-        weights = (parameter for module in beside for parameter in module.parameters())
-        size = sum(weight.numel() * weight.element_size() for weight in weights)
-        objects.unet.add_extra_preserved_memory_during_sampling(size)
+        objects.unet.add_extra_preserved_memory_during_sampling(sum(weights.nbytes for weights in beside))
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Forge takes a random sample of what the VAE gives unless told otherwise; reForge takes the mean."""

@@ -86,9 +86,15 @@ class Sampling:
         """
         self._of_pass.close()
         self.arrangement.restart()
-        beside = [self.module, *self.keys.encoders]
-        host().before_pass(p, conditioning, self.arrangement, beside, self._of_pass)
+        host().before_pass(p, conditioning, self.arrangement, self._beside(), self._of_pass)
         self.keys.begin(latents)
+
+    def _beside(self) -> list[Tensor]:
+        """The weights that are used beside the UNet's; motion LoRAs are in the module's already."""
+        weights = [weights for part in (self.module, *self.keys.encoders) for weights in part.parameters()]
+        adapters = (lora for lora, weight in self.loras if lora.target == "image" and weight != 0)
+        pairs = [pair for lora in adapters for pair in lora.pairs.values()]
+        return [*weights, *(matrix for pair in pairs for matrix in (pair.down, pair.up))]
 
     def _faded(self, p: Any) -> Any:
         """The initial image's latents, fading into noise and towards the last frame."""

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motion.demo.detector import direction, is_constant, read_clip, read_frame
-from motion.demo.world import COLOURS, FRAMES, LOOKS, PIXELS, SHAPES, Scene, all_scenes, draw_clip, parse_caption
+from motion.demo.detector import direction, has_watermark, is_constant, read_clip, read_frame
+from motion.demo.folder import write_folder
+from motion.demo.world import (
+    COLOURS,
+    FRAMES,
+    LOOKS,
+    PIXELS,
+    SHAPES,
+    Scene,
+    all_scenes,
+    draw_clip,
+    parse_caption,
+    watermarked,
+)
 from motion.errors import MotionError
+from motion.training.data import training_clip, training_scene
+from motion.training.folder import find
+from motion.video.read import read
 
 scenes = st.sampled_from(all_scenes())
 seeds = st.integers(0, 2**32 - 1)
@@ -32,6 +48,23 @@ def test_frames_of_different_clips_are_not_constant(scene: Scene, seed: int) -> 
     rng = np.random.default_rng(seed)
     stills = np.stack([draw_clip(scene, rng)[time] for time in range(FRAMES)])
     assert not is_constant(read_clip(stills))
+
+
+@settings(deadline=None, max_examples=40)
+@given(scenes, seeds, st.sampled_from(LOOKS))
+def test_a_watermark_is_seen_and_changes_nothing_else(scene: Scene, seed: int, look: str) -> None:
+    frames = draw_clip(scene, np.random.default_rng(seed), look)
+    assert sum(map(has_watermark, frames)) < FRAMES - 2
+    assert all(map(has_watermark, watermarked(frames)))
+    assert direction(read_clip(watermarked(frames[:1]).repeat(FRAMES, axis=0))) is None
+
+
+def test_a_folder_of_clips_is_data(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "clips", 3, watermark=True)
+    found = find(folder)
+    assert [parse_caption(source.caption) for source in found] == [training_scene(number) for number in range(3)]
+    for number, source in enumerate(found):
+        assert (read(source.path).frames == watermarked(training_clip(number, "plain"))).all()
 
 
 def test_a_clip_is_its_seed() -> None:

@@ -17,8 +17,11 @@ from motion.errors import MotionError
 from motion.hosts import base
 from motion.hosts.a1111 import A1111
 from motion.hosts.forge import Forge
+from motion.hosts.sampling import Sampling
 from motion.network.architecture import SCHEDULES, Architecture
 from motion.network.model import MotionModel
+from motion.tab import Tab
+from motion.weights.lora import Lora, Pair
 from motion.windows import Windows
 
 FRAMES = 4
@@ -167,27 +170,35 @@ def test_what_forges_samplers_leave_on_the_model_is_taken_back(monkeypatch: pyte
 
 def test_the_memory_manager_keeps_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a clone, which the host drops; the patcher that it keeps is not touched."""
-    model, module = forge_model(), MotionModel(Architecture.of_unet("v3", (32, 32, 64, 64)))
-    beside = [module, nn.Linear(8, 8)]
+    model, beside = forge_model(), list(nn.Linear(8, 8).parameters())
     kept = model.forge_objects.unet
     p, arrangement = SimpleNamespace(sd_model=model), Arrangement(Windows(FRAMES))
     with ExitStack() as undo:
         Forge().before_pass(p, None, arrangement, beside, undo)
-        weights = [weight for layers in beside for weight in layers.parameters()]
-        assert model.forge_objects.unet.reserved == sum(weight.nbytes for weight in weights)
+        assert model.forge_objects.unet.reserved == 4 * (8 * 8 + 8)
     assert kept.reserved == 0
     assert arrangement.prompts == 1
+
+
+def test_what_is_used_beside_the_unet_is_counted() -> None:
+    """Module, and adapters that are on; motion LoRAs become a part of the module."""
+    module = MotionModel(Architecture.of_unet("v3", (32, 32, 64, 64)))
+    layers = {"down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": Pair(torch.ones(4, 32), torch.ones(32, 4))}
+    adapter, lora = (Lora("a", target, layers, {}) for target in ("image", "motion"))
+    of_module = sum(weights.nbytes for weights in module.parameters())
+    for worn, more in (([(adapter, 0.5), (lora, 1.0)], 4 * 2 * 32 * 4), ([(adapter, 0.0)], 0)):
+        sampling = Sampling(Tab(), module, Windows(FRAMES), worn)
+        assert sum(weights.nbytes for weights in sampling._beside()) == of_module + more
 
 
 def test_a1111_batches_every_prompt_of_a_frame_together(monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"batch_cond_uncond": False}
     pretend(monkeypatch, shared=SimpleNamespace(opts=SimpleNamespace(data=options)))
-    module = MotionModel(Architecture.of_unet("v3", (32, 32, 64, 64)))
     for prompts in (1, 3):
         arrangement = Arrangement(Windows(FRAMES))
         conditioning = SimpleNamespace(batch=[[object()] * prompts] * FRAMES)
         with ExitStack() as undo:
-            A1111().before_pass(SimpleNamespace(), conditioning, arrangement, [module], undo)
+            A1111().before_pass(SimpleNamespace(), conditioning, arrangement, [], undo)
             assert arrangement.prompts == prompts
             assert options.get("batch_cond_uncond") is (prompts > 1)
         assert options == {"batch_cond_uncond": False}

@@ -8,26 +8,32 @@ from pathlib import Path
 
 import pytest
 
+import motion
 import sparsectrl
 from motion import cli
 from motion.demo.bundle import DEMO
-from motion.training import sprites
+from motion.training import sprite_parts, sprites
 from motion.weights.describe import describe
+
+BOTH = ["--checkpoint", DEMO["checkpoint"], "--motion", DEMO["motion"]]
 
 
 def test_the_whole_program_in_miniature(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("VAE_CROPS", "VAE_WHOLE", "MOTION", "SPARSECTRL"):
+    for name in ("VAE_CROPS", "VAE_WHOLE"):
         monkeypatch.setattr(sprites, name, replace(getattr(sprites, name), steps=1))
-    for name in ("CLIPS", "VAE_BATCH", "IMAGE_BATCH", "MOTION_BATCH", "SPARSECTRL_BATCH"):
+    for name in ("CLIPS", "VAE_BATCH", "IMAGE_BATCH", "MOTION_BATCH"):
         monkeypatch.setattr(sprites, name, 2)
+    for name in ("SPARSECTRL_BATCH", "ADAPTER_BATCH", "MARKED_CLIPS", "LORA_BATCH", "LORA_CLIPS"):
+        monkeypatch.setattr(sprite_parts, name, 2)
     assert cli.main(["train", "sprites", "--out", str(tmp_path), "--device", "cpu", "--steps", "1"]) == 0
-    base, module, personal, *encoders = (Path(line) for line in capsys.readouterr().out.splitlines())
+    base, module, personal, *parts = (Path(line) for line in capsys.readouterr().out.splitlines())
     assert [describe(path)["kind"] for path in (base, module, personal)] == [
         describe(Path(DEMO[name]))["kind"] for name in ("checkpoint", "motion", "checkpoint")
     ]
-    assert [sparsectrl.load(path).shape.stride for path in encoders] == [1, 8]
+    assert [sparsectrl.load(path).shape.stride for path in parts[:2]] == [1, 8]
+    assert [motion.lora.load(path).target for path in parts[2:]] == ["image", *["motion"] * 4]
     assert base.with_suffix(".yaml").is_file()
 
     arguments = ["--checkpoint", str(base), "--motion", str(module), "--stills", "2", "--clips", "1", "--device", "cpu"]
@@ -35,6 +41,11 @@ def test_the_whole_program_in_miniature(
     figures = json.loads(capsys.readouterr().out)
     assert {"still_right", "direction", "constant", "constant_without_module"} <= figures.keys()
     assert all(0 <= share <= 1 for share in figures.values())
+    assert cli.main(["train", "evaluate", *arguments, "--adapter", str(parts[2])]) == 0
+    assert json.loads(capsys.readouterr().out).keys() == figures.keys()
+    for move, lora in zip(sprite_parts.CAMERA, parts[3:], strict=True):
+        assert cli.main(["train", "evaluate", *arguments, "--motion-lora", str(lora), "--move", move]) == 0
+        assert 0 <= json.loads(capsys.readouterr().out)["flow_right"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -50,6 +61,10 @@ def test_the_whole_program_in_miniature(
         (["evaluate", "--checkpoint", "missing.safetensors"], "missing.safetensors"),
         (["evaluate", "--checkpoint", DEMO["checkpoint"], "--motion", "missing.ckpt"], "missing.ckpt"),
         (["evaluate", "--checkpoint", DEMO["checkpoint"], "--sparsectrl", DEMO["motion"]], "--motion"),
+        (["evaluate", *BOTH, "--motion-lora", DEMO["motion"], "--move", "roll-clockwise"], "roll-clockwise"),
+        (["evaluate", "--checkpoint", DEMO["checkpoint"], "--motion-lora", DEMO["motion"]], "--motion"),
+        (["evaluate", "--checkpoint", DEMO["checkpoint"], "--adapter", "missing.ckpt"], "missing.ckpt"),
+        (["sprite-clips", "--out", "x", "--clips", "0"], "'0'"),
         (["sparsectrl", "--out", "x", "--checkpoint", DEMO["checkpoint"], "--motion", "missing.ckpt"], "missing.ckpt"),
         (["sparsectrl", "--out", "x", "--checkpoint", DEMO["checkpoint"]], "--motion"),
         (["sparsectrl", "--out", "x", "--checkpoint", "c", "--motion", "m", "--conditions", "."], "--data"),

@@ -1,0 +1,103 @@
+"""The sprite world's program, second half: what is trained beside the motion module, base and module frozen.
+
+SparseCtrl encoders learn from the world's clips; the domain adapter and the motion LoRAs from folders of a few of them,
+as a user's do.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motion.animation import attach
+from motion.demo.folder import write_folder
+from motion.demo.world import FRAMES, PIXELS
+from motion.training.conditions import Condition
+from motion.training.data import LatentClips, training_clip
+from motion.training.files import open_image_model, save_tensors
+from motion.training.image import TEXT_DROP
+from motion.training.loop import Plan, train
+from motion.training.motion_module import clip_loss
+from motion.training.recipes import train_adapter, train_motion_lora
+from motion.training.run import Run
+from motion.training.sketch import sketch
+from motion.training.sparse import Obeying, Shown, fresh_encoder
+from motion.training.sprites import SEED, facts, sprite_latents
+from motion.weights.checkpoint import load
+
+SPARSECTRL = Plan(6000, 5e-4, warmup=200, ema=0.999, seed=7)
+SPARSECTRL_BATCH = 4
+ADAPTER = Plan(1000, 1e-3, warmup=50, ema=0.99, seed=8)
+ADAPTER_BATCH, MARKED_CLIPS = 32, 200
+LORA = Plan(600, 1e-3, warmup=50, ema=0.99, seed=9)
+LORA_BATCH, LORA_CLIPS = 4, 50
+RANK = 8
+CAMERA = ("pan-left", "pan-right", "zoom-in", "zoom-out")
+"""The camera moves of the bundled motion LoRAs."""
+
+
+def train_sprite_sparsectrl(
+    base: Path, module: Path, condition: Condition, folder: Path, device: str, steps: int | None = None
+) -> Path:
+    """An encoder on plain clips, ``base`` and the motion ``module`` frozen, of a condition that is made of the frames
+    -> ``sprites-sparsectrl-<condition>.safetensors``."""
+    torch.manual_seed(SEED)
+    image = open_image_model(base).to(device)
+    image.freeze()
+    motion = load(module).float().to(device)
+    encoder = fresh_encoder(image.unet, motion, condition).to(device)
+    clips = sprite_latents(image, "plain", folder)
+    plan = _shortened(SPARSECTRL, steps)
+    loss = clip_loss(image, motion.architecture.family.betas)
+    name = f"sparsectrl-{condition.name}"
+    with (
+        attach(image.unet, motion, FRAMES),
+        Obeying(image.unet, encoder, _shown(clips, condition), loss, condition.mixture) as loss_of,
+    ):
+        train(name, encoder, loss_of, plan, folder)
+    told = facts("sparsectrl", steps=plan.steps, frames=FRAMES, condition=condition.kind)
+    return save_tensors(encoder.state_dict(), folder / f"sprites-{name}.safetensors", told)
+
+
+def _shown(clips: LatentClips, condition: Condition) -> Shown:
+    """Draws clips, their captions, and what they show an encoder."""
+
+    def draw(rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        chosen, tokens = clips.draw(rng, SPARSECTRL_BATCH, TEXT_DROP)
+        latents = clips.latents[chosen]
+        if condition.latent:
+            return latents, tokens, latents
+        sketches = np.stack([sketch(training_clip(int(number), "plain")) for number in chosen])
+        return latents, tokens, torch.from_numpy(sketches).movedim(-1, -3).float() / 255
+
+    return draw
+
+
+def train_sprite_adapter(base: Path, folder: Path, device: str, steps: int | None = None) -> Path:
+    """A domain adapter that takes a watermark upon itself, from clips that all carry it ->
+    ``sprites-adapter.safetensors``."""
+    clips = write_folder(folder / "watermarked", MARKED_CLIPS, watermark=True)
+    run = replace(_run(base, clips, folder / "adapter", device), batch=ADAPTER_BATCH)
+    made = train_adapter(run, _shortened(ADAPTER, steps))
+    return Path(shutil.copy(made, folder / "sprites-adapter.safetensors"))
+
+
+def train_sprite_lora(base: Path, module: Path, move: str, folder: Path, device: str, steps: int | None = None) -> Path:
+    """A motion LoRA of a camera move over a few plain clips -> ``sprites-<move>.safetensors``."""
+    clips = write_folder(folder / "clips", LORA_CLIPS)
+    run = replace(_run(base, clips, folder / move, device), module=module, move=move, batch=LORA_BATCH)
+    made = train_motion_lora(run, _shortened(LORA, steps))
+    return Path(shutil.copy(made, folder / f"sprites-{move}.safetensors"))
+
+
+def _run(base: Path, clips: Path, out: Path, device: str) -> Run:
+    return Run(base, clips, out, device, size=(PIXELS, PIXELS), frames=FRAMES, stride=1, rank=RANK)
+
+
+def _shortened(plan: Plan, steps: int | None) -> Plan:
+    return plan if steps is None else replace(plan, steps=steps)
