@@ -10,7 +10,7 @@ from typing import Any
 from motion.errors import MotionError
 
 
-def recipe(recipes: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
+def recipe(recipes: Any, name: str, text: str, run: Any = None) -> argparse.ArgumentParser:
     """Add a recipe, which has a folder of its own; ``run`` is called with the parsed arguments."""
     parser: argparse.ArgumentParser = recipes.add_parser(name, help=text)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run in it goes on")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,12 @@ from motion.demo import commands as sprite_commands
 from motion.demo.world import LOOKS
 from motion.errors import MotionError
 from motion.training.arguments import count, device, existing, recipe, share, tell
+
+OF_DATA = (
+    *("trigger", "size", "frames", "stride", "batch", "accumulate", "learning_rate", "ema", "seed", "sample_every"),
+    *("precision", "checkpointing"),
+)
+"""Options that only clips of one's own have."""
 
 if TYPE_CHECKING:  # at run time torch comes after the arguments are checked
     from motion.training.loop import Plan
@@ -31,6 +38,7 @@ def add_arguments(subparsers: Any) -> None:
     _add_data(motion)
     motion.add_argument("--motion", type=Path, help="go on from this motion module instead of from nothing")
     motion.add_argument("--adapter", type=Path, help="domain adapter that stays on meanwhile")
+    motion.set_defaults(run=partial(_motion, parser=motion))
     adapter = recipe(recipes, "adapter", "a domain adapter from the frames of clips", _adapter)
     _add_data(adapter, required=True)
     adapter.add_argument("--rank", type=count, help="of its matrices (default: 128)")
@@ -42,13 +50,12 @@ def add_arguments(subparsers: Any) -> None:
     lora.add_argument("--adapter", type=Path, help="domain adapter that stays on meanwhile")
     lora.add_argument("--rank", type=count, help="of its matrices (default: 64)")
     lora.add_argument("--move", help="make clips of this move over what is in --data: pan-left, tilt-up, zoom-in ...")
-    sparse = recipe(
-        recipes, "sparsectrl", "a SparseCtrl encoder for key images, of --data or the sprite world", _sparsectrl
-    )
+    sparse = recipe(recipes, "sparsectrl", "a SparseCtrl encoder for key images, of --data or the sprite world")
     _add_data(sparse)
     sparse.add_argument("--motion", type=Path, required=True, help="the motion module it is for")
     sparse.add_argument("--adapter", type=Path, help="domain adapter that stays on meanwhile")
     _add_condition(sparse)
+    sparse.set_defaults(run=partial(_sparsectrl, parser=sparse))
     sprite_commands.add_arguments(recipes)
 
 
@@ -72,6 +79,14 @@ def _add_data(parser: argparse.ArgumentParser, required: bool = False) -> None:
     for name, text in (("bf16", "compute in bfloat16 where that is safe"), ("fp16", "in float16, on a CUDA GPU")):
         precision.add_argument(f"--{name}", dest="precision", action="store_const", const=name, help=text)
     parser.add_argument("--checkpointing", action="store_true", help="less memory: compute layers twice")
+
+
+def _refuse_without_data(arguments: argparse.Namespace, parser: argparse.ArgumentParser, *more: str) -> None:
+    """Raise MotionError for an option that the sprite world's own recipe would not heed."""
+    for name in (*OF_DATA, *more):
+        if getattr(arguments, name) != parser.get_default(name):
+            option = getattr(arguments, name) if name == "precision" else name
+            raise MotionError(f"--{option.replace('_', '-')} is for clips of your own: give them with --data")
 
 
 def _add_condition(parser: argparse.ArgumentParser) -> None:
@@ -114,7 +129,7 @@ def _motion_lora(arguments: argparse.Namespace) -> None:
     tell(recipes.train_motion_lora(_run(arguments), _plan(arguments, recipes.MOTION_LORA)))
 
 
-def _sparsectrl(arguments: argparse.Namespace) -> None:
+def _sparsectrl(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     from motion.training import masks, sparse, sprite_parts
     from motion.training.conditions import Condition
 
@@ -125,6 +140,7 @@ def _sparsectrl(arguments: argparse.Namespace) -> None:
         return
     if condition.folder is not None:
         raise MotionError(f"--conditions is {condition.folder}: give the clips that its images are for with --data")
+    _refuse_without_data(arguments, parser, "adapter")
     base, module = existing(arguments.checkpoint), existing(arguments.motion)
     run = arguments.out, device(arguments), arguments.steps
     tell(sprite_parts.train_sprite_sparsectrl(base, module, condition, *run))
@@ -154,11 +170,12 @@ def _plan(arguments: argparse.Namespace, plan: Plan) -> Plan:
     return replace(plan, **{name: given for name in names if (given := getattr(arguments, name)) is not None})
 
 
-def _motion(arguments: argparse.Namespace) -> None:
+def _motion(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     from motion.training import recipes, sprites
 
     if arguments.data is not None:
         tell(recipes.train_motion_module(_run(arguments), _plan(arguments, recipes.MODULE)))
         return
+    _refuse_without_data(arguments, parser, "motion", "adapter")
     base = existing(arguments.checkpoint)
     tell(sprites.train_sprite_motion(base, arguments.out, device(arguments), arguments.steps))

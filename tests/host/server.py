@@ -21,6 +21,8 @@ from .hosts import A1111, CONTROLNET, Host
 from .models import CHECKPOINT, ROOT
 
 PROBE = Path(__file__).resolve().parent / "probe"
+LACKING = "MOTION_PROBE_LACKING"
+"""The environment variable that tells the probe what to take out of the host."""
 BYTECODE = Path(tempfile.gettempdir()) / "sd-webui-motion-host-bytecode"
 
 BOOT_SECONDS = 600
@@ -71,8 +73,10 @@ class Server:
 
 
 @contextmanager
-def booted(host: Host, data: Path, extension: bool = True) -> Iterator[Server]:
+def booted(host: Host, data: Path, extension: bool = True, lacking: str = "") -> Iterator[Server]:
     """Boot the host on the folder `data`, with the probe and, if wanted, this extension; end it on exit.
+
+    `lacking` is the dotted path of something in it that this host is to be without.
 
     Raises BootFailed.
     """
@@ -81,8 +85,8 @@ def booted(host: Host, data: Path, extension: bool = True) -> Iterator[Server]:
     command = [host.python, "-u", "launch.py", *FLAGS, *host.flags, "--port", str(port), "--data-dir", data]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            list(map(str, command)), cwd=host.root, env=_environment(data), stdin=subprocess.DEVNULL,
-            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            list(map(str, command)), cwd=host.root, env=_environment(data) | {LACKING: lacking},
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     server = Server(host, f"http://127.0.0.1:{port}", data, log, process)
     try:

@@ -35,6 +35,14 @@ def interrupted(webui: Webui, fields: dict[str, Any], where: str, after: int) ->
     return frames, watched["calls"]
 
 
+@pytest.mark.parametrize("engine", ["denoiser", "attention"])
+def test_one_window_is_bit_equal_to_none(webui: Webui, engine: str) -> None:
+    plain, one = (webui.clip({"frames": FRAMES, **fields}) for fields in ({}, {"context_length": FRAMES + 4}))
+    engined = webui.clip({"frames": FRAMES, "context_length": FRAMES, "context_engine": engine})
+    assert (one.frames == plain.frames).all()
+    assert (engined.frames == plain.frames).all()
+
+
 @pytest.mark.parametrize(
     ("fields", "of_a_step", "pressed", "rest"),
     [(WINDOWS, COUNT * LAYERS, LAYERS + 5, 2 * LAYERS), ({**WINDOWS, "context_engine": "attention"}, LAYERS, 5, 6)],

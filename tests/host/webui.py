@@ -237,6 +237,15 @@ class Webui:
             seen += self.post("/probe/disarm")[0]["seen"]
 
     @contextmanager
+    def put(self, where: str, value: object) -> Iterator[None]:
+        """Within it the host has `value` at a dotted path."""
+        before = self.post("/probe/put", {"where": where, "value": value})
+        try:
+            yield
+        finally:
+            self.post("/probe/put", {"where": where, "value": before})
+
+    @contextmanager
     def nested(self, kind: str) -> Iterator[list[int]]:
         """Within it each picture of a job is drawn once more by a job of its own (see the probe's `Nested`); a list
         that holds on exit how many pictures each of those brought."""

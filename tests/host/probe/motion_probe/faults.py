@@ -31,7 +31,7 @@ class Fault:
         self.fired = False
         self.seen: list[list[Any]] = []
         self._places: list[tuple[Any, str, bool, Any]] = []
-        owner, name = _resolve(where)
+        owner, name = resolve(where)
         self._original = getattr(owner, name)
         self._wrapper = self._wrapped(self._original)
         for place, key in _bindings(owner, name, self._original):
@@ -73,7 +73,7 @@ class Fault:
             raise RuntimeError("the probe raised an error")
 
 
-def _resolve(where: str) -> tuple[Any, str]:
+def resolve(where: str) -> tuple[Any, str]:
     """The module or class that holds what the path names, and its name there."""
     parts = where.split(".")
     for size in range(len(parts) - 1, 0, -1):

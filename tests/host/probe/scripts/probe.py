@@ -1,10 +1,14 @@
-"""The probe's routes: GET /probe/state, POST /probe/raise, POST /probe/disarm, POST /probe/nested."""
+"""The probe's routes: GET /probe/state, POST /probe/raise, /probe/disarm, /probe/nested and /probe/put.
 
+As it is loaded it takes out of the host what the environment names, as if it were a host that has no such thing.
+"""
+
+import os
 from typing import Any
 
 from modules import call_queue, script_callbacks, scripts
 from motion_probe import facts
-from motion_probe.faults import Fault
+from motion_probe.faults import Fault, resolve
 from motion_probe.nested import Nested
 
 armed: list[Fault] = []
@@ -49,11 +53,22 @@ def nested(wanted: dict[str, Any]) -> list[int]:
     return drawn
 
 
+def put(wanted: dict[str, Any]) -> Any:
+    """`{"where": "modules.shared.sd_model.is_sd1", "value": false}`; what was there before."""
+    owner, name = resolve(wanted["where"])
+    before = getattr(owner, name)
+    setattr(owner, name, wanted["value"])
+    return before
+
+
 def on_app_started(_: Any, app: Any) -> None:
     app.add_api_route("/probe/state", state, methods=["GET"])
     app.add_api_route("/probe/raise", arm, methods=["POST"])
     app.add_api_route("/probe/disarm", disarm, methods=["POST"])
     app.add_api_route("/probe/nested", nested, methods=["POST"])
+    app.add_api_route("/probe/put", put, methods=["POST"])
 
 
+if lacking := os.environ.get("MOTION_PROBE_LACKING"):
+    delattr(*resolve(lacking))
 script_callbacks.on_app_started(on_app_started)
