@@ -98,7 +98,7 @@ def test_img2img_from_the_first_frame(webui: Webui, still: str, first_frame: Fra
 
 
 @pytest.mark.parametrize("frames", [8, FRAMES])
-def test_img2img_to_the_last_frame(webui: Webui, still: str, first_frame: Frames, frames: int) -> None:
+def test_img2img_to_the_last_frame(webui: Webui, trained: None, still: str, first_frame: Frames, frames: int) -> None:
     """A clip leads from the initial picture to the given last one, also where more frames are drawn than kept."""
     caption = QUICK["prompt"].replace("red", "blue").replace("navy", "white")
     last_frame = draw_clip(parse_caption(caption), np.random.default_rng(3))[-1]
