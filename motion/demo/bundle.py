@@ -16,7 +16,7 @@ DEMO: Mapping[str, str] = MappingProxyType(
         "size": "64x64",
         "zoom": "4",
         "steps": "25",
-        "cfg": "3",
+        "cfg": "2",
     }
 )
 """What ``render --demo`` takes for every option that is not given, spelled as on the command line."""
