@@ -51,7 +51,8 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
     except MotionError as error:
         with gr.Accordion("Motion", open=False):
             gr.HTML(alarm(error))
-        return Panel()
+            off = gr.Checkbox(False, visible=False)  # where requests to the API put their settings, to be refused
+        return Panel([off])
     ui_components = host_module("ui_components")
     made: dict[str, Any] = {}
     made["enabled"] = ui_components.InputAccordion(False, label="Motion", elem_id=elem_id("enabled"))
