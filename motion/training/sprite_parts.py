@@ -27,7 +27,7 @@ from motion.training.recipes import train_adapter, train_motion_lora
 from motion.training.run import Run
 from motion.training.sketch import sketch
 from motion.training.sparse import Obeying, Shown, fresh_encoder
-from motion.training.sprites import SEED, facts, sprite_latents
+from motion.training.sprites import SEED, facts, shortened, sprite_latents
 from motion.weights.checkpoint import load
 
 SPARSECTRL = Plan(6000, 5e-4, warmup=200, ema=0.999, seed=7)
@@ -52,7 +52,7 @@ def train_sprite_sparsectrl(
     motion = load(module).float().to(device)
     encoder = fresh_encoder(image.unet, motion, condition).to(device)
     clips = sprite_latents(image, "plain", folder)
-    plan = _shortened(SPARSECTRL, steps)
+    plan = shortened(SPARSECTRL, steps)
     loss = clip_loss(image, motion.architecture.family.betas)
     name = f"sparsectrl-{condition.name}"
     with (
@@ -83,7 +83,7 @@ def train_sprite_adapter(base: Path, folder: Path, device: str, steps: int | Non
     ``sprites-adapter.safetensors``."""
     clips = write_folder(folder / "watermarked", MARKED_CLIPS, watermark=True)
     run = replace(_run(base, clips, folder / "adapter", device), batch=ADAPTER_BATCH)
-    made = train_adapter(run, _shortened(ADAPTER, steps))
+    made = train_adapter(run, shortened(ADAPTER, steps))
     return Path(shutil.copy(made, folder / "sprites-adapter.safetensors"))
 
 
@@ -91,13 +91,9 @@ def train_sprite_lora(base: Path, module: Path, move: str, folder: Path, device:
     """A motion LoRA of a camera move over a few plain clips -> ``sprites-<move>.safetensors``."""
     clips = write_folder(folder / "clips", LORA_CLIPS)
     run = replace(_run(base, clips, folder / move, device), module=module, move=move, batch=LORA_BATCH)
-    made = train_motion_lora(run, _shortened(LORA, steps))
+    made = train_motion_lora(run, shortened(LORA, steps))
     return Path(shutil.copy(made, folder / f"sprites-{move}.safetensors"))
 
 
 def _run(base: Path, clips: Path, out: Path, device: str) -> Run:
     return Run(base, clips, out, device, size=(PIXELS, PIXELS), frames=FRAMES, stride=1, rank=RANK)
-
-
-def _shortened(plan: Plan, steps: int | None) -> Plan:
-    return plan if steps is None else replace(plan, steps=steps)
