@@ -135,7 +135,7 @@ class WebuiPage:
         return self.motion.locator(FIELD.format(label=TAB_FIELDS[name].label)).locator(BLOCK)
 
     def value(self, name: str) -> str:
-        return self.block(name).locator("input").first.input_value()
+        return self.block(name).locator("input, textarea").first.input_value()
 
     def chosen(self, name: str) -> str:
         """The label of the choice that is made."""
@@ -161,7 +161,7 @@ class WebuiPage:
 
     def fill(self, name: str, value: object) -> None:
         """Type into a number or text."""
-        self._type(self.block(name).locator("input").first, value)
+        self._type(self.block(name).locator("input, textarea").first, value)
 
     @property
     def strip(self) -> Locator:

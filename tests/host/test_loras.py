@@ -9,10 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from motion.demo.bundle import DEMO
-from motion.network.sites import attention_layers
-from motion.training.image import ImageModel
+from motion import load
+from motion.hosts.standalone.checkpoint import open_parts
+from motion.training.lora import Layers, adapter_layers, motion_layers
 
+from .models import CHECKPOINT, MODULE
+from .page import WebuiPage
 from .webui import QUICK, Webui, apart
 
 SAME, DIFFERENT = 0.5, 1.0
@@ -29,7 +31,7 @@ def kohya(layer: str, side: str) -> str:
     return f"lora_unet_{layer.replace('.', '_')}.lora_{side}.weight"
 
 
-def save(path: Path, layers: dict[str, tuple[int, int]], name: Callable[[str, str], str], seed: int) -> None:
+def save(path: Path, layers: Layers, name: Callable[[str, str], str], seed: int) -> None:
     """A random LoRA of these layers, ``{name: (out, in)}``."""
     draw = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -43,18 +45,9 @@ def save(path: Path, layers: dict[str, tuple[int, int]], name: Callable[[str, st
 @pytest.fixture(scope="module")
 def loras(webui: Webui) -> None:
     """`pan` and the adapter `look` in models/motion, `zoom` and `look` under the host's own names in models/Lora."""
-    from motion import load
-
-    temporal = {
-        f"{slot}.temporal_transformer.transformer_blocks.0.attention_blocks.{a}.{part}": (layer.proj_in.in_features,)
-        * 2
-        for slot, layer in load(DEMO["motion"]).slots.items()
-        for a in (0, 1)
-        for part in ("to_q", "to_k", "to_v", "to_out.0")
-    }
-    found = attention_layers(ImageModel.build().unet)
-    spatial = {name: (int(layer.out_features), int(layer.in_features)) for name, layer in found.items()}  # type: ignore[arg-type]
     models = webui.server.data / "models"
+    temporal = motion_layers(load(models / f"motion/{MODULE}.safetensors"))
+    spatial = adapter_layers(open_parts(models / f"Stable-diffusion/{CHECKPOINT}.safetensors").unet)
     save(models / "motion/pan.safetensors", temporal, processor, seed=1)
     save(models / "Lora/zoom.safetensors", temporal, processor, seed=2)
     save(models / "motion/look.safetensors", spatial, processor, seed=3)
@@ -81,14 +74,28 @@ def test_a_motion_lora_in_the_prompt_is_one_in_the_tab(webui: Webui, still: str,
     assert (webui.clip({"loras": "zoom:0", "adapter": "look", "adapter_scale": 0}).frames == plain).all()
 
 
+ALL = {"loras": "pan:0.4, zoom:0.3", "adapter": "look", "adapter_scale": 0.2}
+ALL_PROMPT = f"{PROMPT}<lora:host_look:0.1>"
+
+
 def test_all_of_them_in_one_clip(webui: Webui, still: str, loras: None) -> None:
-    settings = {"loras": "pan:0.4, zoom:0.3", "adapter": "look", "adapter_scale": 0.2}
-    result = webui.clip(settings, prompt=f"{PROMPT}<lora:host_look:0.1>")
+    result = webui.clip(ALL, prompt=ALL_PROMPT)
     text = result.info["infotexts"][0]
     assert 'Motion LoRA: "pan:0.4, zoom:0.3"' in text and "Motion adapter: look" in text
     assert "<lora:host_look:0.1>" in text and "Motion adapter scale: 0.2" in text
-    turned = webui.clip({**settings, "loras": "zoom:0.3, pan:0.4"}, prompt=f"{PROMPT}<lora:host_look:0.1>")
+    turned = webui.clip({**ALL, "loras": "zoom:0.3, pan:0.4"}, prompt=ALL_PROMPT)
     assert (result.frames == turned.frames).all()
+
+
+def test_all_of_them_pasted_back(webui: Webui, loras: None, page: WebuiPage) -> None:
+    page.enable()
+    page.host_fill("prompt", webui.clip(ALL, prompt=ALL_PROMPT).info["infotexts"][0])
+    page.paste()
+    page.photograph("loras-pasted")
+    assert page.host_value("prompt") == ALL_PROMPT
+    assert page.value("loras") == ALL["loras"]
+    assert page.value("adapter").startswith("look")
+    assert float(page.value("adapter_scale")) == ALL["adapter_scale"]
 
 
 def test_a_file_in_the_wrong_place_is_refused(webui: Webui, still: str, loras: None) -> None:
