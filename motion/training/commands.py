@@ -15,7 +15,7 @@ from motion.training.arguments import count, device, existing, recipe, share, te
 
 OF_DATA = (
     *("trigger", "size", "frames", "stride", "batch", "accumulate", "learning_rate", "ema", "seed", "sample_every"),
-    *("precision", "checkpointing"),
+    *("precision", "checkpointing", "debias"),
 )
 """Options that only clips of one's own have."""
 
@@ -79,6 +79,9 @@ def _add_data(parser: argparse.ArgumentParser, required: bool = False) -> None:
     for name, text in (("bf16", "compute in bfloat16 where that is safe"), ("fp16", "in float16, on a CUDA GPU")):
         precision.add_argument(f"--{name}", dest="precision", action="store_const", const=name, help=text)
     parser.add_argument("--checkpointing", action="store_true", help="less memory: compute layers twice")
+    parser.add_argument(
+        "--debias", action="store_true", help="more of the noisiest steps, where it is settled what moves where"
+    )
 
 
 def _refuse_without_data(arguments: argparse.Namespace, parser: argparse.ArgumentParser, *more: str) -> None:
@@ -154,7 +157,7 @@ def _run(arguments: argparse.Namespace) -> Run:
     for path in filter(None, (given.get("motion"), given.get("adapter"))):
         existing(path)
     names = {"data", "out", "frames", "stride", "batch", "rank", "adapter", "trigger", "move"}
-    names |= {"checkpointing", "sample_every", "precision"}
+    names |= {"checkpointing", "debias", "sample_every", "precision"}
     return Run(
         existing(arguments.checkpoint),
         device=device(arguments),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -24,8 +25,9 @@ from motion.network.model import MotionModel
 from motion.settings import Clip
 from motion.training import processes
 from motion.training.folder import Clips, Source, encoded, find
-from motion.training.image import TEXT_DROP, Draw, Loss, Noised, noise_loss
+from motion.training.image import TEXT_DROP, Draw, Loss, Noised, debiased, noise_loss
 from motion.training.loop import Plan, train
+from motion.training.motion_module import draw_times
 from motion.training.moves import MOVES, synthesised
 from motion.video.write import write
 from motion.weights.lora import TRIGGER
@@ -38,9 +40,9 @@ class Run:
     """What the recipes have in common. `size` is width and height; `stride` is the distance of a clip's frames.
 
     `adapter` is a domain adapter that stays on while the motion is learned; `precision` ("bf16", "fp16") computes in
-    halves where that is safe, `checkpointing` computes layers twice for memory's sake; `move` makes the clips out of
-    what is in `data`; after each `sample_every` steps (0: never) the first caption is drawn into the folder
-    ``samples``.
+    halves where that is safe, `checkpointing` computes layers twice for memory's sake; `debias` draws more of the
+    noisiest time steps and weighs losses by `debiased`; `move` makes the clips out of what is in `data`; after each
+    `sample_every` steps (0: never) the first caption is drawn into the folder ``samples``.
     """
 
     checkpoint: Path
@@ -58,6 +60,7 @@ class Run:
     move: str | None = None
     precision: str = "fp32"
     checkpointing: bool = False
+    debias: bool = False
     sample_every: int = 0
 
     def __post_init__(self) -> None:
@@ -137,19 +140,24 @@ def noise_loss_of(run: Run, unet: nn.Module, betas: Betas) -> Loss:
     """The loss of latents ``[n, frames, 4, h, w]`` with contexts ``[n, tokens, width]``: one time step for each clip,
     fresh noise in each frame."""
     alphas = betas.alphas_cumprod().float()
+    draw, weight = (draw_times, debiased) if run.debias else (_uniform, torch.ones_like)
 
     def loss_of(rng: np.random.Generator, latents: Tensor, contexts: Tensor) -> Tensor:
         frames = latents.shape[1]
         latents = rearrange(latents, "n f c h w -> (n f) c h w")
         noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
-        times = torch.from_numpy(rng.integers(0, len(alphas), len(contexts))).repeat_interleave(frames)
+        times = torch.from_numpy(draw(rng, len(contexts), len(alphas))).repeat_interleave(frames)
         drawn = (part.to(run.device) for part in (latents, noise, times, alphas[times]))
         contexts = contexts.repeat_interleave(frames, dim=0).to(run.device)
         half = DTYPES[run.precision] if run.precision != "fp32" else None
         with torch.autocast(torch.device(run.device).type, half, enabled=half is not None):
-            return noise_loss(unet, Noised(*drawn), contexts, torch.ones_like)
+            return noise_loss(unet, Noised(*drawn), contexts, weight)
 
     return loss_of
+
+
+def _uniform(rng: np.random.Generator, count: int, steps: int) -> npt.NDArray[np.int64]:
+    return rng.integers(0, steps, count)
 
 
 def learn(

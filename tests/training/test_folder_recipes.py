@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 from motion.training import recipes, run
 from motion.training.files import save_image_model, save_motion_model
-from motion.training.image import ImageModel, Widths
+from motion.training.image import IMAGE_BETAS, ImageModel, Widths
 from motion.training.loop import Plan
 from motion.training.lora import LoraWeights, adapter_layers, motion_layers
+from motion.training.motion_module import NOISIEST
 from motion.training.run import Run
 from motion.video.read import read
 from motion.video.write import write
@@ -113,6 +115,24 @@ def killed_in_step(step: int) -> Callable[..., None]:
         _average(*args)
 
     return average
+
+
+@pytest.mark.parametrize("debias", [False, True])
+def test_debiased_losses_weigh_the_noisiest_steps(room: Path, tmp_path: Path, debias: bool) -> None:
+    """A UNet that predicts nothing has the noise itself as its error."""
+    kept = IMAGE_BETAS.alphas_cumprod()
+    seen: list[Tensor] = []
+
+    def unet(noised: Tensor, times: Tensor, context: Tensor) -> SimpleNamespace:
+        seen.append(times)
+        return SimpleNamespace(sample=torch.zeros_like(noised))
+
+    loss_of = run.noise_loss_of(job(room, tmp_path, debias=debias), unet, IMAGE_BETAS)  # type: ignore[arg-type]
+    loss = loss_of(np.random.default_rng(0), torch.randn(300, 2, 4, 8, 8), torch.zeros(300, 1, 1))
+    (times,) = seen
+    assert (times >= NOISIEST).float().mean() == pytest.approx(0.65 if debias else 0.3, abs=0.08)
+    weights = ((1 - kept[times]) / kept[times]).sqrt() if debias else torch.ones(600)
+    assert float(loss) == pytest.approx(float(weights.mean()), rel=0.03)
 
 
 @pytest.mark.parametrize("settings", [{"checkpointing": True}, {"move": "zoom-in"}, {"precision": "bf16"}])
