@@ -12,21 +12,17 @@ import gradio as gr
 
 from motion.errors import MotionError
 from motion.fields import Choice, Field, Flag, Image, Number, Several
-from motion.hosts.base import host, host_module, loaded_base
+from motion.hosts.base import host, host_module
 from motion.key_frames import KeyImages
-from motion.network.architecture import FAMILIES
 from motion.tab import TAB_FIELDS
 from motion.webui import download_row, infotext, preset_row, strip, windows_row
-from motion.webui.models import FILES, folders, library
-from motion.webui.notes import alarm, note
+from motion.webui.models import FILES, library
+from motion.webui.notes import alarm
+from motion.webui.offer import REFRESH, notes, offer
 from motion.weighted import Weighted, Weights
-from motion.weights.kinds import SPARSECTRL
 
 GROUPS = ("main", "lora", "keys", "img2img", "advanced")
 FOLDED = {"lora": "Motion LoRA and domain adapter", "keys": "Key frames (SparseCtrl)", "advanced": "Advanced"}
-REFRESH = "\U0001f504"
-ADAPTER = "{module} was trained beside a domain adapter: {adapter} goes with it."
-NO_FILES = "No motion module found: put one into {folder} and press {button}."
 
 
 @dataclass(frozen=True)
@@ -80,6 +76,8 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
             outputs=[made["module"], problems, made["adapter"], chooser],
             show_progress=False,
         )
+    for name in ("module", "adapter"):
+        made[name].change(notes, inputs=[made["module"], made["adapter"]], outputs=[problems], show_progress=False)
     pasted = [(made[name], read) for name, read in infotext.PASTED.items()]
     return Panel([made[name] for name in TAB_FIELDS], pasted, partial(windows_row.follow, windows, made))
 
@@ -102,29 +100,6 @@ def component(row: Field, elem_id: Callable[[str], str]) -> Any:
     if row.name in FILES and not isinstance(row, Weights):
         return gr.Dropdown([row.default], value=row.default, allow_custom_value=True, **common)
     return gr.Textbox(row.shown(row.default), **common)
-
-
-def offer(chosen: str, adapter: str) -> tuple[Any, str, Any, Any]:
-    """The modules that fit the loaded checkpoint, a line for each that does not, the adapters and the motion LoRAs."""
-    try:
-        base, files = loaded_base(), library()
-    except MotionError as error:
-        return gr.update(choices=[]), alarm(error), gr.update(), gr.update()
-    described = {entry.name: files.describe(entry) for entry in files.entries()}
-    of_kind = {field: [name for name in described if described[name].kind in kinds] for field, kinds in FILES.items()}
-    elsewhere = {*of_kind["loras"], *of_kind["adapter"]}
-    others = {name for name in described if name not in elsewhere and described[name].kind != SPARSECTRL}
-    misfits = {name: files.misfit(described[name], base) for name in described if name in others}
-    fitting = [name for name, reason in misfits.items() if reason is None]
-    chosen = chosen if chosen in fitting else next(iter(fitting), "")
-    lines = [f"{name}: {reason}" for name, reason in misfits.items() if reason is not None]
-    if not misfits:
-        lines = [NO_FILES.format(folder=folders()[0], button=REFRESH)]
-    if chosen and not adapter and of_kind["adapter"] and FAMILIES[str(described[chosen].family)].adapter:
-        lines.append(ADAPTER.format(module=chosen, adapter=of_kind["adapter"][0]))
-    text = "".join(map(note, lines))
-    adapters = gr.update(choices=["", *of_kind["adapter"]])
-    return gr.update(choices=fitting, value=chosen), text, adapters, gr.update(choices=of_kind["loras"])
 
 
 def _modules(row: Field, elem_id: Callable[[str], str]) -> Any:

@@ -98,6 +98,17 @@ def test_all_of_them_pasted_back(webui: Webui, loras: None, page: WebuiPage) -> 
     assert float(page.value("adapter_scale")) == ALL["adapter_scale"]
 
 
+def test_the_page_suggests_the_adapter(webui: Webui, loras: None, page: WebuiPage) -> None:
+    """To the module that is chosen, as long as no adapter is."""
+    page.enable()
+    page.choose("module", MODULE)
+    suggestion = page.motion.locator("text=look goes with it")
+    page.motion.locator(f"text={MODULE} was trained beside a domain adapter").wait_for(state="visible")
+    page.unfold("Motion LoRA and domain adapter")
+    page.choose("adapter", "look")
+    suggestion.wait_for(state="hidden")
+
+
 def test_a_file_in_the_wrong_place_is_refused(webui: Webui, still: str, loras: None) -> None:
     for settings, words in (
         ({"loras": "look:1"}, "is a domain adapter, and not a motion LoRA"),
