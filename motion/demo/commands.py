@@ -9,7 +9,7 @@ from typing import Any
 
 from motion.demo.world import LOOKS
 from motion.errors import MotionError
-from motion.training.arguments import count, device, existing, recipe, tell
+from motion.training.arguments import add_look, count, device, existing, recipe, tell
 
 CLIPS = 50
 
@@ -21,7 +21,7 @@ def add_arguments(recipes: Any) -> None:
     clips.add_argument("--out", type=Path, required=True, help="the folder")
     clips.add_argument("--clips", type=count, default=CLIPS, help="how many (default: %(default)s)")
     clips.add_argument("--watermark", action="store_true", help="with the same mark in a corner of all")
-    _add_look(clips, "how the shapes are drawn")
+    add_look(clips, "how the shapes are drawn")
     clips.set_defaults(run=_clips)
     _add_evaluate(recipes)
 
@@ -36,15 +36,11 @@ def _add_evaluate(recipes: Any) -> None:
     )
     evaluate.add_argument("--motion-lora", type=Path, metavar="FILE", help="examine this LoRA of --move instead")
     evaluate.add_argument("--move", default="", help="the camera move that it was trained on")
-    _add_look(evaluate, "the look to expect")
+    add_look(evaluate, "the look to expect")
     evaluate.add_argument("--stills", type=count, default=200, help="stills to draw (default: %(default)s)")
     evaluate.add_argument("--clips", type=count, default=100, help="clips to draw (default: %(default)s)")
     evaluate.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     evaluate.set_defaults(run=_evaluate)
-
-
-def _add_look(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("--look", choices=LOOKS, default=LOOKS[0], help=f"{text} (default: %(default)s)")
 
 
 def _sprites(arguments: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from motion.demo.world import LOOKS
 from motion.errors import MotionError
 
 
@@ -18,6 +19,11 @@ def recipe(recipes: Any, name: str, text: str, run: Any = None) -> argparse.Argu
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     parser.set_defaults(run=run)
     return parser
+
+
+def add_look(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add ``--look``, one of the sprite world's."""
+    parser.add_argument("--look", choices=LOOKS, default=LOOKS[0], help=f"{text} (default: %(default)s)")
 
 
 def count(text: str) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from motion.demo import commands as sprite_commands
 from motion.demo.world import LOOKS
 from motion.errors import MotionError
-from motion.training.arguments import count, device, existing, recipe, share, tell
+from motion.training.arguments import add_look, count, device, existing, recipe, share, tell
 
 OF_DATA = (
     *("trigger", "size", "frames", "stride", "batch", "accumulate", "learning_rate", "ema", "seed", "sample_every"),
@@ -31,9 +31,7 @@ def add_arguments(subparsers: Any) -> None:
 
     image = recipe(recipes, "image", "autoencoder, text encoder and UNet from stills", _image)
     image.add_argument("--base", type=Path, help="tune this checkpoint to --look instead of beginning from nothing")
-    image.add_argument(
-        "--look", choices=LOOKS, default=LOOKS[0], help="how the shapes are drawn (default: %(default)s)"
-    )
+    add_look(image, "how the shapes are drawn")
     motion = recipe(recipes, "motion", "a motion module on a frozen checkpoint, of --data or the sprite world", _motion)
     _add_data(motion)
     motion.add_argument("--motion", type=Path, help="go on from this motion module instead of from nothing")
