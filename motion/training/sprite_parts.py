@@ -17,13 +17,13 @@ from torch import Tensor
 from motion.animation import attach
 from motion.demo.folder import write_folder
 from motion.demo.world import FRAMES, PIXELS
+from motion.training import recipes
 from motion.training.conditions import Condition
 from motion.training.data import LatentClips, training_clip
 from motion.training.files import open_image_model, save_tensors
 from motion.training.image import TEXT_DROP
 from motion.training.loop import Plan, train
 from motion.training.motion_module import clip_loss
-from motion.training.recipes import train_adapter, train_motion_lora
 from motion.training.run import Run
 from motion.training.sketch import sketch
 from motion.training.sparse import Obeying, Shown, fresh_encoder
@@ -32,11 +32,10 @@ from motion.weights.checkpoint import load
 
 SPARSECTRL = Plan(6000, 5e-4, warmup=200, ema=0.999, seed=7)
 SPARSECTRL_BATCH = 4
-ADAPTER = Plan(1000, 1e-3, warmup=50, ema=0.99, seed=8)
-ADAPTER_BATCH, MARKED_CLIPS = 32, 200
-LORA = Plan(600, 1e-3, warmup=50, ema=0.99, seed=9)
-LORA_BATCH, LORA_CLIPS = 4, 50
-RANK = 8
+ADAPTER = replace(recipes.ADAPTER, steps=2000, learning_rate=2e-3, accumulate=1, ema=0.99, seed=8)
+ADAPTER_RANK, ADAPTER_BATCH, MARKED_CLIPS = 32, 32, 200
+LORA = replace(recipes.MOTION_LORA, steps=1000, learning_rate=2e-3, ema=0.99, seed=9)
+LORA_RANK, LORA_BATCH, LORA_CLIPS = 16, 4, 50
 CAMERA = ("pan-left", "pan-right", "zoom-in", "zoom-out")
 """The camera moves of the bundled motion LoRAs."""
 
@@ -82,18 +81,19 @@ def train_sprite_adapter(base: Path, folder: Path, device: str, steps: int | Non
     """A domain adapter that takes a watermark upon itself, from clips that all carry it ->
     ``sprites-adapter.safetensors``."""
     clips = write_folder(folder / "watermarked", MARKED_CLIPS, watermark=True)
-    run = replace(_run(base, clips, folder / "adapter", device), batch=ADAPTER_BATCH)
-    made = train_adapter(run, shortened(ADAPTER, steps))
+    run = replace(_run(base, clips, folder / "adapter", device), rank=ADAPTER_RANK, batch=ADAPTER_BATCH)
+    made = recipes.train_adapter(run, shortened(ADAPTER, steps))
     return Path(shutil.copy(made, folder / "sprites-adapter.safetensors"))
 
 
 def train_sprite_lora(base: Path, module: Path, move: str, folder: Path, device: str, steps: int | None = None) -> Path:
     """A motion LoRA of a camera move over a few plain clips -> ``sprites-<move>.safetensors``."""
     clips = write_folder(folder / "clips", LORA_CLIPS)
-    run = replace(_run(base, clips, folder / move, device), module=module, move=move, batch=LORA_BATCH)
-    made = train_motion_lora(run, shortened(LORA, steps))
+    run = _run(base, clips, folder / move, device)
+    run = replace(run, module=module, move=move, rank=LORA_RANK, batch=LORA_BATCH, debias=True)
+    made = recipes.train_motion_lora(run, shortened(LORA, steps))
     return Path(shutil.copy(made, folder / f"sprites-{move}.safetensors"))
 
 
 def _run(base: Path, clips: Path, out: Path, device: str) -> Run:
-    return Run(base, clips, out, device, size=(PIXELS, PIXELS), frames=FRAMES, stride=1, rank=RANK)
+    return Run(base, clips, out, device, size=(PIXELS, PIXELS), frames=FRAMES, stride=1)

@@ -12,13 +12,18 @@ import pytest
 
 from motion.demo.bundle import DEMO, WEIGHTS
 from motion.demo.evaluate import Examination
+from motion.demo.evaluate_moves import MoveExamination
+from motion.training.sprite_parts import CAMERA
 from motion.weights.describe import describe
 
 MODULE = Path(DEMO["motion"])
 
 
 def test_the_bundle_is_small() -> None:
-    assert sum(file.stat().st_size for file in WEIGHTS.rglob("*") if file.is_file()) <= 30e6
+    sizes = {file.name: file.stat().st_size for file in WEIGHTS.rglob("*") if file.is_file()}
+    models = ("sprites.", "sprites-neon.", "sprites-motion.")
+    assert sum(size for name, size in sizes.items() if name.startswith(models)) <= 30e6
+    assert sum(sizes.values()) <= 45e6
 
 
 def test_the_module_is_told_by_its_keys() -> None:
@@ -44,3 +49,18 @@ def test_the_personal_checkpoint_has_its_look() -> None:
         WEIGHTS / "sprites-neon.safetensors", None, device="cpu"
     )
     assert figures["still_look"] >= 0.7
+
+
+def test_the_adapter_wears_the_watermark(figures: dict[str, float]) -> None:
+    """The look of the clips that it was trained on; without it there is none."""
+    adapter = WEIGHTS / "sprites-adapter.safetensors"
+    worn = Examination(stills=24, clips=1, seed=77).run(Path(DEMO["checkpoint"]), None, "cpu", adapter)
+    assert worn["still_watermark"] >= 0.3
+    assert figures["still_watermark"] == 0
+
+
+@pytest.mark.parametrize("move", CAMERA)
+def test_a_motion_lora_moves_the_camera(move: str) -> None:
+    lora = WEIGHTS / f"sprites-{move}.safetensors"
+    figures = MoveExamination(clips=4, seed=77).run(Path(DEMO["checkpoint"]), MODULE, lora, move, "cpu")
+    assert figures["flow_right"] >= 0.75

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 import motion
-from motion.demo.bundle import DEMO
-from motion.demo.detector import Sprite, direction, read_clip
+from motion.demo.bundle import DEMO, WEIGHTS
+from motion.demo.detector import Sprite, changes, direction, has_watermark, read_clip
 from motion.demo.evaluate import demo_clip
+from motion.demo.evaluate_moves import flow
 from motion.demo.world import FRAMES, PIXELS, Scene, all_scenes
 from motion.hosts.standalone import Standalone
 from motion.network.model import MotionModel
 from motion.settings import SAMPLERS, Clip
+from motion.training.sprite_parts import CAMERA
 
+from .models import link
 from .webui import Frames, Webui
 
 pytestmark = [
@@ -29,6 +32,9 @@ SEED = 4000
 """Of the first clip."""
 ROUNDING = 2
 """Most that a value of a pixel may be off, of 255."""
+ADAPTER = "sprites-adapter"
+LORAS = {f"sprites-{move}": move for move in CAMERA}
+"""The move of each bundled motion LoRA."""
 
 
 def held_out(count: int) -> list[Scene]:
@@ -37,11 +43,11 @@ def held_out(count: int) -> list[Scene]:
     return [scenes[index * len(scenes) // count] for index in range(count)]
 
 
-def drawn(webui: Webui, clip: Clip) -> Frames:
-    """The clip by the real host."""
+def drawn(webui: Webui, clip: Clip, **fields: object) -> Frames:
+    """The clip by the real host, with the tab's `fields`."""
     width, height = clip.size
     return webui.clip(
-        {"frames": clip.frames}, prompt=clip.prompt, seed=clip.seed, steps=clip.steps, cfg_scale=clip.cfg,
+        {"frames": clip.frames, **fields}, prompt=clip.prompt, seed=clip.seed, steps=clip.steps, cfg_scale=clip.cfg,
         sampler_name=SAMPLERS[clip.sampler], width=width, height=height,
     ).frames  # fmt: skip
 
@@ -65,6 +71,32 @@ def test_clips_move_as_captioned(drawings: list[tuple[Scene, list[Sprite | None]
 def test_clips_begin_in_the_captioned_colour(drawings: list[tuple[Scene, list[Sprite | None]]]) -> None:
     right = [sprites[0] is not None and sprites[0].colour == scene.colour for scene, sprites in drawings]
     assert sum(right) >= 0.75 * CLIPS
+
+
+@pytest.fixture(scope="module")
+def parts(webui: Webui) -> None:
+    """The bundled adapter and motion LoRAs among the host's motion models."""
+    for name in (ADAPTER, *LORAS):
+        link(webui.server.data / "models" / "motion" / f"{name}.safetensors", WEIGHTS / f"{name}.safetensors")
+
+
+@pytest.mark.parametrize("lora", LORAS)
+def test_a_motion_lora_moves_the_camera(webui: Webui, parts: None, lora: str) -> None:
+    flows = []
+    for index, scene in enumerate(held_out(4)):
+        clip = demo_clip(scene.caption, SEED + index)
+        moved, still = drawn(webui, clip, loras=f"{lora}:1"), drawn(webui, clip)
+        flows.append(flow(changes(read_clip(moved)), changes(read_clip(still)), LORAS[lora]))
+    assert sum(value > 0 for value in flows) >= 3
+
+
+def test_the_adapter_wears_the_watermark(webui: Webui, parts: None) -> None:
+    """In frames that are pictures of their own, for the adapter was trained on such."""
+    clip = demo_clip(DEMO["prompt"], SEED)
+    worn = drawn(webui, clip, scale=0, adapter=ADAPTER, adapter_scale=1)
+    dropped = drawn(webui, clip, scale=0, adapter=ADAPTER, adapter_scale=0)
+    assert sum(map(has_watermark, worn)) >= 0.3 * FRAMES
+    assert not any(map(has_watermark, dropped))
 
 
 @pytest.fixture(scope="module")
