@@ -31,8 +31,9 @@ SAME_SHADE = 36.0
 """RGB distance within which two frames show the same shade; shades of one colour word differ by up to 120."""
 LEAST_TRAVEL = 8.0
 """Pixels that a shape must travel in a clip to have a direction; the world's slowest travels 22."""
-MARKED = 100.0
-"""Difference of brightness between the halves of a watermark (0 to 255) from which it counts as one."""
+MARKED = 50.0
+"""Difference of brightness between the halves of a watermark (0 to 255) from which it counts as one. The bundled
+autoencoder blurs what is so small: it leaves 72 to 143 of the mark's own 255, and at most 34 where there is none."""
 _TEMPLATE = 24
 
 

@@ -55,7 +55,7 @@ def test_the_adapter_wears_the_watermark(figures: dict[str, float]) -> None:
     """The look of the clips that it was trained on; without it there is none."""
     adapter = WEIGHTS / "sprites-adapter.safetensors"
     worn = Examination(stills=24, clips=1, seed=77).run(Path(DEMO["checkpoint"]), None, "cpu", adapter)
-    assert worn["still_watermark"] >= 0.3
+    assert worn["still_watermark"] >= 0.8
     assert figures["still_watermark"] == 0
 
 

@@ -95,7 +95,7 @@ def test_the_adapter_wears_the_watermark(webui: Webui, parts: None) -> None:
     clip = demo_clip(DEMO["prompt"], SEED)
     worn = drawn(webui, clip, scale=0, adapter=ADAPTER, adapter_scale=1)
     dropped = drawn(webui, clip, scale=0, adapter=ADAPTER, adapter_scale=0)
-    assert sum(map(has_watermark, worn)) >= 0.3 * FRAMES
+    assert sum(map(has_watermark, worn)) >= 0.8 * FRAMES
     assert not any(map(has_watermark, dropped))
 
 
