@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from motion.demo.bundle import DEMO, WEIGHTS
+from motion.demo.detector import has_watermark
 from motion.demo.evaluate import Examination
 from motion.demo.evaluate_moves import MoveExamination
+from motion.demo.world import watermarked
+from motion.hosts.standalone.checkpoint import open_parts
+from motion.training.data import training_clip
 from motion.training.sprite_parts import CAMERA
+from motion.training.vae import to_pixels
 from motion.weights.describe import describe
 
 MODULE = Path(DEMO["motion"])
@@ -49,6 +56,17 @@ def test_the_personal_checkpoint_has_its_look() -> None:
         WEIGHTS / "sprites-neon.safetensors", None, device="cpu"
     )
     assert figures["still_look"] >= 0.7
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_the_autoencoder_leaves_a_watermark_one(marked: bool) -> None:
+    """What it makes of a frame is the most that an image model can draw."""
+    vae = open_parts(Path(DEMO["checkpoint"])).vae
+    frames = np.stack([training_clip(number, "plain")[0] for number in range(16)])
+    with torch.inference_mode():
+        latents = vae.encode(to_pixels(watermarked(frames) if marked else frames)).latent_dist.mean
+        pixels = vae.decode(latents).sample.movedim(1, -1) * 127.5 + 127.5
+    assert {has_watermark(frame) for frame in pixels.clamp(0, 255).numpy()} == {marked}
 
 
 def test_the_adapter_wears_the_watermark(figures: dict[str, float]) -> None:
