@@ -61,7 +61,7 @@ def test_the_personal_checkpoint_has_its_look() -> None:
 @pytest.mark.parametrize("marked", [False, True])
 def test_the_autoencoder_leaves_a_watermark_one(marked: bool) -> None:
     """What it makes of a frame is the most that an image model can draw."""
-    vae = open_parts(Path(DEMO["checkpoint"])).vae
+    vae = open_parts(Path(DEMO["checkpoint"])).vae.float()
     frames = np.stack([training_clip(number, "plain")[0] for number in range(16)])
     with torch.inference_mode():
         latents = vae.encode(to_pixels(watermarked(frames) if marked else frames)).latent_dist.mean
