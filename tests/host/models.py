@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -35,6 +35,8 @@ FULL_CHECKPOINT, FULL_MODULE = "full-size", "full-size-v3"
 """The same at SD1.5's full size. No name holds another: the page finds them by what they hold."""
 RGB, SCRIBBLE, UNTRAINED = "keyed-rgb", "keyed-scribble", "keyed-untrained"
 """SparseCtrl encoders that fit them: random, and one with the zeros that training begins with."""
+SMALL_DECODER = "taesd_decoder.pth"
+"""What a host decodes with in place of the VAE if it is asked to."""
 STRANGER = "not-a-motion-module"
 """The name under which a checkpoint lies among the motion modules."""
 BUNDLED = {CHECKPOINT: "sprites", OTHER: "sprites-neon", MODULE: "sprites-motion"}
@@ -50,6 +52,8 @@ def lay_out(data: Path, any_width: bool) -> None:
     bundled = {name: WEIGHTS / file for name, file in BUNDLED.items()}
     files = bundled if any_width else random_models(NARROW, (CHECKPOINT, OTHER))
     place(data, files, config=any_width)
+    if not any_width:
+        link(data / "models" / "VAE-taesd" / SMALL_DECODER, random_decoder())
     narrow = Widths()
     shape = (narrow.unet, narrow.text) if any_width else (NARROW, TEXT_WIDTH)
     for name, path in random_encoders(*shape).items():
@@ -117,6 +121,26 @@ def random_vae(**config: float) -> AutoencoderKL:
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, **config,
     )  # fmt: skip
+
+
+def random_decoder() -> Path:
+    """A random decoder in the layout of TAESD, whose frames differ as much as pictures do. One of a VAE's full size
+    takes most of a test's time on the processor."""
+
+    def write(partial: Path, _: Path) -> None:
+        torch.manual_seed(2)
+        layers = AutoencoderTiny().decoder.layers.requires_grad_(False)
+        for layer in layers.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
+        drawn, last = layers(torch.randn(16, 4, 8, 8)), layers[-1]
+        gain = 0.25 / drawn.std()
+        last.weight.mul_(gain)
+        last.bias.sub_(drawn.mean()).mul_(gain).add_(0.5)
+        clamp = nn.Identity()  # the first of TAESD's layers has no weights; diffusers keeps it outside
+        torch.save(nn.Sequential(clamp, *layers).state_dict(), partial / SMALL_DECODER)
+
+    return made_once("small-decoder", write) / SMALL_DECODER
 
 
 def random_encoders(widths: tuple[int, ...], context: int) -> dict[str, Path]:

@@ -38,6 +38,7 @@ OPTIONS: Mapping[str, object] = {
     **{f"sd_{tab}_{side}": 64 for tab in ("t2i", "i2i") for side in ("width", "height")},  # Forge's page begins with it
     **{"s_min_uncond": 0.0, "s_min_uncond_all": False, "CLIP_stop_at_last_layers": 1, "eta_noise_seed_delta": 0},
     "sd_noise_schedule": "Default",
+    "sd_vae_decode_method": "Full",
 }
 """The host's settings, among them each that a test overrides: what is not written here, the host never takes back."""
 PAGE: Mapping[str, object] = {
@@ -107,7 +108,8 @@ def lay_out(host: Host, data: Path, extension: bool) -> None:
     if extension:
         models.link(data / "extensions" / "sd-webui-motion", ROOT)
     (data / "tmp").mkdir()
-    for name, settings in {"config.json": OPTIONS, "ui-config.json": PAGE}.items():
+    decoder = {} if host.kind.any_width else {"sd_vae_decode_method": "TAESD"}
+    for name, settings in {"config.json": {**OPTIONS, **decoder}, "ui-config.json": PAGE}.items():
         (data / name).write_text(json.dumps(dict(settings)), encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ from motion.hosts.standalone import Standalone
 from motion.settings import SAMPLERS, Clip
 
 from .models import CHECKPOINT, FULL_CHECKPOINT, FULL_MODULE, MODULE, OTHER, RGB, SCRIBBLE, STRANGER, UNTRAINED
-from .webui import FRAMES, QUICK, Frames, Webui, apart, changed, encoded, moving, needs_controlnet, reference
+from .webui import FRAMES, QUICK, WHOLE, Frames, Webui, apart, changed, encoded, moving, needs_controlnet, reference
 
 DIFFERENT = 0.5
 LAST = draw_clip(parse_caption(QUICK["prompt"].replace("red", "blue")), np.random.default_rng(4))[-1]
@@ -82,7 +82,7 @@ def test_both_hosts_draw_the_same_clip(webui: Webui, keys: list[dict[str, Any]],
     host = Standalone.open(folder / "Stable-diffusion" / f"{CHECKPOINT}.safetensors", device="cpu")
     ours = host.render(clip, motion.load(folder / "motion" / f"{MODULE}.safetensors"), controls=[control])
     theirs = webui.clip(
-        {"key_frames": keys, "key_scale": 0.5}, **request, sampler_name=SAMPLERS[clip.sampler]
+        {"key_frames": keys, "key_scale": 0.5}, **request, sampler_name=SAMPLERS[clip.sampler], override_settings=WHOLE
     ).frames  # fmt: skip
     assert np.abs(theirs.astype(int) - ours).max() <= ROUNDING
 

@@ -17,7 +17,7 @@ from motion.tab import TAB_FIELDS
 
 from . import models
 from .models import FULL_CHECKPOINT, FULL_MODULE
-from .webui import Frames, Webui
+from .webui import WHOLE, Frames, Webui
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
 
@@ -61,7 +61,7 @@ def asked(webui: Webui, clip: Clip) -> Frames:
     return webui.clip(
         {"module": FULL_MODULE, **moves}, prompt=clip.prompt, negative_prompt=clip.negative,
         seed=clip.seed, steps=clip.steps, cfg_scale=clip.cfg, sampler_name=SAMPLERS[clip.sampler], width=width,
-        height=height, override_settings={"sd_model_checkpoint": FULL_CHECKPOINT},
+        height=height, override_settings={"sd_model_checkpoint": FULL_CHECKPOINT, **WHOLE},
     ).frames  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from motion.settings import Clip, Size
 
 from . import models, sdxl
 from .test_same_clip import CLOSE, far, noise_levels
-from .webui import Frames, Webui, apart, changed
+from .webui import WHOLE, Frames, Webui, apart, changed
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
 
@@ -32,10 +32,11 @@ def loaded(webui: Webui) -> Iterator[None]:
     """The host with the SDXL checkpoint in it."""
     sdxl.place(webui.server.data, config=webui.server.host.kind.any_width)
     webui.post("/sdapi/v1/refresh-checkpoints")
-    webui.options(sd_model_checkpoint=f"{sdxl.CHECKPOINT}.safetensors")
+    before = {name: webui.options()[name] for name in ("sd_model_checkpoint", *WHOLE)}
+    webui.options(sd_model_checkpoint=f"{sdxl.CHECKPOINT}.safetensors", **WHOLE)
     webui.txt2img(**REQUEST)
     yield
-    webui.options(sd_model_checkpoint=f"{models.CHECKPOINT}.safetensors")
+    webui.options(**before)
     webui.txt2img()
 
 

@@ -36,6 +36,8 @@ QUICK: Mapping[str, Any] = {
     **{"sampler_name": "DDIM", "scheduler": "Automatic", "steps": 3, "cfg_scale": float(DEMO["cfg"])},
 }
 """A request whose picture does not matter."""
+WHOLE: Mapping[str, Any] = {"sd_vae_decode_method": "Full"}
+"""Settings of a request whose picture is compared with another host's: decoded by the checkpoint's own autoencoder."""
 SECONDS = 600
 
 
