@@ -36,8 +36,9 @@ class KeyExamination:
         ``key_error``: mean squared error at keys 0 and 15 over that of the clip without keys and with the same noise
         (half is asked for); ``between_error``: that of frames 1 to 14. The rest are shares from 0 to 1.
         ``two_keys_arrive``: with these keys (from A to B) the shape ends within `NEAR` pixels of where the last key has
-        it. With one key at 0, ``one_key_place``, ``one_key_shape`` and ``one_key_shade``: frame 0 has the key's;
-        ``one_key_kept``: all frames have its shape in its shade. An encoder of pixels is shown the frames' edges.
+        it. With one key at 0, ``one_key_place``, ``one_key_shape``, ``one_key_colour``: frame 0 has the key's;
+        ``one_key_obeyed``: all three; ``one_key_shade``: its shade, too, which no caption tells; ``one_key_kept``: all
+        frames have its shape in its shade. An encoder of pixels is shown the frames' edges.
         """
         host, model = Standalone.open(checkpoint, device=device), motion.load(module)
         loaded = sparsectrl.load(encoder).to(host.device, host.dtype)
@@ -75,9 +76,14 @@ def _arrives(drawn: Frames, real: Frames) -> Mapping[str, bool]:
 
 def _begins(drawn: Frames, real: Frames) -> Mapping[str, bool]:
     found, key = read_clip(drawn), read_frame(real[0])
-    return {
+    first = {
         "one_key_place": _near(found[0], key),
         "one_key_shape": _same_shape(found[0], key),
+        "one_key_colour": _same_colour(found[0], key),
+    }
+    return {
+        **first,
+        "one_key_obeyed": all(first.values()),
         "one_key_shade": _same_shade(found[0], key),
         "one_key_kept": all(_same_shape(sprite, key) and _same_shade(sprite, key) for sprite in found),
     }
@@ -89,6 +95,10 @@ def _near(found: Sprite | None, key: Sprite | None) -> bool:
 
 def _same_shape(found: Sprite | None, key: Sprite | None) -> bool:
     return found is not None and key is not None and found.shape == key.shape
+
+
+def _same_colour(found: Sprite | None, key: Sprite | None) -> bool:
+    return found is not None and key is not None and found.colour == key.colour
 
 
 def _same_shade(found: Sprite | None, key: Sprite | None) -> bool:

@@ -108,6 +108,15 @@ def fresh_encoder(unet: Any, module: MotionModel, condition: Condition) -> Spars
     return encoder.train()
 
 
+def amplify(encoder: SparseEncoder, gain: float) -> None:
+    """Multiply all that ``encoder`` adds, as a key frame scale of ``gain`` would: by the zero convolutions that it
+    leaves through."""
+    with torch.no_grad():
+        for layer in (*encoder.controlnet_down_blocks, encoder.controlnet_mid_block):
+            for parameter in layer.parameters():
+                parameter.mul_(gain)
+
+
 def _is_own(name: str) -> bool:
     return any(part in name for part in OWN)
 

@@ -34,8 +34,10 @@ def test_what_is_elsewhere_or_else_does_not() -> None:
     assert not evaluate_keys._arrives(moved, REAL)["two_keys_arrive"]
     found = evaluate_keys._begins(moved, REAL)
     assert found == {
-        "one_key_place": False, "one_key_shape": True, "one_key_shade": True, "one_key_kept": True
+        "one_key_place": False, "one_key_shape": True, "one_key_colour": True, "one_key_obeyed": False,
+        "one_key_shade": True, "one_key_kept": True,
     }  # fmt: skip
+    assert not evaluate_keys._begins(255 - REAL, REAL)["one_key_colour"]
     late = REAL.copy()
     late[7] = 255 - late[7]
     assert evaluate_keys._begins(late, REAL)["one_key_place"] and not evaluate_keys._begins(late, REAL)["one_key_kept"]
@@ -59,5 +61,5 @@ def test_it_runs(made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     save_file(encoder.state_dict(), tmp_path / "encoder.safetensors")
     figures = KeyExamination(clips=1).run(base, module, tmp_path / "encoder.safetensors", "cpu")
     assert figures.pop("key_error") > 0 and figures.pop("between_error") > 0
-    assert set(figures) == {"two_keys_arrive", "one_key_place", "one_key_shape", "one_key_shade", "one_key_kept"}
+    assert set(figures) == {"two_keys_arrive", *evaluate_keys._begins(REAL, REAL)}
     assert all(0 <= share <= 1 for share in figures.values())

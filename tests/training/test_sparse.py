@@ -30,7 +30,7 @@ from motion.training.loop import Plan
 from motion.training.masks import MIXTURE
 from motion.training.run import Run
 from motion.training.sketch import sketch
-from motion.training.sparse import OWN, Obeying, fresh_encoder, train_sparsectrl
+from motion.training.sparse import OWN, Obeying, amplify, fresh_encoder, train_sparsectrl
 from motion.video.read import read
 from motion.video.write import write
 
@@ -176,6 +176,16 @@ def test_it_is_a_copy_of_what_is_frozen(room: Path) -> None:
     without = MotionModel(Architecture(setting.module.architecture.family, ()))
     layers = fresh_encoder(setting.unet, without, Condition()).down_blocks[0].motion_modules
     assert not any(layer["temporal_transformer"].proj_out.weight.any() for layer in layers)
+
+
+def test_amplified_is_a_scale(room: Path, trained: dict[str, Path]) -> None:
+    encoder = sparsectrl.load(trained["rgb"]).float()
+    inputs = sparsectrl.condition({0: torch.rand(4, 8, 8)}, 2), torch.full((2,), 500), torch.randn(2, 77, 32)
+    with torch.no_grad():
+        plain = encoder(*inputs)
+        amplify(encoder, 2)
+        assert all(torch.equal(twice, 2 * once) for twice, once in zip(encoder(*inputs), plain, strict=True))
+        assert any(once.any() for once in plain)
 
 
 @pytest.mark.parametrize("kind", CONDITIONS)
