@@ -55,7 +55,7 @@ class Reply:
     @property
     def sentence(self) -> str:
         """What a refusal says."""
-        return " ".join(str(self.body.get(key, "")) for key in ("detail", "errors")) if self.status >= 400 else ""
+        return " ".join(str(self.body.get(key, "")) for key in ("detail", "errors", "message")) if self.status >= 400 else ""
 
 
 @dataclass(frozen=True)
