@@ -48,17 +48,21 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--cfg", type=float, default=3, help="guidance; 3 was chosen with --trained")
+    parser.add_argument("--trained", action="store_true", help="captions that training saw")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", nargs="*", default=list(RUNS), help="rows of the table")
     options = parser.parse_args()
     host, module = Standalone.open(DEMO["checkpoint"], options.device), motion.load(DEMO["motion"])
-    scenes = [scene for scene in all_scenes() if scene.held_out][: options.clips]
-    sys.stdout.write(f"{options.frames} frames, {options.steps} steps, {len(scenes)} clips\n\n")
+    scenes = [scene for scene in all_scenes() if scene.held_out is not options.trained]
+    scenes = [scenes[index * len(scenes) // options.clips] for index in range(options.clips)]
+    sys.stdout.write(f"{len(scenes)} clips of {options.frames} frames, {options.steps} steps, cfg {options.cfg:g}\n\n")
     sys.stdout.write(f"| | {' | '.join(MARKS)} |\n|{'---|' * (1 + len(MARKS))}\n")
     for name in options.only:
         started, marks = time.perf_counter(), []
         for number, scene in enumerate(scenes):
-            clip = replace(demo_clip(scene.caption, 1000 + number, options.frames), steps=options.steps)
+            clip = demo_clip(scene.caption, 1000 + number, options.frames)
+            clip = replace(clip, steps=options.steps, cfg=options.cfg)
             marks.append(judge(host.render(replace(clip, **RUNS[name]), module), scene.direction))
         means = [*np.mean(marks, axis=0), (time.perf_counter() - started) / len(scenes)]
         sys.stdout.write(f"| {name} | {' | '.join(f'{mean:.2f}' for mean in means)} |\n")

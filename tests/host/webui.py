@@ -55,7 +55,8 @@ class Reply:
     @property
     def sentence(self) -> str:
         """What a refusal says."""
-        return " ".join(str(self.body.get(key, "")) for key in ("detail", "errors", "message")) if self.status >= 400 else ""
+        parts = ("detail", "errors", "message") if self.status >= 400 else ()  # Forge's has the last, the others errors
+        return " ".join(str(self.body.get(part, "")) for part in parts)
 
 
 @dataclass(frozen=True)
