@@ -21,8 +21,8 @@ from motion.demo.world import draw_clip, parse_caption
 
 from .hosts import Host, HostMissing
 from .page import CHROMIUM, WebuiPage, browser_page
-from .server import booted
-from .webui import QUICK, Frames, Webui
+from .server import Server, booted
+from .webui import QUICK, WHOLE, Frames, Webui
 
 
 def pytest_runtest_setup() -> None:
@@ -48,18 +48,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def webui(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     """The host with this extension in it. Whoever changes its settings, changes them back."""
     with booted(request.param, tmp_path_factory.mktemp("host")) as server:
-        host = Webui(server)
-        host.txt2img()  # the first picture brings up what the host makes late
-        yield host
+        yield brought_up(server)
 
 
 @pytest.fixture(scope="module")
 def bare_webui(webui: Webui, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     """The same host without this extension."""
     with booted(webui.server.host, tmp_path_factory.mktemp("bare"), extension=False) as server:
-        host = Webui(server)
-        host.txt2img()
-        yield host
+        yield brought_up(server)
+
+
+def brought_up(server: Server) -> Webui:
+    """The host with all that it makes with its first pictures."""
+    host = Webui(server)
+    for decoder in ({}, WHOLE):
+        host.txt2img(override_settings=decoder)
+    return host
 
 
 @pytest.fixture(scope="session")

@@ -119,8 +119,8 @@ def test_at_cfg_1_guidance_can_be_left_out(webui: Webui, settings: dict[str, Any
 def test_prompt_editing(webui: Webui) -> None:
     first, second = (PROMPT.replace("red", colour) for colour in ("red", "blue"))
     edited = clip(webui, prompt=PROMPT.replace("red", "[red:blue:0.5]"), steps=6)
-    for prompt in (first, second):
-        assert apart(edited, clip(webui, prompt=prompt, steps=6)) > ROUNDING
+    for prompt in (first, second):  # the same prompt twice is the same to the last bit
+        assert (edited != clip(webui, prompt=prompt, steps=6)).any()
 
 
 def test_prompt_editing_that_changes_the_length(webui: Webui) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +11,18 @@ import pytest
 
 import motion
 from motion.demo.bundle import DEMO, WEIGHTS
-from motion.demo.detector import Sprite, changes, direction, has_watermark, read_clip
+from motion.demo.detector import Sprite, changes, direction, has_watermark, read_clip, read_frame
 from motion.demo.evaluate import demo_clip
+from motion.demo.evaluate_keys import NEAR
 from motion.demo.evaluate_moves import flow
-from motion.demo.world import FRAMES, PIXELS, Scene, all_scenes
+from motion.demo.world import FRAMES, PIXELS, Scene, all_scenes, draw_clip
 from motion.hosts.standalone import Standalone
 from motion.network.model import MotionModel
 from motion.settings import SAMPLERS, Clip
 from motion.training.sprite_parts import CAMERA
 
 from .models import link
-from .webui import Frames, Webui
+from .webui import Frames, Webui, encoded
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers"),
@@ -32,7 +34,7 @@ SEED = 4000
 """Of the first clip."""
 ROUNDING = 2
 """Most that a value of a pixel may be off, of 255."""
-ADAPTER = "sprites-adapter"
+ADAPTER, ENCODER = "sprites-adapter", "sprites-sparsectrl-rgb"
 LORAS = {f"sprites-{move}": move for move in CAMERA}
 """The move of each bundled motion LoRA."""
 
@@ -75,8 +77,8 @@ def test_clips_begin_in_the_captioned_colour(drawings: list[tuple[Scene, list[Sp
 
 @pytest.fixture(scope="module")
 def parts(webui: Webui) -> None:
-    """The bundled adapter and motion LoRAs among the host's motion models."""
-    for name in (ADAPTER, *LORAS):
+    """The bundled parts of the sprite world among the host's motion models."""
+    for name in (ADAPTER, ENCODER, *LORAS):
         link(webui.server.data / "models" / "motion" / f"{name}.safetensors", WEIGHTS / f"{name}.safetensors")
 
 
@@ -99,6 +101,17 @@ def test_the_adapter_wears_the_watermark(webui: Webui, parts: None) -> None:
     dropped = drawn(webui, clip, scale=0, adapter=ADAPTER, adapter_scale=0)
     assert sum(map(has_watermark, worn)) >= 0.8 * FRAMES
     assert not any(map(has_watermark, dropped))
+
+
+def test_clips_end_where_their_last_key_frame_does(webui: Webui, parts: None) -> None:
+    near = []
+    for seed, scene in enumerate(held_out(4), SEED):
+        real = draw_clip(scene, np.random.default_rng(seed))
+        keys = [{"frame": frame, "image": encoded(real[frame]), "encoder": ENCODER} for frame in (0, -1)]
+        last, wanted = map(read_frame, (drawn(webui, demo_clip(scene.caption, seed), key_frames=keys)[-1], real[-1]))
+        assert wanted is not None
+        near.append(last is not None and math.dist(last.centroid, wanted.centroid) <= NEAR)
+    assert sum(near) >= 3
 
 
 @pytest.fixture(scope="module")
