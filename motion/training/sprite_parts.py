@@ -32,7 +32,7 @@ from motion.weights.checkpoint import load
 
 SPARSECTRL = Plan(6000, 5e-4, warmup=200, ema=0.999, seed=7)
 SPARSECTRL_BATCH = 4
-SPARSECTRL_GAIN = 2.5
+SPARSECTRL_GAINS = {"rgb": 2.5, "scribble": 4.0}
 """What a learned encoder's residuals are multiplied with: as they are, clips stop short of their keys, though the loss
 is least. Chosen on training captions (``motion/demo/README.md``)."""
 ADAPTER = replace(recipes.ADAPTER, steps=2000, learning_rate=2e-3, accumulate=1, ema=0.99, seed=8)
@@ -62,8 +62,9 @@ def train_sprite_sparsectrl(
         Obeying(image.unet, encoder, _shown(clips, condition), loss, condition.mixture) as loss_of,
     ):
         train(name, encoder, loss_of, plan, folder)
-    amplify(encoder, SPARSECTRL_GAIN)
-    told = facts("sparsectrl", steps=plan.steps, frames=FRAMES, condition=condition.kind, gain=SPARSECTRL_GAIN)
+    gain = SPARSECTRL_GAINS[condition.made]
+    amplify(encoder, gain)
+    told = facts("sparsectrl", steps=plan.steps, frames=FRAMES, condition=condition.kind, gain=gain)
     return save_tensors(encoder.state_dict(), folder / f"sprites-{name}.safetensors", told)
 
 
