@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--cfg", type=float, default=3, help="guidance; 3 was chosen with --trained")
+    parser.add_argument("--cfg", type=float, default=5, help="guidance; 5 was chosen with --trained")
     parser.add_argument("--trained", action="store_true", help="captions that training saw")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", nargs="*", default=list(RUNS), help="rows of the table")
