@@ -15,9 +15,11 @@ import torch
 from motion.demo.bundle import DEMO, WEIGHTS
 from motion.demo.detector import has_watermark
 from motion.demo.evaluate import Examination
+from motion.demo.evaluate_keys import KeyExamination
 from motion.demo.evaluate_moves import MoveExamination
 from motion.demo.world import watermarked
 from motion.hosts.standalone.checkpoint import open_parts
+from motion.training.conditions import CONDITIONS
 from motion.training.data import training_clip
 from motion.training.sprite_parts import CAMERA
 from motion.training.vae import to_pixels
@@ -30,6 +32,7 @@ def test_the_bundle_is_small() -> None:
     sizes = {file.name: file.stat().st_size for file in WEIGHTS.rglob("*") if file.is_file()}
     models = ("sprites.", "sprites-neon.", "sprites-motion.")
     assert sum(size for name, size in sizes.items() if name.startswith(models)) <= 30e6
+    assert sum(size for name, size in sizes.items() if "-sparsectrl-" in name) <= 10e6
     assert sum(sizes.values()) <= 45e6
 
 
@@ -82,3 +85,12 @@ def test_a_motion_lora_moves_the_camera(move: str) -> None:
     lora = WEIGHTS / f"sprites-{move}.safetensors"
     figures = MoveExamination(clips=4, seed=77).run(Path(DEMO["checkpoint"]), MODULE, lora, move, "cpu")
     assert figures["flow_right"] >= 0.75
+
+
+@pytest.mark.parametrize("made", CONDITIONS)
+def test_clips_obey_key_frames(made: str) -> None:
+    encoder = WEIGHTS / f"sprites-sparsectrl-{made}.safetensors"
+    figures = KeyExamination(clips=4, seed=77).run(Path(DEMO["checkpoint"]), MODULE, encoder, "cpu")
+    assert figures["key_error"] <= 0.5
+    assert figures["two_keys_arrive"] >= 0.75
+    assert figures["one_key_obeyed"] >= 0.75
