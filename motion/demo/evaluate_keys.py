@@ -78,14 +78,14 @@ def _begins(drawn: Frames, real: Frames) -> Mapping[str, bool]:
     found, key = read_clip(drawn), read_frame(real[0])
     first = {
         "one_key_place": _near(found[0], key),
-        "one_key_shape": _same_shape(found[0], key),
-        "one_key_colour": _same_colour(found[0], key),
+        "one_key_shape": _same(found[0], key, "shape"),
+        "one_key_colour": _same(found[0], key, "colour"),
     }
     return {
         **first,
         "one_key_obeyed": all(first.values()),
         "one_key_shade": _same_shade(found[0], key),
-        "one_key_kept": all(_same_shape(sprite, key) and _same_shade(sprite, key) for sprite in found),
+        "one_key_kept": all(_same(sprite, key, "shape") and _same_shade(sprite, key) for sprite in found),
     }
 
 
@@ -93,12 +93,8 @@ def _near(found: Sprite | None, key: Sprite | None) -> bool:
     return found is not None and key is not None and math.dist(found.centroid, key.centroid) <= NEAR
 
 
-def _same_shape(found: Sprite | None, key: Sprite | None) -> bool:
-    return found is not None and key is not None and found.shape == key.shape
-
-
-def _same_colour(found: Sprite | None, key: Sprite | None) -> bool:
-    return found is not None and key is not None and found.colour == key.colour
+def _same(found: Sprite | None, key: Sprite | None, trait: str) -> bool:
+    return found is not None and key is not None and getattr(found, trait) == getattr(key, trait)
 
 
 def _same_shade(found: Sprite | None, key: Sprite | None) -> bool:

@@ -118,9 +118,10 @@ def test_at_cfg_1_guidance_can_be_left_out(webui: Webui, settings: dict[str, Any
 
 def test_prompt_editing(webui: Webui) -> None:
     first, second = (PROMPT.replace("red", colour) for colour in ("red", "blue"))
-    edited = clip(webui, prompt=PROMPT.replace("red", "[red:blue:0.5]"), steps=6)
-    for prompt in (first, second):  # the same prompt twice is the same to the last bit
-        assert (edited != clip(webui, prompt=prompt, steps=6)).any()
+    settings = {"steps": 6, "cfg_scale": 30}  # a random model hardly hears one word
+    edited = clip(webui, prompt=PROMPT.replace("red", "[red:blue:0.2]"), **settings)
+    for prompt in (first, second):
+        assert apart(edited, clip(webui, prompt=prompt, **settings)) > ROUNDING
 
 
 def test_prompt_editing_that_changes_the_length(webui: Webui) -> None:
