@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--sampler", default="dpmpp_2m")
+    parser.add_argument("--cfg", type=float, default=Clip().cfg, help="guidance; 1 computes half")
     options = parser.parse_args()
     say(f"{hardware(options.device)}, torch {torch.__version__}, {options.size} px, {options.steps} steps\n")
     say("| frames | host GB | device GB | seconds | host GB more |\n|---|---|---|---|---|")
@@ -74,7 +75,8 @@ def measured(frames: int, options: argparse.Namespace) -> Peak:
     start, on_cuda = time.perf_counter(), options.device != "cpu"
     host, module = Standalone.open(options.checkpoint, options.device), motion.load(options.motion)
     size = Size(options.size, options.size)
-    clip = Clip("0: a circle\n-1: a square", frames=frames, size=size, steps=options.steps, sampler=options.sampler)
+    drawn = {name: getattr(options, name) for name in ("steps", "sampler", "cfg")}
+    clip = Clip("0: a circle\n-1: a square", frames=frames, size=size, **drawn)
     with tempfile.TemporaryDirectory() as folder:
         video.write(host.stream(clip, module), Path(folder) / "clip.mp4", clip.fps, "")
     device = float(torch.cuda.max_memory_allocated()) if on_cuda else 0.0
