@@ -51,7 +51,8 @@ def check_clips(rows: int, frames: int) -> None:
     """Raise MotionError unless a batch of ``rows`` is made of whole clips of ``frames``."""
     if rows % frames:
         raise MotionError(
-            f"a batch of {rows} is no multiple of {frames} frames: give every clip all its frames, side by side."
+            f"a batch of {rows} is no multiple of {frames} frames: all frames of a clip go side by side, and a sampler "
+            "that takes images one by one cannot make clips"
         )
 
 
