@@ -135,10 +135,10 @@ def test_xyz_plot(webui: Webui, still: str) -> None:
     saved = webui.server.outputs
     nothing = [0, "", []]
     steps = [4, "2,3", []]
-    rest = [True, True, False, False, False, False, False, 0, False]
-    webui.txt2img(
-        **moving(), script_name="X/Y/Z plot", script_args=[*steps, *nothing, *nothing, *rest], save_images=True
-    )
+    axes = [*steps, *nothing, *nothing]
+    scripts = {script["name"]: script for script in webui.get("/sdapi/v1/script-info")}
+    rest = [argument["value"] for argument in scripts["x/y/z plot"]["args"][len(axes) :]]
+    webui.txt2img(**moving(), script_name="X/Y/Z plot", script_args=[*axes, *rest], save_images=True)
     assert sum(path.suffix == ".gif" for path in webui.server.outputs - saved) == 2
 
 
