@@ -12,6 +12,7 @@ is how many frames the windows hold over the clip's, the part of the time that n
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import statistics
 import sys
@@ -63,31 +64,53 @@ def main() -> None:
         sys.stdout.write(f"| {way} | {row} |\n")
 
 
+@functools.cache
+def ours(widths: tuple[int, ...], device: str) -> tuple[UNet2DConditionModel, MotionModel]:
+    """A UNet and a motion module, which all ways of a process share: at real size they have five gigabytes."""
+    unet = filled(nn.Module.to(UNet2DConditionModel(**shape(widths)), device, dtype(device)))
+    return unet, filled(MotionModel(Architecture.of_unet("v3", widths)).to(device, dtype(device)))
+
+
+@functools.cache
+def theirs(widths: tuple[int, ...], device: str) -> UNetMotionModel:
+    """The same weights in diffusers' model, with FreeNoise."""
+    unet, model = ours(widths, device)
+    built = UNetMotionModel(**shape(widths), use_motion_mid_block=False)
+    built.load_state_dict(unet.state_dict() | to_diffusers(model.state_dict()))
+    adapter = MotionAdapter(block_out_channels=(32,), motion_num_attention_heads=1)  # asked for its length of 32
+    pipe = AnimateDiffPipeline(None, None, None, nn.Module.to(built, device, dtype(device)).eval(), adapter, None)
+    pipe.enable_free_noise(context_length=WINDOW, context_stride=WINDOW - OVERLAP)
+    return built
+
+
+def shape(widths: tuple[int, ...]) -> dict[str, Any]:
+    """The shape of a UNet in diffusers' names."""
+    return {"block_out_channels": widths, "cross_attention_dim": CONTEXT}
+
+
+def dtype(device: str) -> torch.dtype:
+    """What is computed in."""
+    return torch.float32 if device == "cpu" else torch.float16
+
+
 def step(way: str, frames: int, options: Any) -> Callable[[], object]:
     """One denoising step as a call without arguments; latents and texts lie where the standalone host has them."""
-    device, dtype = options.device, torch.float32 if options.device == "cpu" else torch.float16
-    shape = {"block_out_channels": tuple(options.widths), "cross_attention_dim": CONTEXT}
-    unet = filled(nn.Module.to(UNet2DConditionModel(**shape), device, dtype))
-    model = filled(MotionModel(Architecture.of_unet("v3", options.widths)).to(device, dtype))
+    device, widths = options.device, tuple(options.widths)
+    unet, model = ours(widths, device)
     x = torch.randn(frames, 4, options.size // 8, options.size // 8)
-    text = torch.randn(1, TOKENS, CONTEXT, device=device, dtype=dtype)
+    text = torch.randn(1, TOKENS, CONTEXT, device=device, dtype=unet.dtype)
     if way == "diffusers FreeNoise":
-        theirs = UNetMotionModel(**shape, use_motion_mid_block=False)
-        theirs.load_state_dict(unet.state_dict() | to_diffusers(model.state_dict()))
-        adapter = MotionAdapter(block_out_channels=(32,), motion_num_attention_heads=1)  # asked for its length of 32
-        pipe = AnimateDiffPipeline(None, None, None, nn.Module.to(theirs, device, dtype).eval(), adapter, None)
-        pipe.enable_free_noise(context_length=WINDOW, context_stride=WINDOW - OVERLAP)
-        video = x.to(device, dtype).transpose(0, 1)[None]
-        texts = text.expand(frames, -1, -1)
-        return lambda: theirs(video, 500, texts).sample
+        built, texts = theirs(widths, device), text.expand(frames, -1, -1)
+        video = x.to(device, unet.dtype).transpose(0, 1)[None]
+        return lambda: built(video, 500, texts).sample
     engine, most = way.split()[0], WINDOW if way.endswith("parts") else None
     windows = Windows(frames, WINDOW, OVERLAP, engine=engine)
 
     def tell(_: Any, args: tuple[Tensor, int], kwargs: Any) -> Any:
         rows, t = args
-        return (rows.to(device, dtype), t, text.expand(len(rows), -1, -1)), kwargs
+        return (rows.to(device, unet.dtype), t, text.expand(len(rows), -1, -1)), kwargs
 
-    def ours() -> Tensor:
+    def call() -> Tensor:
         with motion.attach(unet, model, frames, arrangement=Arrangement(windows, rows_at_once=most)):
             handle = unet.register_forward_pre_hook(tell, with_kwargs=True)
             try:
@@ -95,7 +118,7 @@ def step(way: str, frames: int, options: Any) -> Callable[[], object]:
             finally:
                 handle.remove()
 
-    return ours
+    return call
 
 
 def memory(way: str, frames: int, options: Any) -> float:
