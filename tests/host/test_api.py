@@ -103,6 +103,8 @@ def test_every_sampler_moves_the_frames(webui: Webui, subtests: pytest.Subtests)
                 assert (reply.status, "one by one" in reply.sentence) == (422, True)
                 continue
             plain = webui.txt2img(**body).pictures[-FRAMES:]
+            if (plain == plain[0, 0, 0, 0]).all():  # reForge's RF one is for flow models: of these it makes NaN
+                pytest.skip("the host itself draws nothing with it")
             frames = webui.clip(AS_A_BATCH, **request).frames
             assert frames.shape == plain.shape
             assert np.isfinite(apart(frames, plain)) and apart(frames, plain) > 0.5
