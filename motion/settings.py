@@ -114,7 +114,8 @@ class Movement:
     )  # fmt: skip
     context_schedule: str = setting(
         Choice, "uniform", "Context schedule", "uniform: borders move in each step; static: they stay; batched: no "
-        "overlap; composite: frames at random in the first steps, then uniform", CONTEXT_SCHEDULES,
+        "overlap; composite: frames from all over the clip until it is settled what it shows, then uniform",
+        CONTEXT_SCHEDULES,
         key="Motion context schedule", group="advanced",
     )  # fmt: skip
     context_fuse: str = setting(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
+from itertools import compress, pairwise
 from typing import TYPE_CHECKING
 
 from motion.errors import MotionError
@@ -30,6 +30,9 @@ so that no two frames are at a border more often than others."""
 COMPOSED = 0.7
 """Noise time (0 to 1) down to which the composite schedule takes frames at random: what moves where is settled there.
 Chosen on the sprite world, in which shapes then cross a long clip once; at 0.9 they stop halfway."""
+
+SHARED = 0.3
+"""Noise time from which on down it no longer takes frames from all over the clip: shades are settled there."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,23 @@ def batched(windows: Windows, step: int, time: float) -> list[Window]:
 
 
 def composite(windows: Windows, step: int, time: float) -> list[Window]:
-    """While there is little but noise, frames from all over the clip at random, which agree on what it shows; then
-    `uniform`. The last window is filled up with frames that have been taken already."""
-    if time < COMPOSED:
-        return uniform(windows, step, time)
+    """While there is little but noise, frames from all over the clip at random, which agree on what moves where; then
+    `spread` in every other step, so that they agree on how it looks; in the others, and in the end, `uniform`."""
+    if time >= COMPOSED:
+        return _at_random(windows, step)
+    return spread(windows) if time >= SHARED and step % 2 == 0 else uniform(windows, step, time)
+
+
+def spread(windows: Windows) -> list[Window]:
+    """Windows of frames as far apart as they can be: one from each of so many parts of the clip, the first of all
+    parts, the second, ... A part with fewer frames begins again."""
+    borders = [place * windows.frames // windows.size for place in range(windows.size + 1)]
+    parts = [range(*pair) for pair in pairwise(borders)]
+    return [tuple(part[place % len(part)] for part in parts) for place in range(max(map(len, parts)))]
+
+
+def _at_random(windows: Windows, step: int) -> list[Window]:
+    """The last window is filled up with frames that have been taken already."""
     frames = list(range(windows.frames))
     random.Random(step).shuffle(frames)
     frames += frames[: -windows.frames % windows.size]

@@ -80,7 +80,15 @@ def test_composite_mixes_the_clip_only_in_the_noise() -> None:
     assert len(mixed) == 4
     assert mixed != windows.at(1, time=0.95)
     assert max(max(window) - min(window) for window in mixed) > 32
-    assert windows.at(5, time=0.5) == replace(windows, schedule="uniform").at(5)
+    assert windows.at(5, time=0.2) == windows.at(5, time=0.5) == replace(windows, schedule="uniform").at(5)
+    assert windows.at(4, time=0.2) == replace(windows, schedule="uniform").at(4)
+
+
+def test_composite_lets_all_of_the_clip_agree_on_its_look() -> None:
+    windows = Windows(64, 16, schedule="composite")
+    assert windows.at(4, time=0.5) == [tuple(range(first, 64, 4)) for first in range(4)]
+    odd = replace(windows, frames=19, length=8).at(4, time=0.5)
+    assert [window[:3] for window in odd] == [(0, 2, 4), (1, 3, 5), (0, 2, 6)]
 
 
 def test_weights_as_everybody_knows_them() -> None:
