@@ -115,8 +115,7 @@ class Movement:
     context_schedule: str = setting(
         Choice, "uniform", "Context schedule", "uniform: borders move in each step; static: they stay; batched: no "
         "overlap; composite: frames from all over the clip until it is settled what it shows, then uniform",
-        CONTEXT_SCHEDULES,
-        key="Motion context schedule", group="advanced",
+        CONTEXT_SCHEDULES, key="Motion context schedule", group="advanced",
     )  # fmt: skip
     context_fuse: str = setting(
         Choice, "pyramid", "Context fuse method", "what the frames of a window count where windows overlap",
