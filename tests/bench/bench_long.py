@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import multiprocessing
+import os
 import statistics
 import sys
 from collections.abc import Callable
@@ -47,17 +48,22 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs=4, default=[32, 64, 128, 128])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--memory-frames", type=int, default=1024)
+    parser.add_argument("--only", nargs="*", default=WAYS, choices=WAYS, help="rows of the table")
     options = parser.parse_args()
     found = Windows(options.frames, WINDOW, OVERLAP).at(0)
     sys.stdout.write(f"{hardware(options.device)}, torch {torch.__version__}, {options.widths}, {options.size} px\n")
     sys.stdout.write(f"share of {options.frames} frames: {len(found) * WINDOW / options.frames:.3f}\n\n")
     with torch.inference_mode():
-        calls = {(way, frames): step(way, frames, options) for way in WAYS for frames in (WINDOW, options.frames)}
+        lengths = WINDOW, options.frames
+        calls = {(way, frames): step(way, frames, options) for way in options.only for frames in lengths}
         times = {key: statistics.median(seconds) for key, seconds in measure(calls, options.repeats).items()}
+    calls.clear()  # the processes that measure memory need the room
+    ours.cache_clear()
+    theirs.cache_clear()
     long = options.memory_frames
     sys.stdout.write(f"| | s per frame of 16 | of {options.frames} | ratio | MB of 16 | of {long} | ratio |\n")
     sys.stdout.write("|---|---|---|---|---|---|---|\n")
-    for way in WAYS:
+    for way in options.only:
         short, each = (times[way, frames] / frames for frames in (WINDOW, options.frames))
         least, most = (memory(way, frames, options) / 1e6 for frames in (WINDOW, long))
         row = f"{short:.4f} | {each:.4f} | {each / short:.3f} | {least:.0f} | {most:.0f} | {most / least:.2f}"
@@ -125,6 +131,7 @@ def memory(way: str, frames: int, options: Any) -> float:
     """Bytes that one step adds at its peak."""
     if options.device != "cpu":
         return _added(way, frames, options)
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # what is freed goes back at once: the peak is of what is held
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_added, (way, frames, options))
 
