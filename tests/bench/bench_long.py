@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import functools
 import multiprocessing
-import os
 import statistics
 import sys
 from collections.abc import Callable
@@ -131,7 +130,6 @@ def memory(way: str, frames: int, options: Any) -> float:
     """Bytes that one step adds at its peak."""
     if options.device != "cpu":
         return _added(way, frames, options)
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # what is freed goes back at once: the peak is of what is held
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_added, (way, frames, options))
 
