@@ -128,10 +128,10 @@ class _Calls:
                     self.arrangement.pause()
                     args, kwargs = taken(inputs, rows, batch)
                     output = unet(*args, **kwargs)
-                result = average.add(output, rows, shares[number] * groups)
+                average.add(output, rows, shares[number] * groups)
         finally:
             self.inside = False
-        return result
+        return average.result()
 
 
 def _join(arrangement: Arrangement) -> Callable[..., Any]:

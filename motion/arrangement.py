@@ -148,12 +148,14 @@ class Average:
 
     def __init__(self, batch: int, device: torch.device) -> None:
         self.batch, self.device = batch, device
+        self.last: Any = None
+        """The newest call's output; what of it is no tensor of rows counts for all."""
         self.sums: list[Tensor | None] = []
 
-    def add(self, output: T, rows: Sequence[int], shares: Sequence[float]) -> T:
-        """Count the tensors of ``output`` in; the result has in their place what has come together so far."""
-        leaves, shape = tree_flatten(output)
-        self.sums = self.sums or [None] * len(leaves)
+    def add(self, output: Any, rows: Sequence[int], shares: Sequence[float]) -> None:
+        """Count the tensors of ``output`` in, which have ``rows``, with the share of each."""
+        leaves, _ = tree_flatten(output)
+        self.last, self.sums = output, self.sums or [None] * len(leaves)
         for number, leaf in enumerate(leaves):
             if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(rows):
                 exact = leaf.to(torch.promote_types(leaf.dtype, torch.float32))
@@ -162,7 +164,9 @@ class Average:
                 total = self.sums[number]
                 total = part.new_zeros(self.batch, *part.shape[1:]) if total is None else total
                 self.sums[number] = total.index_add_(0, torch.tensor(rows, device=self.device), part)
+
+    def result(self) -> Any:
+        """An output like each call's, with the averages in it."""
+        leaves, shape = tree_flatten(self.last)
         pairs = zip(leaves, self.sums, strict=True)
-        together = [leaf if total is None else total.to(leaf.dtype) for leaf, total in pairs]
-        result: T = tree_unflatten(together, shape)
-        return result
+        return tree_unflatten([leaf if total is None else total.to(leaf.dtype) for leaf, total in pairs], shape)

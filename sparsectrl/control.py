@@ -209,7 +209,8 @@ class _Residuals:
             places = list(map(together.index, window))
             rows = [start + place for start in range(0, batch, len(together)) for place in places]
             found = self._of_window(window, taken(given, rows, batch), like)
-            residuals = average.add(found, rows, share * (batch // len(together)))
+            average.add(found, rows, share * (batch // len(together)))
+        residuals: list[Tensor] = average.result()
         return residuals
 
     def _of_window(self, window: Window, given: passes.Pass, like: Tensor) -> list[Tensor]:

@@ -113,8 +113,8 @@ def test_what_is_the_same_in_all_windows_is_its_own_average(windows: Windows, st
     average = Average(windows.frames, x.device)
     rows = x.transpose(0, 1)
     for window, shares in zip(found, windows.shares(found), strict=True):
-        together = average.add((rows[list(window)],), window, shares)
-    torch.testing.assert_close(together[0], rows, rtol=0, atol=1e-6)
+        average.add((rows[list(window)],), window, shares)
+    torch.testing.assert_close(average.result()[0], rows, rtol=0, atol=1e-6)
 
 
 @given(st.permutations(list(range(6))))
@@ -123,7 +123,9 @@ def test_what_was_taken_comes_back(rows: list[int]) -> None:
     moved = taken(tree, rows, 6)
     assert torch.equal(moved["x"], tree["x"][rows])
     assert torch.equal(moved["control"][1], tree["control"][1])
-    back = Average(6, torch.device("cpu")).add(moved, rows, [1.0] * 6)
+    average = Average(6, torch.device("cpu"))
+    average.add(moved, rows, [1.0] * 6)
+    back = average.result()
     assert torch.equal(back["x"], tree["x"])
     assert torch.equal(back["control"][0], tree["control"][0])
     assert back["text"] == "a"
