@@ -133,6 +133,11 @@ class Movement:
         Choice, "butterworth", "FreeInit filter", "what of the drawn clip goes into its new noise", FREEINIT_FILTERS,
         key="Motion FreeInit filter", group="advanced",
     )  # fmt: skip
+    steady_colours: float = setting(
+        Number, 0.0, "Steady colours", "draw each frame's colours, their mean and spread, to the whole clip's; 1 = all "
+        "the way, 0 = off; not for light that is to change", 0, 1, 0.05, 1,
+        key="Motion steady colours", group="advanced",
+    )  # fmt: skip
     travel: str = setting(
         Choice, "linear", "Prompt travel", "the way from one text to the next, where lines 'frame: text' give several",
         TRAVELS, key="Motion prompt travel", group="advanced",

@@ -38,6 +38,7 @@ DRAWN: dict[str, Any] = {
     "freeinit": st.integers(1, 5),
     "freeinit_filter": st.sampled_from(list(FREEINIT_FILTERS)),
     "travel": st.sampled_from(list(TRAVELS)),
+    "steady_colours": st.floats(0, 1),
 }
 CLIPS = st.builds(
     Clip,
@@ -164,6 +165,7 @@ def test_infotext_is_what_the_webui_reads() -> None:
         "Motion noise: Auto, Motion beta schedule: Auto, Motion context length: 0, Motion context overlap: 4, "
         "Motion context stride: 1, Motion context schedule: Uniform, Motion context fuse method: Pyramid, "
         "Motion context engine: Denoiser, Motion FreeInit: 1, Motion FreeInit filter: Butterworth, "
+        "Motion steady colours: 0, "
         "Motion prompt travel: Linear, Motion adapter scale: 1, Motion trigger words: no, "
         'Zoom: 1, Model: "my, model"'
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -93,31 +93,6 @@ def check_effects(controls: Sequence[Control], ended: bool) -> None:
                 control.effect.check(ended)
         except MotionError as error:
             raise MotionError(f"{control.file}: {error}") from error
-
-
-def finished(
-    frames: Iterable[Any], order: Sequence[int], settings: KeyFrames, controls: Sequence[Control]
-) -> Iterator[Any]:
-    """The frames as they are shown, of which ``order`` has the numbers: with colours matched if the settings say so.
-
-    When the last is taken the controls know how far the brightness of their key frames had jumped before. Without
-    controls the frames are as they come.
-    """
-    keys = {frame for control in controls for frame in control.images}
-    levels: dict[int, float] = {}
-    noted = _noted(frames, order, levels) if keys else iter(frames)
-    places = {place for place, frame in enumerate(order) if frame in keys}
-    yield from brightness.matched(noted, places) if settings.colour_match else noted
-    found = brightness.jumps(levels, keys)
-    for control in controls:
-        own = {frame: jump for frame, jump in found.by_frame.items() if frame in control.images}
-        control.jumps = replace(found, by_frame=own)
-
-
-def _noted(frames: Iterable[Any], order: Sequence[int], levels: dict[int, float]) -> Iterator[Any]:
-    for number, frame in zip(order, frames, strict=True):
-        levels[number] = brightness.brightness(frame)
-        yield frame
 
 
 def told(controls: Sequence[Control]) -> dict[str, str]:

@@ -1,18 +1,16 @@
-"""How much lighter or darker some frames are than those beside them, and frames that take their neighbours' colours."""
+"""How much lighter or darker some frames are than those beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import mean, median
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Frame = npt.NDArray[Any]
-"""``[height, width, 3]`` from 0 to 255, of any dtype."""
+from motion.video.colours import Frame
+
 LUMA = (0.299, 0.587, 0.114)
 """Rec. 601, as in JPEG and in Pillow's mode "L"."""
 
@@ -46,33 +44,3 @@ def jumps(levels: Mapping[int, float], keys: Collection[int]) -> Jumps:
     differences = [abs(levels[one] - levels[other]) for one, other in pairs]
     found = {key: levels[key] - mean(beside[key]) for key in sorted(keys) if key in levels and beside[key]}
     return Jumps(found, median(differences) if differences else 0.0)
-
-
-def matched(frames: Iterable[Frame], keys: Collection[int]) -> Iterator[Frame]:
-    """The frames, those of ``keys`` (places in ``frames``) with their neighbours' colours; the others as they are.
-
-    Each channel takes the mean and the standard deviation (Reinhard et al. 2001, "Color Transfer between Images") that
-    the frames right before and after have on average; those among them that are of ``keys`` do not count, and with none
-    left a frame stays. Reads one frame ahead.
-    """
-    ahead = iter(frames)
-    before, here = None, next(ahead, None)
-    place = 0
-    while here is not None:
-        after = next(ahead, None)
-        near = {place - 1: before, place + 1: after}
-        beside = [frame for at, frame in near.items() if frame is not None and at not in keys]
-        yield _with_colours_of(beside, here) if place in keys and beside else here
-        before, here, place = here, after, place + 1
-
-
-def _with_colours_of(beside: list[Frame], frame: Frame) -> Frame:
-    """``frame`` with the colours that ``beside`` have on average."""
-    exact = frame.astype(np.float64)
-    means, spreads = (np.mean([of(one, (0, 1)) for one in (other.astype(np.float64) for other in beside)], 0)
-                      for of in (np.mean, np.std))  # fmt: skip
-    own = exact.std((0, 1))
-    gain = np.divide(spreads, own, out=np.ones(3), where=own > 0)
-    result = ((exact - exact.mean((0, 1))) * gain + means).clip(0, 255)
-    whole = np.issubdtype(frame.dtype, np.integer)
-    return (result.round() if whole else result).astype(frame.dtype)

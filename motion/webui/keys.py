@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from motion.errors import MotionError
-from motion.hosts.controls import Control, finished, told
+from motion.hosts.controls import Control
 from motion.hosts.keyed import Loaded
 from motion.key_frames import KeyFrame
-from motion.library import Entry, short_hash
+from motion.library import Entry
 from motion.tab import Tab
 from motion.webui import key_images
 from motion.webui.models import encoder_library, encoders, load_encoder
@@ -57,23 +52,6 @@ def placed(keys: Sequence[KeyFrame], frames: int) -> list[int]:
         for index, place in zip(indices, parse(text, frames, len(indices)), strict=True):
             found[index] = place
     return places(found, frames)
-
-
-def finish(p: Any, tab: Tab, controls: Sequence[Control], images: list[Tensor]) -> None:
-    """Match colours in a clip's ``images [3, H, W]`` from 0 to 1 if the tab says so; say what the controls have done.
-
-    It goes to the log and into the infotext of the pictures. Without controls nothing is done.
-    """
-    if not controls:
-        return
-    frames = [image.movedim(0, -1).float().cpu().numpy() * 255 for image in images]
-    for number, frame in enumerate(finished(frames, range(len(frames)), tab, controls)):
-        if frame is not frames[number]:
-            images[number] = torch.from_numpy(frame / 255).movedim(-1, 0).to(images[number])
-    said = {key: text for key, text in told(controls).items() if text}
-    sys.stdout.write(f"Motion: {', '.join(f'{key} {text}' for key, text in said.items())}\n")
-    hashes = "; ".join(short_hash(control.file) for control in controls)
-    p.extra_generation_params.update({**said, "SparseCtrl hash": hashes})
 
 
 def _loaded(entry: Entry, keys: Sequence[KeyFrame], frames: int) -> Loaded:

@@ -13,7 +13,7 @@ from motion.hosts import freeinit
 from motion.hosts.base import host, host_module
 from motion.hosts.sampling import Sampling
 from motion.tab import TAB_FIELDS, Tab
-from motion.webui import axes, infotext, keys, output, panel
+from motion.webui import axes, finish, infotext, keys, output, panel
 from motion.webui import job as jobs
 from motion.webui.job import Job
 from motion.webui.models import library, load, loras, prompt_loras
@@ -76,7 +76,7 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
     def postprocess_batch_list(self, p: Any, pp: Any, *args: Any, **kwargs: Any) -> None:
         if job := Job.of(p):
             pp.images[:] = pp.images[: job.tab.frames]
-            keys.finish(p, job.tab, job.sampling.keys.controls, pp.images)
+            finish.finish(p, job.tab, job.sampling.keys.controls, pp.images)
             job.done += 1
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:

@@ -54,6 +54,15 @@ def test_a_clip_beyond_the_position_table_just_works(engine: str, loop: str, hos
     assert np.array_equal(host.render(clip, v3), frames)
 
 
+def test_steadied_colours_are_the_same_in_all_frames(host: Standalone, v3: MotionModel) -> None:
+    clip = replace(SMALL, frames=20, steady_colours=1.0, loop="ping-pong")
+    plain, steady = host.render(replace(clip, steady_colours=0.0), v3), host.render(clip, v3)
+    before, after = (frames.mean((1, 2), dtype=np.float64).std(0) for frames in (plain, steady))
+    assert (after <= 0.5).all() and (after < before / 2).all()
+    streamed = np.stack(list(host.stream(clip, v3)))
+    assert np.array_equal(streamed, steady[[*range(20), *range(18, 0, -1)]])
+
+
 @pytest.mark.parametrize("moving", [True, False])
 def test_the_device_holds_one_window_whatever_the_length(moving: bool, host: Standalone, v3: MotionModel) -> None:
     rows: list[int] = []

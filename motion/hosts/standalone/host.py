@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from motion.animation import is_attached
 from motion.errors import MotionError
-from motion.hosts.controls import Control, finished
+from motion.hosts.controls import Control
+from motion.hosts.finish import finished
 from motion.hosts.standalone import lora
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.lora_weights import worn
@@ -120,7 +122,7 @@ class Standalone:
         """
         latents = self._latents([clip], module, progress, loras, attached, controls, work)[0]
         order = played(clip.frames, clip.loop)
-        return finished(self._decoded(latents[order]), order, clip, controls)
+        return finished(self._decoded(latents, order), order, clip, controls, partial(self._decoded, latents))
 
     def render_all(
         self,
@@ -140,10 +142,11 @@ class Standalone:
         prompt and not given or does not fit, and frames that are not finite.
         """
         latents = self._latents(clips, module, progress, loras, attached, controls)
-        frames = np.stack(list(self._decoded(latents.flatten(0, 1))))
+        every = latents.flatten(0, 1)
+        frames = np.stack(list(self._decoded(every, range(len(every)))))
         drawn = rearrange(frames, "(n f) h w c -> n f h w c", n=len(clips))
         order = range(clips[0].frames)
-        return np.stack([list(finished(frames, order, clips[0], controls)) for frames in drawn])
+        return np.stack([list(finished(clip, order, clips[0], controls, clip.__getitem__)) for clip in drawn])
 
     @torch.inference_mode()
     def _latents(
@@ -187,14 +190,14 @@ class Standalone:
         return Told.of(self.parts.encoders, mixes, len(negatives), clips[0].clip_skip, clips[0].travel)
 
     @torch.inference_mode()
-    def _decoded(self, latents: Tensor) -> Iterator[Frame]:
-        """The frames of latents `[frames, 4, h, w]`, decoded a few at a time."""
+    def _decoded(self, latents: Tensor, numbers: Sequence[int]) -> Iterator[Frame]:
+        """Those of the frames of latents `[frames, 4, h, w]`, decoded a few at a time."""
         if not latents.isfinite().all():
             raise MotionError(f"the frames came out as NaN in {self.dtype}: use --dtype fp32 (or bf16)")
         vae, (height, width) = self.parts.vae, (8 * side for side in latents.shape[-2:])
         with _memory_error_told(f"frames of {width}x{height}"):
-            for part in torch.split(latents, max(1, DECODED_AT_ONCE // (width * height))):
-                scaled = part.to(self.device, vae.dtype) / vae.config.scaling_factor
+            for part in torch.split(torch.as_tensor(numbers), max(1, DECODED_AT_ONCE // (width * height))):
+                scaled = latents[part].to(self.device, vae.dtype) / vae.config.scaling_factor
                 pixels = vae.decode(scaled, return_dict=False)[0].float() * 127.5 + 127.5
                 pixels = pixels.round().clamp(0, 255).to(torch.uint8).cpu()
                 yield from rearrange(pixels, "n c h w -> n h w c").numpy()

@@ -1,0 +1,46 @@
+"""Decoded frames as they are shown: the same in every host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from motion.hosts.controls import Control
+from motion.settings import Clip
+from motion.tab import Tab
+from motion.video import brightness, colours
+
+
+def finished(
+    frames: Iterable[Any],
+    order: Sequence[int],
+    settings: Clip | Tab,
+    controls: Sequence[Control],
+    again: Callable[[list[int]], Iterable[Any]],
+) -> Iterator[Any]:
+    """The frames as they are shown, of which ``order`` has the numbers: with colours matched and steadied as the
+    settings say. ``again`` gives frames by their numbers once more.
+
+    When the last is taken the controls know how far the brightness of their key frames had jumped before. Where there
+    is nothing to do the frames are as they come.
+    """
+    keys = {frame for control in controls for frame in control.images}
+    levels: dict[int, float] = {}
+    shown = _noted(frames, order, levels) if keys else iter(frames)
+    if settings.colour_match:
+        shown = colours.matched(shown, {place for place, frame in enumerate(order) if frame in keys})
+    if settings.steady_colours:
+        of_all = colours.usual(again(colours.spaced(sorted(set(order)))))
+        shown = colours.steadied(shown, of_all, settings.steady_colours)
+    yield from shown
+    found = brightness.jumps(levels, keys)
+    for control in controls:
+        own = {frame: jump for frame, jump in found.by_frame.items() if frame in control.images}
+        control.jumps = replace(found, by_frame=own)
+
+
+def _noted(frames: Iterable[Any], order: Sequence[int], levels: dict[int, float]) -> Iterator[Any]:
+    for number, frame in zip(order, frames, strict=True):
+        levels[number] = brightness.brightness(frame)
+        yield frame
