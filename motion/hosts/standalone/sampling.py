@@ -85,7 +85,8 @@ class Sampling:
         orders = [noise_order(clip.noise, self.windows, clip.seed) for clip in self.clips]
         noise = noise[[clip * self.windows.frames + frame for clip, order in enumerate(orders) for frame in order]]
         scheduler, arrangement = self._scheduler(), Arrangement(self.windows, rows_at_once=ROWS_AT_ONCE)
-        return Course(scheduler, arrangement, generators, noise, noise * scheduler.init_noise_sigma)
+        kept = noise if self.clips[0].freeinit > 1 else None
+        return Course(scheduler, arrangement, generators, kept, noise * scheduler.init_noise_sigma)
 
     def _scheduler(self) -> Any:
         clip = self.clips[0]
@@ -107,20 +108,21 @@ class Sampling:
         if passes == 1:
             return predicted
         unguided, guided = predicted.chunk(2)
-        return unguided + cfg * (guided - unguided)
+        return (guided - unguided).mul_(cfg).add_(unguided)
 
     def _begin_again(self, course: Course) -> None:
         """FreeInit's next round, each clip by itself."""
+        assert course.noise is not None
         count, kind = len(self.clips), self.clips[0].freeinit_filter
         seeds = [clip.seed + (course.drawn + 1) * FRESH_SEED for clip in self.clips]
         streams = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         fresh = self._noise([stream for stream in streams for _ in range(self.windows.frames)])
         alpha = float(course.scheduler.alphas_cumprod[-1])
         clips = zip(course.latents.chunk(count), course.noise.chunk(count), fresh.chunk(count), strict=True)
-        course.noise = torch.cat([reinitialised(*clip, alpha=alpha, kind=kind) for clip in clips])
+        noise = torch.cat([reinitialised(*clip, alpha=alpha, kind=kind) for clip in clips])
         course.scheduler, course.drawn, course.done = self._scheduler(), course.drawn + 1, 0
         course.arrangement.restart()
-        course.latents = course.noise * course.scheduler.init_noise_sigma
+        course.latents, course.noise = noise * course.scheduler.init_noise_sigma, noise
 
     @contextmanager
     def _attached(self, course: Course) -> Iterator[None]:

@@ -25,7 +25,8 @@ class Course:
     scheduler: Any
     arrangement: Arrangement
     generators: list[torch.Generator]
-    noise: Tensor
+    noise: Tensor | None
+    """What the round began with, where another one follows from it (FreeInit)."""
     latents: Tensor
     drawn: int = 0
     done: int = 0
