@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -49,6 +49,11 @@ class Told:
         """Encode every text once, all to one length."""
         texts = texts_of(mix for group in mixes for mix in group)
         return cls(encode(encoders, texts, clip_skip), texts, mixes, negatives, interpolation)
+
+    def apart(self) -> tuple[Told, Told]:
+        """The negative groups by themselves, and the others."""
+        at = self.negatives
+        return replace(self, mixes=self.mixes[:at]), replace(self, mixes=self.mixes[at:], negatives=0)
 
     def rows(self, frames: Sequence[int]) -> Condition:
         """The conditions of a batch's rows, given the frame in each; the groups lie one after the other."""

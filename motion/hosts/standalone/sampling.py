@@ -100,15 +100,20 @@ class Sampling:
         course.latents, course.done = stepped[0], course.done + 1
 
     def _predicted(self, course: Course, t: Tensor) -> Tensor:
-        """What is in the latents besides the picture, guided. Of long clips everything is large: nothing stays."""
-        passes, cfg = len(self.told.mixes) // len(self.clips), self.clips[0].cfg
-        predicted: Tensor = self.parts.unet(
-            course.scheduler.scale_model_input(course.latents, t).repeat(passes, 1, 1, 1), t, return_dict=False
-        )[0].to("cpu", torch.float32)
-        if passes == 1:
-            return predicted
-        unguided, guided = predicted.chunk(2)
-        return (guided - unguided).mul_(cfg).add_(unguided)
+        """What is in the latents besides the picture, guided. Of long clips everything is large: nothing stays, and
+        prompt and negative prompt take turns."""
+        noisy = course.scheduler.scale_model_input(course.latents, t)
+        if not self.told.negatives:
+            return self._called(noisy, t, self.told)
+        if self.windows.cut:
+            unguided, guided = (self._called(noisy, t, told) for told in self.told.apart())
+        else:
+            unguided, guided = self._called(noisy.repeat(2, 1, 1, 1), t, self.told).chunk(2)
+        return (guided - unguided).mul_(self.clips[0].cfg).add_(unguided)
+
+    def _called(self, noisy: Tensor, t: Tensor, told: Told) -> Tensor:
+        predicted: Tensor = self.parts.unet(noisy, t, told=told, return_dict=False)[0]
+        return predicted.to("cpu", torch.float32)
 
     def _begin_again(self, course: Course) -> None:
         """FreeInit's next round, each clip by itself."""
@@ -154,18 +159,18 @@ class Sampling:
         return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)
 
     def _tell(self, arrangement: Arrangement) -> Callable[..., Any]:
-        """The hook that gives each call of the UNet what its frames are told, and takes it to the device."""
+        """The hook that gives each call of the UNet what its frames are `told`, and takes it to the device."""
         width, height = self.clips[0].size
         picture = torch.tensor([height, width, 0, 0, height, width], device=self.device)
 
         def tell(_: nn.Module, args: tuple[Tensor, Tensor], kwargs: dict[str, Any]) -> Any:
             rows, time = args
-            condition = self.told.rows(arrangement.frame_numbers(len(rows)))
+            condition = kwargs.pop("told").rows(arrangement.frame_numbers(len(rows)))
             added = None
             if condition.pooled is not None:
                 added = {"text_embeds": condition.pooled, "time_ids": picture.expand(len(rows), -1).to(self.dtype)}
-            told = {"encoder_hidden_states": condition.context, "added_cond_kwargs": added}
-            return (rows.to(self.device, self.dtype), time), {**kwargs, **told}
+            given = {"encoder_hidden_states": condition.context, "added_cond_kwargs": added}
+            return (rows.to(self.device, self.dtype), time), {**kwargs, **given}
 
         return tell
 
