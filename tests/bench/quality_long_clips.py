@@ -47,6 +47,12 @@ RUNS: dict[str, dict[str, Any]] = {
         "context_schedule": "composite",
         "context_stride": 3,
     },
+    "attention, composite, stride 3, steady": {
+        "context_engine": "attention",
+        "context_schedule": "composite",
+        "context_stride": 3,
+        "steady_colours": 1.0,
+    },
     "denoiser, closed": {"loop": "closed"},
     "attention, closed": {"loop": "closed", "context_engine": "attention"},
 }
