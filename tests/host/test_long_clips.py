@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 
 from .test_api import DENOISER
@@ -70,6 +71,13 @@ def test_the_second_clip_is_the_one_of_its_seed(webui: Webui, fields: dict[str, 
     both = webui.clip(fields, n_iter=2).clips
     for clip in both:
         assert (clip.frames == webui.clip(fields, seed=clip.seed).frames).all()
+
+
+def test_steadied_colours_are_the_same_in_all_frames(webui: Webui) -> None:
+    plain, steady, half = (webui.clip({"frames": LONG, "steady_colours": weight}).frames for weight in (0, 1, 0.5))
+    before, after, between = (frames.mean((1, 2)).std(0) for frames in (plain, steady, half))
+    assert (after <= 0.5).all() and (after < between).all() and (between < before).all()
+    assert abs(np.median(plain.mean((1, 2)), 0) - steady.mean((1, 2))).max() < 2
 
 
 def test_the_second_pass_does_not_know_how_many_steps_the_first_had(webui: Webui) -> None:

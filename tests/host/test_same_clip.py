@@ -37,7 +37,6 @@ CLIPS = {
     "travel": replace(CAT, prompt=f"a photo\n0: a cat\n5-7: {LONG}\n-2: a dog", negative=f"0: a cat\n-1: {LONG}"),
     "spherical": replace(CAT, prompt="a photo\n0: a cat\n-1: a dog", travel="spherical", loop="closed"),
     "freeinit": replace(CAT, freeinit=2, freeinit_filter="gaussian"),
-    "steady": replace(CAT, steady_colours=0.75),
 }
 
 
