@@ -18,7 +18,7 @@ import pytest
 from motion import cli, video
 from motion.errors import MotionError
 from motion.fields import Size
-from motion.hosts.standalone import Standalone
+from motion.hosts.standalone import Standalone, sampling
 from motion.hosts.standalone.host import windows_of
 from motion.hosts.standalone.work import FILE, Work
 from motion.network.model import MotionModel
@@ -69,7 +69,22 @@ def test_the_device_holds_one_window_whatever_the_length(moving: bool, host: Sta
     hook = host.parts.unet.conv_in.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
     host.render(replace(SMALL, frames=100, steps=1), v3 if moving else None)
     hook.remove()
-    assert set(rows) == {16}
+    assert set(rows) == {2 * 16}
+
+
+@pytest.mark.parametrize("engine", ["denoiser", "attention"])
+def test_prompts_of_large_frames_take_turns_with_the_same_clip(
+    engine: str, host: Standalone, v3: MotionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [replace(LONG, context_engine=engine), replace(LONG, context_engine=engine, prompt="0: a cat\n-1: a dog")]
+    rows: list[int] = []
+    hook = host.parts.unet.conv_in.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    together = host.render_all(clips, v3)
+    monkeypatch.setattr(sampling, "GUIDED_AT_ONCE", 1)
+    in_turns = host.render_all(clips, v3)
+    hook.remove()
+    assert len(set(rows)) == 2 and max(rows) == 2 * min(rows)
+    assert np.abs(together.astype(int) - in_turns).max() <= 1
 
 
 def test_clips_drawn_together_are_those_drawn_alone(host: Standalone, v3: MotionModel) -> None:

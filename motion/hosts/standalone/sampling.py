@@ -39,6 +39,10 @@ Progress = Callable[[int, int], None]
 ROWS_AT_ONCE = 32
 """Frames that a spatial layer takes at a time in the engine that runs the UNet for all: two windows of the usual 16."""
 
+GUIDED_AT_ONCE = 16 * 512 * 512
+"""Pixels of frames, counted for both prompts, up to which prompt and negative prompt go through the UNet together where
+a clip is cut into windows; larger frames keep it busy one prompt after the other, in less memory."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -100,16 +104,20 @@ class Sampling:
         course.latents, course.done = stepped[0], course.done + 1
 
     def _predicted(self, course: Course, t: Tensor) -> Tensor:
-        """What is in the latents besides the picture, guided. Of long clips everything is large: nothing stays, and
-        prompt and negative prompt take turns."""
+        """What is in the latents besides the picture, guided. Of long clips everything is large: nothing stays."""
         noisy = course.scheduler.scale_model_input(course.latents, t)
         if not self.told.negatives:
             return self._called(noisy, t, self.told)
-        if self.windows.cut:
+        if self._take_turns():
             unguided, guided = (self._called(noisy, t, told) for told in self.told.apart())
         else:
             unguided, guided = self._called(noisy.repeat(2, 1, 1, 1), t, self.told).chunk(2)
         return (guided - unguided).mul_(self.clips[0].cfg).add_(unguided)
+
+    def _take_turns(self) -> bool:
+        windows, (width, height) = self.windows, self.clips[0].size
+        frames = windows.frames if windows.engine == "attention" else windows.size
+        return windows.cut and 2 * len(self.clips) * frames * width * height > GUIDED_AT_ONCE
 
     def _called(self, noisy: Tensor, t: Tensor, told: Told) -> Tensor:
         predicted: Tensor = self.parts.unet(noisy, t, told=told, return_dict=False)[0]
