@@ -31,6 +31,7 @@ from motion.demo.evaluate import demo_clip
 from motion.demo.world import FRAMES, all_scenes
 from motion.hosts.standalone import Standalone
 
+HELD_TOGETHER = {"context_engine": "attention", "context_schedule": "composite", "context_stride": 3}
 RUNS: dict[str, dict[str, Any]] = {
     "16 frames": {"frames": FRAMES},
     "denoiser": {},
@@ -42,17 +43,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "attention, stride 3": {"context_engine": "attention", "context_stride": 3},
     "attention, composite": {"context_engine": "attention", "context_schedule": "composite"},
     "attention, independent noise": {"context_engine": "attention", "noise": "independent"},
-    "attention, composite, stride 3": {
-        "context_engine": "attention",
-        "context_schedule": "composite",
-        "context_stride": 3,
-    },
-    "attention, composite, stride 3, steady": {
-        "context_engine": "attention",
-        "context_schedule": "composite",
-        "context_stride": 3,
-        "steady_colours": 1.0,
-    },
+    "attention, composite, stride 3": HELD_TOGETHER,
+    "attention, composite, stride 3, steady": {**HELD_TOGETHER, "steady_colours": 1.0},
     "denoiser, closed": {"loop": "closed"},
     "attention, closed": {"loop": "closed", "context_engine": "attention"},
 }
