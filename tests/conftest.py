@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from einops import rearrange
+from hypothesis import settings
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -24,6 +26,10 @@ from tests.small import TEXT, WIDTHS
 # The tensors here are small: a second thread brings little alone, and beside other work it waits more than it computes.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # in the processes that tests start, which must round alike
+
+# How long an example takes depends on the machine, and on what else runs there.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 ORACLE = Path(__file__).parent / "oracle"
 
@@ -82,6 +88,20 @@ def ldm_unet() -> nn.Module:
 def host(request: pytest.FixtureRequest) -> nn.Module:
     """The UNet in either class."""
     unet: nn.Module = request.getfixturevalue(request.param)
+    return unet
+
+
+@pytest.fixture
+def precise(host: nn.Module, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """A copy of the UNet in float64, where two ways to the same numbers agree to 1e-9 on every processor.
+
+    In float32 random layers make a thousandfold of the last digit that they differ by.
+    """
+    unet = copy.deepcopy(host).double()
+    if hasattr(unet, "input_blocks"):
+        # ldm's class takes its features, norms, attention and time steps to float32 whatever it is given.
+        unet.dtype = torch.float64
+        monkeypatch.setattr(Tensor, "float", Tensor.double)
     return unet
 
 

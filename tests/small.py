@@ -63,9 +63,15 @@ def rows(inputs: Inputs, wanted: list[int]) -> Inputs:
 
 
 def run(unet: nn.Module, inputs: Inputs) -> Tensor:
-    """The UNet's prediction."""
-    output = unet(*inputs)
+    """The UNet's prediction, of what it is given in its own dtype."""
+    dtype = next(unet.parameters()).dtype
+    output = unet(*(part.to(dtype) if part.is_floating_point() else part for part in inputs))
     return output if isinstance(output, Tensor) else output.sample
+
+
+def far(found: Tensor, wanted: Tensor) -> float:
+    """The norm of the difference relative to the norm of what is wanted."""
+    return float((found - wanted).norm() / wanted.norm())
 
 
 def any_windows(most: int) -> st.SearchStrategy[Windows]:

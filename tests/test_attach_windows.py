@@ -13,7 +13,7 @@ from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.windows import SCHEDULES, Windows
 from tests import small
-from tests.small import rows, run
+from tests.small import far, rows, run
 
 FRAMES, LENGTH = 10, 4
 ENGINES = ["denoiser", "attention"]
@@ -37,52 +37,52 @@ def test_one_window_is_bit_equal_to_none(host: nn.Module, family: str, engine: s
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("closed", [False, True])
 def test_the_denoiser_sees_each_window_alone_and_predictions_are_averaged(
-    host: nn.Module, schedule: str, closed: bool
+    precise: nn.Module, schedule: str, closed: bool
 ) -> None:
     """With everything that belongs to the window's frames, for each group of the batch."""
     model, inputs = random_model(), batch(2)
     windows = Windows(FRAMES, LENGTH, 2, schedule=schedule, closed=closed)
-    with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows)):
-        together = run(host, inputs)
+    with motion.attach(precise, model, FRAMES, arrangement=Arrangement(windows)):
+        together = run(precise, inputs)
     wanted = torch.zeros_like(together)
-    with motion.attach(host, model, LENGTH):
+    with motion.attach(precise, model, LENGTH):
         found = windows.at(0, 0.95)
         for window, shares in zip(found, windows.shares(found), strict=True):
             both = [*window, *(FRAMES + frame for frame in window)]
-            wanted[both] += run(host, rows(inputs, both)) * torch.tensor(shares * 2)[:, None, None, None]
-    torch.testing.assert_close(together, wanted, rtol=0, atol=1e-6)
+            wanted[both] += run(precise, rows(inputs, both)) * wanted.new_tensor(shares * 2)[:, None, None, None]
+    assert far(together, wanted) <= 1e-9
 
 
-def test_the_attention_engine_runs_the_unet_once_and_frames_reach_over_their_windows_only(host: nn.Module) -> None:
+def test_the_attention_engine_runs_the_unet_once_and_frames_reach_over_their_windows_only(precise: nn.Module) -> None:
     model, (x, t, c) = random_model(), batch()
     windows = Windows(FRAMES, LENGTH, 0, schedule="batched", engine="attention")
     calls: list[int] = []
-    counter = host.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
+    counter = precise.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
     changed = x.clone()
     changed[0] += 1
     try:
-        with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows)):
-            first, second = run(host, (x, t, c)), run(host, (changed, t, c))
+        with motion.attach(precise, model, FRAMES, arrangement=Arrangement(windows)):
+            first, second = run(precise, (x, t, c)), run(precise, (changed, t, c))
     finally:
         counter.remove()
     assert calls == [FRAMES, FRAMES]
-    differs = [bool((a - b).abs().max() > 1e-5) for a, b in zip(first, second, strict=True)]
+    differs = [far(b, a) > 1e-9 for a, b in zip(first, second, strict=True)]
     assert differs == [True] * LENGTH + [False] * (FRAMES - LENGTH)
     # Frames of the first window: just as if they were the whole clip.
-    with motion.attach(host, model, LENGTH):
-        alone = run(host, rows((x, t, c), list(range(LENGTH))))
-    torch.testing.assert_close(first[:LENGTH], alone, rtol=0, atol=1e-5)
+    with motion.attach(precise, model, LENGTH):
+        alone = run(precise, rows((x, t, c), list(range(LENGTH))))
+    assert far(first[:LENGTH], alone) <= 1e-9
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_loop_has_no_frame_that_is_special(host: nn.Module, engine: str) -> None:
+def test_a_loop_has_no_frame_that_is_special(precise: nn.Module, engine: str) -> None:
     """Static windows that divide a loop: a clip turned by one of their hops gives the same, turned."""
     model, inputs = random_model(), small.batch(8, size=(8, 8))
     windows = Windows(8, LENGTH, 2, schedule="static", closed=True, engine=engine)
     turned = [(frame + 2) % 8 for frame in range(8)]
-    with motion.attach(host, model, 8, arrangement=Arrangement(windows)):
-        plain, moved = run(host, inputs), run(host, rows(inputs, turned))
-    torch.testing.assert_close(moved, plain[turned], rtol=0, atol=1e-5)
+    with motion.attach(precise, model, 8, arrangement=Arrangement(windows)):
+        plain, moved = run(precise, inputs), run(precise, rows(inputs, turned))
+    assert far(moved, plain[turned]) <= 1e-9
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -112,22 +112,22 @@ def test_no_call_is_larger_than_a_window(host: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("family", ["v1", "v3"])
-def test_spatial_layers_in_parts_change_nothing_beyond_rounding(host: nn.Module, family: str) -> None:
+def test_spatial_layers_in_parts_change_nothing_beyond_rounding(precise: nn.Module, family: str) -> None:
     model, inputs = random_model(family), batch(2)
     windows = Windows(FRAMES, LENGTH, 1, engine="attention")
     sizes: list[int] = []
-    with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows)):
-        whole = run(host, inputs)
-    names = {name for name, _ in host.named_modules()}
-    layer = "down_blocks.0.attentions.0.norm" if hasattr(host, "conv_in") else "input_blocks.1.1.norm"
-    counter = host.get_submodule(layer).register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-    with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows, rows_at_once=6)):
-        in_parts = run(host, inputs)
-        assert {name for name, _ in host.named_modules()} == names
+    with motion.attach(precise, model, FRAMES, arrangement=Arrangement(windows)):
+        whole = run(precise, inputs)
+    names = {name for name, _ in precise.named_modules()}
+    layer = "down_blocks.0.attentions.0.norm" if hasattr(precise, "conv_in") else "input_blocks.1.1.norm"
+    counter = precise.get_submodule(layer).register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    with motion.attach(precise, model, FRAMES, arrangement=Arrangement(windows, rows_at_once=6)):
+        in_parts = run(precise, inputs)
+        assert {name for name, _ in precise.named_modules()} == names
     counter.remove()
     assert sizes == [6, 6, 6, 2]
-    torch.testing.assert_close(in_parts, whole, rtol=0, atol=1e-5)
-    assert not any("forward" in vars(module) for module in host.modules())
+    assert far(in_parts, whole) <= 1e-9
+    assert not any("forward" in vars(module) for module in precise.modules())
 
 
 def test_an_error_between_windows_leaves_the_scope_usable(host: nn.Module) -> None:

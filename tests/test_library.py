@@ -177,7 +177,7 @@ STEMS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_character
 PLACES = st.tuples(st.sampled_from(["a", "b", "a/sub"]), STEMS, st.sampled_from([".ckpt", ".safetensors", ".PT"]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(PLACES, max_size=6, unique_by=lambda place: (place[0], place[1].casefold(), place[2])))
 def test_every_file_has_a_name_of_its_own_that_finds_it(places):
     with tempfile.TemporaryDirectory() as name:
@@ -193,7 +193,7 @@ def test_every_file_has_a_name_of_its_own_that_finds_it(places):
             assert library.find(f"{entry.name} [{short_hash(entry.path)}]") == entry
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text() | st.from_regex(r"v3( \[[0-9a-f]{10}\])?", fullmatch=True))
 def test_any_text_is_an_entry_or_a_refusal(text):
     with tempfile.TemporaryDirectory() as name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,10 +17,11 @@ from motion.network import sites
 from motion.network.model import MotionModel
 from motion.weights.lora import Lora, Pair
 from tests import small
-from tests.small import random_model, random_pair, run
+from tests.small import far, random_model, random_pair, run
 
 FRAMES = 2
 pytestmark = pytest.mark.usefixtures("inference")
+batch = partial(small.batch, FRAMES, 2)
 ATTENTION = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 BLOCK = "transformer_blocks.0.attention_blocks"
 
@@ -44,18 +46,9 @@ def adapter(unet: nn.Module, seed: int = 1) -> Lora:
     return Lora(f"adapter {seed}", "image", pairs, {})
 
 
-def batch(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
-    x, t, c = small.batch(FRAMES, 2)
-    return x.to(dtype), t, c.to(dtype)
-
-
 def drawn(unet: nn.Module, model: MotionModel, *loras: tuple[Lora, float]) -> Tensor:
     with motion.attach(unet, model, FRAMES), motion.lora.attach(unet, model, loras):
-        return run(unet, batch(next(unet.parameters()).dtype))
-
-
-def far(a: Tensor, b: Tensor) -> float:
-    return float((a - b).norm() / b.norm())
+        return run(unet, batch())
 
 
 def everything(module: nn.Module) -> dict[str, Any]:
@@ -84,17 +77,11 @@ def by_hand(model: MotionModel, loras: list[tuple[Lora, float]]) -> MotionModel:
     return MotionModel.from_state(model.architecture, state)
 
 
-@pytest.fixture
-def precise(unet: nn.Module) -> nn.Module:
-    """A copy in float64: in float32 random layers make a thousandfold of the last digit that two ways differ by."""
-    return copy.deepcopy(unet).double()
-
-
 def test_motion_loras_are_the_sum_of_their_products(precise: nn.Module) -> None:
     model = random_model().double()
     loras = [(motion_lora(model, 1), 0.8), (motion_lora(model, 2), -0.5)]
     with motion.attach(precise, by_hand(model, loras), FRAMES):
-        expected = run(precise, batch(torch.float64))
+        expected = run(precise, batch())
     assert far(drawn(precise, model, *loras), expected) <= 1e-6
     assert far(drawn(precise, model), expected) > 1e-2
 
@@ -107,7 +94,7 @@ def test_the_adapter_is_its_product_in_every_attention(precise: nn.Module) -> No
         down, up, scale = vars(lora.pairs[name]).values()
         layer.weight += 0.7 * scale * torch.einsum("or,ri->oi", up, down)  # type: ignore[operator]
     with motion.attach(changed, model, FRAMES):
-        expected = run(changed, batch(torch.float64))
+        expected = run(changed, batch())
     assert far(drawn(precise, model, (lora, 0.7)), expected) <= 1e-6
     assert far(drawn(precise, model), expected) > 1e-2
 
@@ -195,7 +182,7 @@ def test_a_host_of_another_dtype(unet: nn.Module, dtype: torch.dtype) -> None:
     expected = drawn(unet, model, *loras)
     half = copy.deepcopy(unet).to(dtype)
     with torch.inference_mode(), motion.attach(half, model, FRAMES), motion.lora.attach(half, model, loras):
-        output = run(half, tuple(part.to(dtype) if part.is_floating_point() else part for part in batch()))  # type: ignore[arg-type]
+        output = run(half, batch())
     assert output.dtype == dtype
     assert far(output.float(), expected) < 0.1
     assert all(pair.up.dtype == torch.float32 for lora, _ in loras for pair in lora.pairs.values())
@@ -244,7 +231,7 @@ def test_a_lora_for_another_module_is_refused_and_nothing_is_left(host: nn.Modul
     for lora, words in (
         (motion_lora(v2), "motion 1 does not fit this v3 motion module.* mid_block"),
         (motion_lora(v3, **{"motion.family": "v2"}), "trained on a v2 motion module and does not fit this v3"),
-        (narrow, "adapter narrow does not fit this UNet.*down_blocks"),
+        (narrow, "adapter narrow does not fit this checkpoint.*down_blocks"),
         (elsewhere, "adapter elsewhere does not fit"),
     ):
         with pytest.raises(MotionError, match=words):
@@ -255,10 +242,10 @@ def test_a_lora_for_another_module_is_refused_and_nothing_is_left(host: nn.Modul
     assert same(everything(host), before[0]) and same(everything(v3), before[1])
 
 
-def test_rearranged_frames_do_not_matter_to_the_adapter(unet: nn.Module) -> None:
+def test_rearranged_frames_do_not_matter_to_the_adapter(precise: nn.Module) -> None:
     """It is an image LoRA: every frame is changed as a picture of its own."""
-    (x, t, c), lora = batch(), adapter(unet)
-    with motion.lora.attach(unet, None, [(lora, 1.0)]):
-        whole = run(unet, (x, t, c))
-        single = torch.cat([run(unet, (x[i : i + 1], t[:1], c[i : i + 1])) for i in range(len(x))])
-    assert far(whole, single) <= 1e-5
+    (x, t, c), lora = batch(), adapter(precise)
+    with motion.lora.attach(precise, None, [(lora, 1.0)]):
+        whole = run(precise, (x, t, c))
+        single = torch.cat([run(precise, (x[i : i + 1], t[:1], c[i : i + 1])) for i in range(len(x))])
+    assert far(whole, single) <= 1e-9

@@ -17,7 +17,7 @@ from motion.network import sites
 from motion.weights.lora import Lora
 from motion.windows import Windows
 from tests import small
-from tests.small import keyed, random_encoder, random_model, random_pair, run
+from tests.small import far, keyed, random_encoder, random_model, random_pair, run
 
 FRAMES, LENGTH = 6, 4
 PROJECTION = "temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q"
@@ -88,7 +88,7 @@ def test_each_of_them_acts(together: Together) -> None:
         rest = {other: strength for other, strength in ALL.items() if other != name}
         if name == "motion":
             rest = {**ALL, "motion": 0.0}
-        assert (together.drawn(**rest) - whole).norm() / whole.norm() > 1e-3, name
+        assert far(together.drawn(**rest), whole) > 1e-3, name
 
 
 def test_of_strength_0_each_is_as_if_it_were_not_there(together: Together) -> None:
@@ -99,7 +99,7 @@ def test_of_strength_0_each_is_as_if_it_were_not_there(together: Together) -> No
     if together.engine == "attention":
         assert torch.equal(nothing, together.run())
     else:  # the UNet takes other frames together, and where windows overlap predictions are averaged
-        torch.testing.assert_close(nothing, together.run(), rtol=1e-5, atol=1e-5)
+        assert far(nothing, together.run()) <= 1e-5
 
 
 def test_a_lora_put_on_while_the_layers_follow_the_data(together: Together) -> None:

@@ -33,7 +33,7 @@ scenes = st.sampled_from(all_scenes())
 seeds = st.integers(0, 2**32 - 1)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(scenes, seeds, st.sampled_from(LOOKS))
 def test_what_is_drawn_is_read_back(scene: Scene, seed: int, look: str) -> None:
     sprites = read_clip(draw_clip(scene, np.random.default_rng(seed), look))
@@ -42,7 +42,7 @@ def test_what_is_drawn_is_read_back(scene: Scene, seed: int, look: str) -> None:
     assert direction(sprites) == scene.direction
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(scenes, seeds)
 def test_frames_of_different_clips_are_not_constant(scene: Scene, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -50,7 +50,7 @@ def test_frames_of_different_clips_are_not_constant(scene: Scene, seed: int) -> 
     assert not is_constant(read_clip(stills))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(scenes, seeds, st.sampled_from(LOOKS))
 def test_a_watermark_is_seen_and_changes_nothing_else(scene: Scene, seed: int, look: str) -> None:
     frames = draw_clip(scene, np.random.default_rng(seed), look)

@@ -11,12 +11,12 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.testing import assert_close
 
 from motion.errors import MotionError
 from motion.hosts.standalone import Standalone, shapes
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.tokens import clip_tokenizer
+from tests.small import far
 
 
 def assert_same(parts: Parts, originals: tuple[nn.Module, ...]) -> None:
@@ -57,8 +57,8 @@ def test_the_models_compute_what_the_originals_do(tiny: Path, sdxl_originals: tu
     arguments: dict[str, Any] = {"encoder_hidden_states": context, "added_cond_kwargs": added, "return_dict": False}
     latents = torch.randn(1, 4, 8, 8)
     with torch.no_grad():
-        assert_close(parts.unet(latents, 5, **arguments)[0], unet(latents, 5, **arguments)[0])
-        assert_close(parts.vae.decode(latents).sample, vae.decode(latents).sample)
+        assert far(parts.unet(latents, 5, **arguments)[0], unet(latents, 5, **arguments)[0]) <= 1e-5
+        assert far(parts.vae.decode(latents).sample, vae.decode(latents).sample) <= 1e-5
 
 
 def test_published_sizes_are_read_from_published_shapes() -> None:

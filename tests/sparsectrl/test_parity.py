@@ -14,15 +14,12 @@ import motion
 import sparsectrl
 from motion.network.model import MotionModel
 from sparsectrl.encoder import SparseEncoder
+from tests.small import far
 
 State = dict[str, Tensor]
 SCALE = 0.8
 STORED = [16, 19, 25]
 """The rows whose residuals are kept: frames 0, 3 and 9 of the second clip."""
-
-
-def error(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).norm() / theirs.norm())
 
 
 @pytest.mark.parametrize("kind", ["rgb", "scribble"])
@@ -38,7 +35,7 @@ def test_residuals(
         residuals = encoders[kind](conditions[kind], clip["t"], clip["c"])
     for name, residual in zip([*(f"down{i}" for i in range(12)), "mid"], residuals, strict=True):
         theirs = rearrange(io[name], "b c f h w -> (b f) c h w")
-        assert error(SCALE * residual[STORED], theirs) <= 5e-5, name
+        assert far(SCALE * residual[STORED], theirs) <= 5e-5, name
 
 
 @pytest.mark.parametrize("host", ["unet", "ldm_unet"])
@@ -63,4 +60,4 @@ def test_the_whole_unet_in_either_order_of_attaching(
             stack.enter_context(scope)
         output = unet(clip["x"], clip["t"], clip["c"])
     theirs = rearrange(oracle_of("sparse_rgb_io")["y"], "b c f h w -> (b f) c h w")
-    assert error(output if isinstance(output, Tensor) else output.sample, theirs) <= 5e-5
+    assert far(output if isinstance(output, Tensor) else output.sample, theirs) <= 5e-5

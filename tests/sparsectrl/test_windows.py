@@ -16,7 +16,7 @@ from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.windows import Windows
 from tests import small
-from tests.small import rows, run
+from tests.small import far, rows, run
 
 FRAMES, LENGTH = 10, 4
 ENGINES = ["denoiser", "attention"]
@@ -72,7 +72,7 @@ def test_each_window_gets_the_condition_of_its_frames_or_the_nearest_key(
         both = [*window, *(FRAMES + frame for frame in window)]
         with motion.attach(host, model, LENGTH), sparsectrl.attach(host, encoder, shown[near], LENGTH):
             wanted[both] += run(host, rows(inputs, both)) * torch.tensor(shares * 2)[:, None, None, None]
-    torch.testing.assert_close(drawn, wanted, rtol=1e-5, atol=1e-5)
+    assert far(drawn, wanted) <= 1e-5
 
 
 def test_in_the_attention_engine_residuals_of_windows_are_averaged(host: nn.Module) -> None:
@@ -88,7 +88,7 @@ def test_in_the_attention_engine_residuals_of_windows_are_averaged(host: nn.Modu
     for start in range(0, 16, LENGTH):
         part = list(range(start, start + LENGTH))
         with sparsectrl.attach(host, encoder, shown[[row % 8 for row in part]], LENGTH):
-            torch.testing.assert_close(drawn[part], run(host, rows(inputs, part)), rtol=1e-4, atol=1e-4)
+            assert far(drawn[part], run(host, rows(inputs, part))) <= 1e-5
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -130,7 +130,7 @@ def test_rows_that_a_host_lays_out_otherwise(host: nn.Module, control_first: boo
         plain = run(host, rows(inputs, turned))
     restored = torch.empty_like(plain)
     restored[turned] = plain
-    torch.testing.assert_close(mixed_output, restored[mixed], rtol=1e-4, atol=1e-4)
+    assert far(mixed_output, restored[mixed]) <= 1e-5
 
 
 def test_a_window_beyond_the_encoders_reach_is_refused(host: nn.Module) -> None:

@@ -60,7 +60,7 @@ def test_published_layouts(tmp_path, module, levels, positions, mid, rename, fam
     assert not model.training and not any(parameter.requires_grad for parameter in model.parameters())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     widths=st.lists(st.sampled_from([32, 64, 96]), min_size=1, max_size=5),
     layers=st.integers(1, 2),

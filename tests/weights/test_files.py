@@ -83,19 +83,19 @@ def test_a_pickle_does_not_pass_for_safetensors(tmp_path: Path, container: str) 
 PREFIXES = (b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x04", b"\x20\0\0\0\0\0\0\0{", b"<html>", *CONTAINERS.values())
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(prefix=st.sampled_from(PREFIXES), tail=st.binary(max_size=200), suffix=st.sampled_from(SUFFIXES))
 def test_random_bytes(scratch: Path, prefix: bytes, tail: bytes, suffix: str) -> None:
     read_or_refused(scratch / f"random{suffix}", prefix + tail)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(content=st.sampled_from(list(CONTAINERS.values())), kept=st.floats(0, 1, exclude_max=True))
 def test_truncated_files(scratch: Path, content: bytes, kept: float) -> None:
     read_or_refused(scratch / "truncated.ckpt", content[: int(len(content) * kept)])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data(), content=st.sampled_from(list(CONTAINERS.values())))
 def test_flipped_bytes(scratch: Path, data: st.DataObject, content: bytes) -> None:
     places = st.integers(0, len(content) - 1)
@@ -263,8 +263,8 @@ def endless() -> dict[str, Any]:
     [
         ({"epoch": 1}, "no tensors"),
         (endless(), "no tensors"),
-        (torch.ones(2), "one Tensor"),
-        ([torch.ones(2)], "one list"),
+        (torch.ones(2), "no table of tensors"),
+        ([torch.ones(2)], "no table of tensors"),
         ({"a": torch.ones(1), "module.a": torch.ones(1)}, "'a' twice"),
         ({"a": torch.ones(1).expand(1000, 1000)}, "no plain data for 'a'"),
         ({"a": torch.ones(2, 2).to_sparse()}, "no plain data for 'a'"),

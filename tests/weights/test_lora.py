@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
@@ -145,7 +145,6 @@ def test_what_is_none_is_named(tensors: dict[str, Tensor], words: str, tmp_path:
         load(saved(tensors, tmp_path))
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([*".__", "lora", "to_q", "down_blocks", "0", "motion_modules", "attn1", "up", "é"])))
 def test_no_name_raises_anything_but_motion_error(scratch: Path, words: list[str]) -> None:
     name = "".join(words)
