@@ -9,13 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from motion import passes, patching
-from motion.arrangement import Arrangement, Average, in_parts, taken
+from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.following import Follower
 from motion.network import sites
 from motion.network.architecture import Architecture
 from motion.network.model import MotionModel
 from motion.network.temporal import TemporalTransformer, over_frames, per_frame
+from motion.rows import Average, Rows, in_parts, take_call
 from motion.windows import Window, Windows
 
 
@@ -32,7 +33,8 @@ def attach(
     The batch is ``(groups frames)``, the frames of a clip side by side; any number of groups. An ``arrangement`` says
     where it is otherwise, and how clips that are longer than the model reaches are cut into windows. ``scale``
     multiplies what the layers add; at 0 the UNet's output is bit-equal to the plain one. ``unet`` is recognised by its
-    structure (ldm, sgm, Forge, ldm_patched, diffusers), and is on exit exactly as it was found.
+    structure (ldm, sgm, Forge, ldm_patched, diffusers), and is on exit exactly as it was found. What `torch.compile`
+    has made of it runs uncompiled meanwhile.
 
     ``model`` is neither moved nor cast nor owned by the UNet: each of its layers is run by a `Follower`.
 
@@ -43,10 +45,12 @@ def attach(
     arrangement = arrangement or Arrangement(Windows(frames))
     if arrangement.frames != frames:
         raise MotionError(f"the arrangement is of {arrangement.frames} frames, not of {frames}: give both the same")
-    found = sites.find(unet)
-    _check_fit(unet, found, model.architecture)
-    model.architecture.check_frames(arrangement.windows.size)
-    with windowed(unet, arrangement), ExitStack() as undo:
+    with ExitStack() as undo:
+        unet = undo.enter_context(patching.uncompiled(unet))
+        found = sites.find(unet)
+        _check_fit(found, model.architecture)
+        model.architecture.check_frames(arrangement.windows.size)
+        undo.enter_context(windowed(unet, arrangement))
         if scale != 0:
             if model.architecture.family.resnet_norm_over_frames:
                 for norm in found.resnet_norms:
@@ -82,7 +86,7 @@ def windowed(unet: nn.Module, arrangement: Arrangement) -> Iterator[None]:
     """
     calls = _Calls(arrangement)
     if is_attached(unet):
-        raise MotionError(f"this {type(unet).__name__} is already attached: leave the other motion.attach first.")
+        raise MotionError("this UNet is already attached: leave the other motion.attach first.")
     with ExitStack() as undo:
         undo.callback(patching.before(unet, calls.cut, with_kwargs=True, first=True))
         undo.callback(patching.after(unet, calls.join))
@@ -111,7 +115,7 @@ class _Calls:
         if rows == list(range(batch)):
             self.given = None
             return None
-        return taken((args, kwargs), rows, batch)
+        return take_call(args, kwargs, Rows(rows), batch)
 
     def join(self, unet: nn.Module, args: Any, output: Any) -> Any:
         if self.inside or self.given is None:
@@ -123,10 +127,10 @@ class _Calls:
         try:
             for number, window in enumerate(windows):
                 self.arrangement.together = window
-                rows = self.arrangement.rows(batch, window)
+                rows = Rows(self.arrangement.rows(batch, window))
                 if number:
                     self.arrangement.pause()
-                    args, kwargs = taken(inputs, rows, batch)
+                    args, kwargs = take_call(inputs[0], inputs[1], rows, batch)
                     output = unet(*args, **kwargs)
                 average.add(output, rows, shares[number] * groups)
         finally:
@@ -161,12 +165,12 @@ class _Continuation:
         return moved
 
 
-def _check_fit(unet: nn.Module, found: sites.Sites, architecture: Architecture) -> None:
+def _check_fit(found: sites.Sites, architecture: Architecture) -> None:
     wanted = {slot.name: slot.channels for slot in architecture.slots}
     optional = {"mid_block.motion_modules.0"} - wanted.keys()
     offered = {name: site.channels for name, site in found.by_slot.items() if name not in optional}
     if wanted != offered:
         raise MotionError(
             f"the {architecture.family.name} motion module ({sites.widths(wanted)}) does not fit "
-            f"this {type(unet).__name__} ({sites.widths(offered)}): choose a module made for this base model."
+            f"this checkpoint ({sites.widths(offered)}): choose a motion module made for it."
         )

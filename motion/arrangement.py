@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from motion.network.temporal import Fusion
 from motion.windows import Window, Windows
 
-T = TypeVar("T")
 STEPS = 1000
 """Time steps of the noise schedules that UNets are trained with."""
 
@@ -46,7 +43,8 @@ class Arrangement:
     call of the UNet there.
 
     A step is what is done at one time step of the noise schedule, in one call of the UNet by the host or in several
-    (prompt and negative prompt apart); all of them have the same windows.
+    (prompt and negative prompt apart); all of them have the same windows. To read the time of a call is to wait for its
+    device; where a host says when a step begins (`step_begins`), it is done once in a step.
     """
 
     windows: Windows
@@ -58,6 +56,12 @@ class Arrangement:
     step: int = field(default=-1, init=False)
     """The step in progress, counted from 0."""
     _time: float | None = field(default=None, init=False, repr=False)
+    """Of the step in progress."""
+    _read: float | None = field(default=None, init=False, repr=False)
+    """Of the newest call whose time was read."""
+    _host_tells: bool = field(default=False, init=False, repr=False)
+    _is_read: bool = field(default=False, init=False, repr=False)
+    """Whether `_read` is of the step that the host has told of."""
     _found: list[Window] = field(init=False, repr=False)
     _fusions: dict[tuple[torch.device, torch.dtype], Fusion] = field(default_factory=dict, init=False, repr=False)
 
@@ -82,7 +86,18 @@ class Arrangement:
 
     def restart(self) -> None:
         """Count the steps from 0 again: another clip begins, another pass over this one, or another round."""
-        self.step, self._time = -1, None
+        self.step, self._time, self._is_read = -1, None, False
+
+    def step_begins(self) -> None:
+        """The host says: whatever calls of the UNet follow are at one time step, until this is called again."""
+        self._host_tells, self._is_read = True, False
+
+    def time(self, of_call: Tensor | float | None) -> float | None:
+        """The time step of a call of the UNet, as it was given ``of_call``: one number, or the first of its rows."""
+        if not self._is_read:
+            self._read = None if of_call is None else float(torch.as_tensor(of_call).flatten()[0])
+            self._is_read = self._host_tells
+        return self._read
 
     def begin(self, time: Tensor | float | None) -> list[Window]:
         """The frames that each call of the UNet takes at the time step ``time`` (None: unknown, a step of its own).
@@ -92,7 +107,7 @@ class Arrangement:
         windows = self.windows
         if not (windows.cut or windows.closed):
             return self._found
-        now = time if time is None else float(torch.as_tensor(time).flatten()[0])
+        now = self.time(time)
         if now is None or now != self._time:
             self.step, self._time = self.step + 1, now
             self._found = windows.at(self.step, (now or 0) / STEPS)
@@ -118,55 +133,3 @@ class Arrangement:
         if key not in self._fusions:
             self._fusions[key] = fusion(self.windows, self._found).to(x)
         return self._fusions[key]
-
-
-def taken(tree: T, rows: Sequence[int] | slice, batch: int) -> T:
-    """``tree`` with those rows of every tensor that has ``batch`` of them, in that order."""
-    which = rows if isinstance(rows, slice) else list(rows)
-
-    def take(leaf: object) -> object:
-        return leaf[which] if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == batch else leaf
-
-    result: T = tree_map(take, tree)
-    return result
-
-
-def in_parts(call: Callable[..., Any], most: int) -> Callable[..., Any]:
-    """``call`` on at most ``most`` rows of its first argument at a time, and of all tensors that have as many."""
-
-    def parted(*args: Any, **kwargs: Any) -> Any:
-        batch = len(args[0])
-        inputs = [taken((args, kwargs), slice(at, at + most), batch) for at in range(0, batch, most)]
-        flat, shapes = zip(*(tree_flatten(call(*args, **kwargs)) for args, kwargs in inputs), strict=True)
-        return tree_unflatten([torch.cat(leaves) for leaves in zip(*flat, strict=True)], shapes[0])
-
-    return parted
-
-
-class Average:
-    """The ``batch`` rows put together again, on ``device``, from calls that had some of them each."""
-
-    def __init__(self, batch: int, device: torch.device) -> None:
-        self.batch, self.device = batch, device
-        self.last: Any = None
-        """The newest call's output; what of it is no tensor of rows counts for all."""
-        self.sums: list[Tensor | None] = []
-
-    def add(self, output: Any, rows: Sequence[int], shares: Sequence[float]) -> None:
-        """Count the tensors of ``output`` in, which have ``rows``, with the share of each."""
-        leaves, _ = tree_flatten(output)
-        self.last, self.sums = output, self.sums or [None] * len(leaves)
-        for number, leaf in enumerate(leaves):
-            if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(rows):
-                exact = leaf.to(torch.promote_types(leaf.dtype, torch.float32))
-                share = torch.tensor(shares, dtype=exact.dtype, device=leaf.device).view(-1, *[1] * (leaf.ndim - 1))
-                part = (exact * share).to(self.device)
-                total = self.sums[number]
-                total = part.new_zeros(self.batch, *part.shape[1:]) if total is None else total
-                self.sums[number] = total.index_add_(0, torch.tensor(rows, device=self.device), part)
-
-    def result(self) -> Any:
-        """An output like each call's, with the averages in it."""
-        leaves, shape = tree_flatten(self.last)
-        pairs = zip(leaves, self.sums, strict=True)
-        return tree_unflatten([leaf if total is None else total.to(leaf.dtype) for leaf, total in pairs], shape)

@@ -45,9 +45,10 @@ def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[Worn]) ->
     shape, or was trained on another family of motion modules, and for a motion LoRA without a motion module.
     """
     worn = [(lora, weight) for lora, weight in loras if weight != 0]
-    temporal = _temporal_changes(model, [(lora, weight) for lora, weight in worn if lora.target == "motion"])
-    spatial = list(_spatial_changes(unet, [(lora, weight) for lora, weight in worn if lora.target == "image"]))
     with ExitStack() as undo:
+        unet = undo.enter_context(patching.uncompiled(unet))
+        temporal = _temporal_changes(model, [(lora, weight) for lora, weight in worn if lora.target == "motion"])
+        spatial = list(_spatial_changes(unet, [(lora, weight) for lora, weight in worn if lora.target == "image"]))
         for (module, name), parts in temporal.items():
             merged = _merged(module._parameters[name], parts)
             undo.callback(patching.item(module._parameters, name, merged))
@@ -132,8 +133,8 @@ def _spatial_changes(unet: nn.Module, loras: Sequence[Worn]) -> Iterator[tuple[n
             layer = layers.get(name)
             if layer is None or not _takes(layer, pair):
                 raise MotionError(
-                    f"the domain adapter {lora.name} does not fit this {type(unet).__name__} (see {name}): "
-                    "choose one made for this base model"
+                    f"the domain adapter {lora.name} does not fit this checkpoint (see {name}): "
+                    "choose one made for its base, SD1.5 or SDXL"
                 )
             yield layer, pair, weight
 

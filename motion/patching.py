@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, MutableMapping
+import sys
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
+
+from motion.errors import MotionError
 
 Undo = Callable[[], None]
 
@@ -56,6 +61,30 @@ def kept(table: MutableMapping[Any, Any], key: Any) -> Undo:
             table[key] = found
 
     return undo
+
+
+@contextmanager
+def uncompiled(unet: nn.Module) -> Iterator[nn.Module]:
+    """Within the scope whatever `torch.compile` has made of ``unet``, in whole or in part, runs as it is written; the
+    scope is given the module itself.
+
+    Compiled code was traced without the hooks that come later, and is not traced anew for them: it would go on without
+    them and without a word. Raises MotionError where torch cannot do without it (before 2.6).
+    """
+    plain: nn.Module = getattr(unet, "_orig_mod", unet)
+    if "torch._dynamo" not in sys.modules:  # nobody has compiled anything
+        yield plain
+    elif hasattr(torch.compiler, "set_stance"):
+        with torch.compiler.set_stance("force_eager"):
+            yield plain
+    elif any(_is_compiled(module) for module in (unet, *unet.modules())):
+        raise MotionError("this UNet is compiled by torch.compile and would not move: turn that off, or use torch 2.6")
+    else:
+        yield plain
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def _undo(table: dict[int, Any], handle: RemovableHandle, hook: Callable[..., Any]) -> Undo:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from motion import passes, patching
-from motion.arrangement import Arrangement, Average, taken
+from motion.arrangement import Arrangement
 from motion.errors import MotionError
 from motion.following import Follower
 from motion.network import sites
+from motion.rows import Average, Rows, handed_over, take_rows
 from motion.windows import Window, Windows
 from sparsectrl.encoder import Shape, SparseEncoder
 from sparsectrl.keyframes import sources
@@ -42,11 +43,14 @@ class Influence:
     end: float = 1.0
     nearest: bool = True
 
-    def covers(self, t: Tensor) -> bool:
-        """Whether the encoder acts on a pass at time step ``t``."""
-        if (self.start, self.end) == (0, 1):
-            return True
-        return self.start <= 1 - float(t.max()) / NOISIEST <= self.end
+    @property
+    def always(self) -> bool:
+        """Whether it acts on all passes."""
+        return (self.start, self.end) == (0, 1)
+
+    def covers(self, time: float) -> bool:
+        """Whether the encoder acts on a pass at that time step."""
+        return self.always or self.start <= 1 - time / NOISIEST <= self.end
 
 
 @dataclass
@@ -63,14 +67,17 @@ class Effect:
 
     @property
     def strength(self) -> float:
-        """Norm of all residuals relative to the norm of the features that they were added to; 0 before any."""
-        met = float(self._met)
-        return math.sqrt(float(self._added) / met) if met else 0.0
+        """Norm of all residuals relative to the norm of the features that they were added to; 0 before any.
+
+        The device is waited for.
+        """
+        _, added, met = self.counted()
+        return math.sqrt(added / met) if met else 0.0
 
     def check(self, ended: bool = True) -> None:
         """Raise MotionError with the reason if the encoder did nothing, or nothing finite.
 
-        ``ended``: there are no more passes to come.
+        ``ended``: there are no more passes to come. After a pass the device is waited for.
         """
         if not self.keys:
             raise MotionError("SparseCtrl does nothing: no frame has a key; give at least one key image")
@@ -79,16 +86,19 @@ class Effect:
         if ended and not self.passes:
             span = f"{self.influence.start:g} to {self.influence.end:g}"
             raise MotionError(f"SparseCtrl does nothing: no step lies in {span} of the steps; widen start and end")
-        if self.passes and self.strength == 0:
+        strength = self.strength
+        if self.passes and strength == 0:
             raise MotionError(
                 "SparseCtrl does nothing: all its residuals are zero, as an untrained encoder's are; give a trained one"
             )
-        if not math.isfinite(self.strength):
-            raise MotionError("SparseCtrl's residuals came out as NaN: use float32 (--dtype fp32) or bfloat16")
+        if not math.isfinite(strength):
+            raise MotionError("SparseCtrl's residuals came out as NaN: use float32 or bfloat16 instead of float16")
 
     def counted(self) -> tuple[int, float, float]:
         """What `go_on` takes elsewhere, to count on from here."""
-        return self.passes, float(self._added), float(self._met)
+        sums = torch.stack([torch.as_tensor(self._added), torch.as_tensor(self._met)])  # one wait for both
+        added, met = sums.tolist()
+        return self.passes, added, met
 
     def go_on(self, passes: int, added: float, met: float) -> None:
         """Count on from what was `counted`."""
@@ -132,13 +142,14 @@ def attach(
     """
     arrangement = arrangement or Arrangement(Windows(frames))
     influence = Influence(scale) if influence is None else influence
-    found = sites.find(unet)
-    _check_fit(unet, found, control.shape)
-    _check_frames(condition, frames, arrangement, control.shape)
-    conditions = condition if condition.ndim == 5 else condition[None]
-    keys = [key_frames(one) for one in conditions]
-    effect = Effect(tuple(sorted(set().union(*keys))), influence)
     with ExitStack() as undo:
+        unet = undo.enter_context(patching.uncompiled(unet))
+        found = sites.find(unet)
+        _check_fit(found, control.shape)
+        _check_frames(condition, frames, arrangement, control.shape)
+        conditions = condition if condition.ndim == 5 else condition[None]
+        keys = [key_frames(one) for one in conditions]
+        effect = Effect(tuple(sorted(set().union(*keys))), influence)
         if effect.keys and influence.scale != 0:
             _check_channels(condition, control.shape)
             hooks = _Residuals(control, masked(conditions), keys, effect, arrangement)
@@ -182,13 +193,17 @@ class _Residuals:
 
     def add_to_middle(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
         """Run the encoder where the UNet's own has just ended, and add its last residual."""
-        if self.given is None or not self.effect.influence.covers(self.given.t):
+        if self.given is None or not self._acts(self.given):
             return None
         *skips, residual = self._residuals(self.given, output)
         self.skips = dict(enumerate(reversed(skips)))
         self.effect.passes += 1
         self.effect.note(residual, output)
         return output + residual
+
+    def _acts(self, given: passes.Pass) -> bool:
+        influence = self.effect.influence
+        return influence.always or influence.covers(self.arrangement.time(given.t) or 0.0)
 
     def add_to_skip(self, number: int, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Add a residual to the last channels of a decoder layer's input, which came over the skip connection."""
@@ -207,8 +222,8 @@ class _Residuals:
         average, shares = Average(batch, like.device), self.arrangement.windows.shares(windows)
         for window, share in zip(windows, shares, strict=True):
             places = list(map(together.index, window))
-            rows = [start + place for start in range(0, batch, len(together)) for place in places]
-            found = self._of_window(window, taken(given, rows, batch), like)
+            rows = Rows([start + place for start in range(0, batch, len(together)) for place in places])
+            found = self._of_window(window, take_rows(given, rows, batch), like)
             average.add(found, rows, share * (batch // len(together)))
         residuals: list[Tensor] = average.result()
         return residuals
@@ -216,19 +231,20 @@ class _Residuals:
     def _of_window(self, window: Window, given: passes.Pass, like: Tensor) -> list[Tensor]:
         rows, influence = len(given.x), self.effect.influence
         shown = [sources(keys, window, influence.nearest) for keys in self.keys]
-        condition = torch.cat([one[frames] for one, frames in zip(self.conditions, shown, strict=True)])
+        condition = torch.cat([Rows(frames).of(one) for one, frames in zip(self.conditions, shown, strict=True)])
         t, context = given.t.to(like.device).expand(rows), given.context.to(like)
         weights = [
             influence.on_keys if frame in keys else influence.off_keys
             for keys, frames in zip(self.keys, shown, strict=True)
             for frame in frames
         ]
-        factors = like.new_tensor(weights).mul(influence.scale).repeat(rows // len(weights))[:, None, None, None]
+        weights = [weight * influence.scale for weight in weights] * (rows // len(weights))
+        factors = handed_over(weights, like.device, like.dtype)[:, None, None, None]
         residuals = self.encoder(condition.to(like), t, context, len(window))
         return [residual * factors for residual in residuals]
 
 
-def _check_fit(unet: nn.Module, found: sites.Sites, shape: Shape) -> None:
+def _check_fit(found: sites.Sites, shape: Shape) -> None:
     offered = {name: site.channels for name, site in found.by_slot.items() if name.startswith("down_blocks")}
     wanted = {
         f"down_blocks.{level}.motion_modules.{layer}": width
@@ -237,8 +253,8 @@ def _check_fit(unet: nn.Module, found: sites.Sites, shape: Shape) -> None:
     }
     if offered != wanted:
         raise MotionError(
-            f"the SparseCtrl encoder ({sites.widths(wanted)}) does not fit this {type(unet).__name__} "
-            f"({sites.widths(offered)}): choose one made for this base model (the published ones are for SD1.5)."
+            f"the SparseCtrl encoder ({sites.widths(wanted)}) does not fit this checkpoint "
+            f"({sites.widths(offered)}): choose one made for it (the published ones are for SD1.5)."
         )
 
 
@@ -271,5 +287,5 @@ def _check_sizes(given: passes.Pass, condition: Tensor, shape: Shape) -> None:
     if given.context.shape[-1] != shape.context:
         raise MotionError(
             f"the text has {given.context.shape[-1]} channels where this SparseCtrl encoder reads {shape.context}: "
-            "choose an encoder made for this base model."
+            "choose an encoder made for this checkpoint."
         )

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from motion.animation import windowed
-from motion.arrangement import Arrangement, Average, fusion, taken
+from motion.arrangement import Arrangement, fusion
+from motion.rows import Average, Rows, take_rows
 from motion.video.loop import played
 from motion.windows import Windows
-from tests.small import any_windows
+from tests.small import any_windows, far
 
 PROMPTS, GROUPS = st.integers(1, 4), st.integers(0, 3)
 WINDOWS = any_windows(40)
@@ -108,23 +109,23 @@ def test_what_is_the_same_in_all_windows_is_its_own_average(windows: Windows, st
     x = torch.randn(3, windows.frames, 2)
     attended: list[torch.Size] = []
     averaged = fusion(windows, found).average(x, lambda seen: attended.append(seen.shape) or seen)
-    torch.testing.assert_close(averaged, x, rtol=0, atol=1e-6)
+    assert far(averaged, x) <= 1e-6
     assert attended == [(3 * len(found), windows.size, 2)]
     average = Average(windows.frames, x.device)
     rows = x.transpose(0, 1)
     for window, shares in zip(found, windows.shares(found), strict=True):
-        average.add((rows[list(window)],), window, shares)
-    torch.testing.assert_close(average.result()[0], rows, rtol=0, atol=1e-6)
+        average.add((rows[list(window)],), Rows(window), shares)
+    assert far(average.result()[0], rows) <= 1e-6
 
 
 @given(st.permutations(list(range(6))))
 def test_what_was_taken_comes_back(rows: list[int]) -> None:
     tree = {"x": torch.randn(6, 2), "t": torch.tensor(3), "control": [torch.randn(6), torch.randn(5)], "text": "a"}
-    moved = taken(tree, rows, 6)
+    moved = take_rows(tree, Rows(rows), 6)
     assert torch.equal(moved["x"], tree["x"][rows])
     assert torch.equal(moved["control"][1], tree["control"][1])
     average = Average(6, torch.device("cpu"))
-    average.add(moved, rows, [1.0] * 6)
+    average.add(moved, Rows(rows), [1.0] * 6)
     back = average.result()
     assert torch.equal(back["x"], tree["x"])
     assert torch.equal(back["control"][0], tree["control"][0])

@@ -35,10 +35,6 @@ class A1111:
             for name in ("batch_cond_uncond", "pad_cond_uncond"):
                 undo.callback(patching.item(options, name, True))
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Its own way from a picture to latents takes a random sample of what the VAE gives."""
-        model, devices = host_module("shared").sd_model, host_module("devices")
-        model.first_stage_model.to(devices.dtype_vae)
-        pixels = pixels.to(host_module("shared").device, devices.dtype_vae)
-        latents: Tensor = model.get_first_stage_encoding(model.encode_first_stage(2 * pixels - 1).mode())
-        return latents
+    def vae(self) -> nn.Module:
+        net: nn.Module = host_module("shared").sd_model.first_stage_model
+        return net

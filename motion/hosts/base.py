@@ -18,19 +18,23 @@ from torch import Tensor, nn
 from motion import patching
 from motion.arrangement import Arrangement
 from motion.errors import MotionError
+from motion.hosts.mean import encoding_to_the_mean
+from motion.network.architecture import zero_terminal_snr
 
+WHOLE_VAE = 0
+"""The hosts' number for the VAE itself."""
 BASES = {"is_sd1": "sd15", "is_sdxl": "sdxl"}
 """The flags by which every host says what its loaded checkpoint is, and our names for it."""
 NEEDED = (
-    *("processing", "scripts.AlwaysVisible", "script_callbacks", "shared.opts", "paths.models_path", "devices"),
-    *("rng.ImageRNG", "sd_models.model_data", "sd_models.reload_model_weights"),
-    *("sd_models.rescale_zero_terminal_snr_abar", "sd_samplers.create_sampler"),
-    *("sd_samplers_common.images_tensor_to_samples", "sd_samplers_common.InterruptedException", "shared.state"),
-    *("processing.StableDiffusionProcessing.get_conds_with_caching", "prompt_parser.get_learned_conditioning"),
+    *("rng.ImageRNG", "sd_models.model_data", "sd_samplers.create_sampler", "sd_samplers_common.InterruptedException"),
+    *("shared.opts", "shared.state"),
+    "processing.StableDiffusionProcessing.get_conds_with_caching",
     "processing.StableDiffusionProcessing.parse_extra_network_prompts",
-    *("ui_components.InputAccordion", "ui_tempdir.register_tmp_file"),
 )
-"""What is used of a host whatever it is, without its package's name."""
+"""What every clip uses of a host whatever it is, without its package's name. What only some clips use is asked for
+there."""
+KNOWN = "AUTOMATIC1111 1.10, Forge, reForge, Forge Classic, Forge Neo or ersatzForge"
+"""The hosts that the extension is tested in."""
 
 
 class Host(Protocol):
@@ -51,8 +55,8 @@ class Host(Protocol):
         used ``beside`` the UNet's.
         """
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Pictures ``[n, 3, H, W]`` from 0 to 1 as latents: the mean of what the loaded VAE gives, scaled."""
+    def vae(self) -> nn.Module:
+        """The net of the loaded VAE."""
 
 
 def host_module(name: str) -> Any:
@@ -66,8 +70,7 @@ def host() -> Host:
 
     Raises MotionError naming what a host must have and this one has not.
     """
-    if absent := missing(NEEDED):
-        raise MotionError(f"Motion cannot work in this WebUI, which has no {', '.join(absent)}")
+    need(*NEEDED)
     if find_spec("modules_forge") is not None:
         from motion.hosts.forge import Forge
 
@@ -77,17 +80,32 @@ def host() -> Host:
     return A1111()
 
 
+def option(name: str, default: Any) -> Any:
+    """What the host's user has set; ``default`` where the host has no such setting."""
+    return getattr(host_module("shared").opts, name, default)
+
+
 def as_set(alphas: Tensor) -> Tensor:
     """Cumulative alphas, ``[1000]``, as the host's settings and the checkpoint want those of any model: with zero
-    terminal SNR (Lin et al. 2024, arXiv:2305.08891, algorithm 1), in half precision."""
-    shared, sd_models = host_module("shared"), host_module("sd_models")
-    model = shared.sd_model
-    if shared.opts.use_downcasted_alpha_bar:
+    terminal SNR, in half precision."""
+    model = host_module("shared").sd_model
+    if option("use_downcasted_alpha_bar", False):
         alphas = alphas.half().to(alphas)
     asking = any(getattr(holder, "ztsnr", False) for holder in (model, getattr(model, "model_config", None)))
-    if asking or shared.opts.sd_noise_schedule == "Zero Terminal SNR":
-        alphas = sd_models.rescale_zero_terminal_snr_abar(alphas)
+    if asking or option("sd_noise_schedule", "Default") == "Zero Terminal SNR":
+        alphas = zero_terminal_snr(alphas)
     return alphas
+
+
+def encode(pixels: Tensor, method: int = WHOLE_VAE) -> Tensor:
+    """Pictures ``[n, 3, H, W]`` from 0 to 1 as latents, scaled: the mean of what the loaded VAE gives, so the same each
+    time. ``method`` is one of the host's numbers for its VAE and its approximations of it."""
+    need("sd_samplers_common.images_tensor_to_samples")
+    shared, devices = host_module("shared"), host_module("devices")
+    pixels = pixels.to(shared.device, devices.dtype_vae)
+    with encoding_to_the_mean(host().vae()):
+        latents: Tensor = host_module("sd_samplers_common").images_tensor_to_samples(pixels, method, shared.sd_model)
+    return latents
 
 
 def put_levels(table: MutableMapping[str, Any], name: str, levels: Tensor, undo: ExitStack) -> None:
@@ -111,9 +129,14 @@ def put_alphas(model: Any, alphas: Tensor, undo: ExitStack, name: str = "alphas_
         undo.callback(patching.kept(table, name))
 
 
-def missing(names: Sequence[str]) -> list[str]:
-    """Those of the dotted names that the host's package does not have."""
-    return [f"modules.{name}" for name in names if not _has(name)]
+def need(*names: str) -> None:
+    """Raise MotionError if the host's package lacks one of the dotted ``names``."""
+    absent = [f"modules.{name}" for name in names if not _has(name)]
+    if absent:
+        raise MotionError(
+            f"Motion cannot make this clip here, because this WebUI has no {' and no '.join(absent)}: update the WebUI "
+            f"and the extension, or use {KNOWN}"
+        )
 
 
 def _has(name: str) -> bool:
@@ -138,4 +161,4 @@ def loaded_base() -> str | None:
     for flag in flags:
         if getattr(model, flag):
             return BASES[flag]
-    raise MotionError(f"the loaded checkpoint is a {type(model).__name__}: choose one of Stable Diffusion 1.5 or XL")
+    raise MotionError("the loaded checkpoint is neither SD1.5 nor SDXL: choose an SD1.5 or SDXL checkpoint")

@@ -12,7 +12,7 @@ import sparsectrl
 from motion import patching
 from motion.arrangement import Arrangement
 from motion.fields import Size
-from motion.hosts.base import host, host_module
+from motion.hosts.base import encode, host, host_module
 from motion.hosts.controls import Control, check_effects, condition, influence
 from motion.settings import KeyFrames
 from sparsectrl import SparseEncoder
@@ -65,12 +65,13 @@ class Keyed:
         self._detach()
         self._failed, self._in_pass = None, True
         try:
+            check_effects(self.controls, ended=False)  # of the pass before
             self._encode(Size(*(PIXELS_PER_LATENT * side for side in (latents.shape[-1], latents.shape[-2]))))
             self._attach()
         except Exception as error:
             self._detach()
             self._failed = error
-            self._attached.callback(patching.before(host().unet(), self._watch))
+            self._attached.callback(patching.before(host().unet(), self._fail))
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:
@@ -85,12 +86,11 @@ class Keyed:
         if size != self._encoded:
             frames, fit = self.arrangement.frames, self.settings.key_fit
             pairs = zip(self.controls, self.encoders, strict=True)
-            self._shown = [condition(*pair, host().encode, fit, size, frames) for pair in pairs]
+            self._shown = [condition(*pair, encode, fit, size, frames) for pair in pairs]
             self._encoded = size
 
     def _attach(self) -> None:
         unet, frames = host().unet(), self.arrangement.frames
-        self._attached.callback(patching.before(unet, self._watch))
         for control, encoder, shown in zip(self.controls, self.encoders, self._shown, strict=True):
             how, before = influence(self.settings), control.effect
             scope = sparsectrl.attach(unet, encoder, shown, frames, influence=how, arrangement=self.arrangement)
@@ -98,11 +98,10 @@ class Keyed:
             if before is not None:
                 control.effect.go_on(*before.counted())
 
-    def _watch(self, *_: Any) -> None:
-        """Before each call of the UNet: stop the job rather than draw frames that obey nothing."""
-        if self._failed is not None:
-            raise self._failed
-        check_effects(self.controls, ended=False)
+    def _fail(self, *_: Any) -> None:
+        """Before a call of the UNet: stop the job rather than draw frames that obey nothing."""
+        assert self._failed is not None
+        raise self._failed
 
     def _detach(self) -> None:
         self._attached.close()

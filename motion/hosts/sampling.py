@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import motion
 from motion import patching
 from motion.arrangement import Arrangement
 from motion.hosts import freeinit
-from motion.hosts.base import as_set, host, host_module, loaded_base
+from motion.hosts.base import as_set, encode, host, host_module, loaded_base, option
 from motion.hosts.keyed import Keyed, Loaded
+from motion.hosts.mean import encoding_to_the_mean
 from motion.lora import Worn
 from motion.network.model import MotionModel
 from motion.noise import fade, noise_order
@@ -55,6 +56,8 @@ class Sampling:
         self.arrangement = Arrangement(windows, pause=stop_if_asked)
         self.keys = Keyed(tab, controls, self.arrangement)
         self._attached = ExitStack()
+        self._copied = False
+        """Whether a pass has run with what is attached."""
         self._of_pass = ExitStack()
 
     @contextmanager
@@ -69,6 +72,7 @@ class Sampling:
             self._attach()
             for name in vars(sd_models).keys() & set(RELOADS):
                 undo.callback(patching.item(vars(sd_models), name, self._around(getattr(sd_models, name))))
+            self._hear_of_steps(undo)
             if p.sampler is not None:  # img2img has made it before, with the host's noise schedule
                 p.sampler = host_module("sd_samplers").create_sampler(p.sampler_name, p.sd_model)
             undo.callback(self._of_pass.close)
@@ -86,15 +90,35 @@ class Sampling:
         """
         self._of_pass.close()
         self.arrangement.restart()
-        host().before_pass(p, conditioning, self.arrangement, self._beside(), self._of_pass)
+        host().before_pass(p, conditioning, self.arrangement, self._to_come(), self._of_pass)
+        self._copied = True
         self.keys.begin(latents)
 
-    def _beside(self) -> list[Tensor]:
-        """The weights that are used beside the UNet's; motion LoRAs are in the module's already."""
-        weights = [weights for part in (self.module, *self.keys.encoders) for weights in part.parameters()]
+    def _to_come(self) -> Sequence[Tensor]:
+        """The weights that this pass copies to where the UNet computes; motion LoRAs are in the module's already.
+
+        The copies of what is attached for the whole scope stay from its first pass on, those of encoders are of a pass.
+        """
+        weights: list[Tensor] = [weights for encoder in self.keys.encoders for weights in encoder.parameters()]
+        if self._copied:
+            return weights
         adapters = (lora for lora, weight in self.loras if lora.target == "image" and weight != 0)
         pairs = [pair for lora in adapters for pair in lora.pairs.values()]
-        return [*weights, *(matrix for pair in pairs for matrix in (pair.down, pair.up))]
+        return [*self.module.parameters(), *weights, *(matrix for pair in pairs for matrix in (pair.down, pair.up))]
+
+    def _hear_of_steps(self, undo: ExitStack) -> None:
+        """Let the samplers that the host makes tell the arrangement when a step begins."""
+        samplers = host_module("sd_samplers")
+        create = samplers.create_sampler
+
+        def made(*args: Any, **kwargs: Any) -> Any:
+            sampler = create(*args, **kwargs)
+            denoiser = getattr(sampler, "model_wrap_cfg", None)
+            if isinstance(denoiser, nn.Module):
+                undo.callback(patching.before(denoiser, lambda *_: self.arrangement.step_begins()))
+            return sampler
+
+        undo.callback(patching.item(vars(samplers), "create_sampler", made))
 
     def _faded(self, p: Any) -> Any:
         """The initial image's latents, fading into noise and towards the last frame."""
@@ -112,6 +136,8 @@ class Sampling:
         scope = motion.attach(unet, self.module, self.arrangement.frames, self.tab.scale, self.arrangement)
         self._attached.enter_context(scope)
         self._attached.enter_context(motion.lora.attach(unet, self.module, loras))
+        self._attached.enter_context(encoding_to_the_mean(host().vae()))  # hires fix encodes what it has enlarged
+        self._copied = False
 
     def _alphas(self) -> torch.Tensor:
         return as_set(self.module.architecture.family.schedule(self.tab.betas).alphas_cumprod())
@@ -145,16 +171,12 @@ def stop_if_asked() -> None:
 def encoded(p: Any, picture: Any) -> Any:
     """A picture as latents ``[1, 4, h, w]``, made as the host makes its initial image's."""
     images, samplers_common = host_module("images"), host_module("sd_samplers_common")
-    shared = host_module("shared")
-    opts = shared.opts
     if isinstance(picture, str):
         picture = host_module("api.api").decode_base64_to_image(picture)
-    flat = images.flatten(picture, opts.img2img_background_color)
+    flat = images.flatten(picture, option("img2img_background_color", "#ffffff"))
     sized = images.resize_image(min(p.resize_mode, 2), flat, p.width, p.height)
     pixels = torch.from_numpy(np.asarray(sized, dtype=np.float32) / 255).permute(2, 0, 1)[None]
-    method = samplers_common.approximation_indexes.get(opts.sd_vae_encode_method)
-    pixels = pixels.to(shared.device, dtype=host_module("devices").dtype_vae)
-    return samplers_common.images_tensor_to_samples(pixels, method, p.sd_model)
+    return encode(pixels, samplers_common.approximation_indexes.get(option("sd_vae_encode_method", "Full"), 0))
 
 
 def clip_noise_class(rng: Any, tab: Tab, windows: Windows) -> Any:
@@ -171,15 +193,14 @@ def clip_noise_class(rng: Any, tab: Tab, windows: Windows) -> Any:
             return noise[noise_order(tab.noise, windows, self.seeds[0])]
 
         def _one_stream(self) -> Any:
-            shared = host_module("shared")
             generator, noise = self._stream(self.seeds[0])
             if self.subseeds and self.subseed_strength:
                 _, other = self._stream(self.subseeds[0])
                 noise = [rng.slerp(self.subseed_strength, *pair) for pair in zip(noise, other, strict=True)]
-            if delta := shared.opts.eta_noise_seed_delta or 0:
+            if delta := option("eta_noise_seed_delta", 0) or 0:
                 generator = rng.create_generator(self.seeds[0] + delta)
             self.generators = [generator] * len(self.seeds)  # the sampler's own noise goes on from there
-            return torch.stack(noise).to(shared.device)
+            return torch.stack(noise).to(host_module("shared").device)
 
         def _stream(self, seed: int) -> tuple[Any, list[Any]]:
             generator = rng.create_generator(seed)

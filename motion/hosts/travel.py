@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from motion.errors import MotionError
-from motion.hosts.base import host_module
+from motion.hosts.base import host_module, need
 from motion.prompts import INTERPOLATIONS, Mix, texts_of, travel, travels
 from motion.settings import Movement
 
@@ -40,32 +40,20 @@ class Travel:
         self.drawn = drawn
         self.interpolate = INTERPOLATIONS[clip.travel]
 
-    def __call__(
-        self,
-        function: Callable[..., Any],
-        required_prompts: Any,
-        steps: int,
-        caches: Any,
-        extra_network_data: Any,
-        hires_steps: int | None = None,
-    ) -> Any:
+    def __call__(self, function: Callable[..., Any], required_prompts: Any, *others: Any, **named: Any) -> Any:
         """The conditions of one clip, for which the host wants one prompt per frame, all the same.
 
-        Without key frames they are the host's own. Raises MotionError for a key frame that is not in the clip, and for
-        texts that differ in their parts.
+        Behind the prompts every host has arguments of its own. Without key frames the conditions are the host's.
+        Raises MotionError for a key frame that is not in the clip, and for texts that differ in their parts.
         """
-
-        def conditions(made_by: Callable[..., Any], prompts: Any, kept: Any) -> Any:
-            return self.original(made_by, prompts, steps, kept, extra_network_data, hires_steps)
-
         if len(required_prompts) != self.drawn or not travels(required_prompts[0]):
-            return conditions(function, required_prompts, caches)
+            return self.original(function, required_prompts, *others, **named)
         mixes = travel(required_prompts[0], self.clip.frames, self.clip.loop == "closed", self.drawn)
         texts = texts_of(mixes)
-        told = conditions(function, _like(required_prompts, texts), caches)
+        told = self.original(function, _like(required_prompts, texts), *others, **named)
         parts = _parts(told)
         if len({_length(entry.cond) for text in parts for schedule in text for entry in schedule}) > 1:
-            parts = _padded(parts, _empty(conditions, required_prompts))
+            parts = _padded(parts, _empty(required_prompts))
         frames = self._frames(dict(zip(texts, parts, strict=True)), mixes)
         if not hasattr(told, "batch"):
             return [schedule for (schedule,) in frames]
@@ -115,11 +103,15 @@ def _parts(told: Any) -> list[list[Schedule]]:
     return [[part.schedules for part in text] for text in told.batch]
 
 
-def _empty(conditions: Callable[..., Any], prompts: Any) -> Tensor:
-    """The vectors of an empty window of the text encoder, from what makes a prompt's conditions."""
+def _empty(prompts: Any) -> Tensor:
+    """The vectors of an empty window of the text encoder. The hosts' caches do not tell what was asked for it, so they
+    are left out."""
+    need("prompt_parser.get_learned_conditioning")
     nothing = _like(prompts, [""])
     nothing.is_negative_prompt = False  # SDXL's empty negative prompt is no text to the host, but zeros
-    ((entry, *_),) = conditions(host_module("prompt_parser").get_learned_conditioning, nothing, [[None, None]])
+    with host_module("devices").autocast():
+        made = host_module("prompt_parser").get_learned_conditioning(host_module("shared").sd_model, nothing, 1)
+    ((entry, *_),) = made
     return _tokens(entry.cond)
 
 

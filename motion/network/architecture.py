@@ -23,6 +23,20 @@ BUILT_POSITIONS = 64
 NORM_GROUPS = 32
 """Groups of every GroupNorm in the published modules."""
 
+LEAST_ALPHA = 4.8973451890853435e-08
+"""What the hosts let stand for the last cumulative alpha at zero terminal SNR: of 0 samplers make an infinite sigma."""
+
+
+def zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
+    """The same schedule, ``[steps]``, shifted and scaled so that its last step is noise alone.
+
+    Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed" (arXiv:2305.08891), algorithm 1,
+    with `LEAST_ALPHA` for the 0 at its end.
+    """
+    roots = alphas_cumprod.sqrt()
+    scaled = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
+    return torch.cat([scaled[:-1] ** 2, scaled.new_full((1,), LEAST_ALPHA)])
+
 
 @dataclass(frozen=True)
 class Betas:

@@ -50,8 +50,8 @@ def find(unet: nn.Module) -> Sites:
     if _has(unet, "down_blocks", "mid_block", "up_blocks", "conv_norm_out"):
         return _diffusers(unet)
     raise MotionError(
-        f"{type(unet).__name__} is no UNet of a known layout: give the UNet itself "
-        "(ldm's, sgm's, Forge's or diffusers'), not a pipeline or a wrapper."
+        "this is not the UNet of an SD1.5 or SDXL checkpoint: choose such a checkpoint, or, in Python, give the UNet "
+        "itself (ldm's, sgm's, Forge's or diffusers'), not a pipeline or a wrapper."
     )
 
 
@@ -73,9 +73,10 @@ _ATTENTION = re.compile(r"transformer_blocks\.\d+\.attn[12]\.to_(q|k|v|out\.0)")
 
 
 def widths(channels: Mapping[str, int]) -> str:
-    """Channels by slot name, in a sentence."""
+    """Channels by slot name, in a sentence that begins with the base whose UNet has as many levels."""
     levels = {name.split(".")[1]: width for name, width in channels.items() if name.startswith("down_blocks")}
-    return f"channels {'/'.join(map(str, levels.values()))} in {len(channels)} layers"
+    base = {3: "SDXL, ", 4: "SD1.5, "}.get(len(levels), "")
+    return f"{base}channels {'/'.join(map(str, levels.values()))} in {len(channels)} layers"
 
 
 def _ldm(unet: nn.Module) -> Sites:

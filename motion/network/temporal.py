@@ -62,8 +62,9 @@ class Fusion(NamedTuple):
     share: Tensor
 
     def to(self, x: Tensor) -> Fusion:
-        """On the device of ``x``, the shares in its dtype."""
-        return Fusion(self.windows.to(x.device), self.place.to(x.device), self.share.to(x))
+        """On the device of ``x``, which is not waited for, the shares in its dtype."""
+        parts = self.windows, self.place, self.share.to(x.dtype)
+        return Fusion(*(part.to(x.device, non_blocking=x.is_cuda) for part in parts))
 
     def average(self, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
         """``attend`` on every window of ``n f c``, each from position 0 on."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from motion.errors import MotionError
+from motion.hosts.base import host
+from motion.hosts.mean import encoding_to_the_mean
 from motion.hosts.travel import Travel
 from motion.prompts import key_frames, travels
 from motion.tab import Tab
@@ -33,8 +35,8 @@ OWN = (
 """Attributes of `p` that a clip needs otherwise; they are put back when the job ends."""
 ATTRIBUTE = "_motion"
 """The attribute of `p` that leads to its job."""
-NETWORKS, CONDITIONS = "parse_extra_network_prompts", "get_conds_with_caching"
-"""The methods of `p` by which the host takes LoRAs out of prompts, and has these encoded."""
+NETWORKS, CONDITIONS, IMAGES = "parse_extra_network_prompts", "get_conds_with_caching", "init"
+"""The methods of `p` by which the host takes LoRAs out of prompts, and has these and initial images encoded."""
 
 
 class Refused(MotionError):
@@ -54,7 +56,7 @@ class Refused(MotionError):
 class Sample:
     """What stands in for `p.sample` of one job, and where the job is found again: other extensions wrap it in turn.
 
-    Its `networks` and `conditions` stand in for what reads the job's prompts.
+    Its `networks` and `conditions` stand in for what reads the job's prompts, its `images` for what encodes its images.
     """
 
     def __init__(self, p: Any, job: Job | None, refusal: Refused | None = None) -> None:
@@ -67,8 +69,9 @@ class Sample:
         if job is not None:
             self.take_networks = getattr(p, NETWORKS)
             self.travel = Travel(getattr(p, CONDITIONS), job.tab, job.frames)
-            setattr(p, NETWORKS, self.networks)
-            setattr(p, CONDITIONS, self.conditions)
+            self.encode_images = getattr(p, IMAGES)
+            for name, own in self._methods().items():
+                setattr(p, name, own)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.over:
@@ -95,6 +98,17 @@ class Sample:
         with self._over_if_it_fails():
             return self.travel(*args, **kwargs)
 
+    def images(self, *args: Any, **kwargs: Any) -> Any:
+        """Encode the initial images; each to the mean of what the VAE gives, so the same each time."""
+        if self.over or not getattr(self.p, "init_images", None):
+            return self.encode_images(*args, **kwargs)
+        with encoding_to_the_mean(host().vae()):
+            return self.encode_images(*args, **kwargs)
+
+    def _methods(self) -> dict[str, Callable[..., Any]]:
+        """What stands in for methods of `p`, by their names."""
+        return {NETWORKS: self.networks, CONDITIONS: self.conditions, IMAGES: self.images}
+
     @contextmanager
     def _over_if_it_fails(self) -> Iterator[Job]:
         """The host forgets a job that fails: what was changed for all of it is then taken back here."""
@@ -112,7 +126,7 @@ class Sample:
             del p.sample
             if self.before is not None:
                 p.sample = self.before
-        for name, own in {NETWORKS: self.networks, CONDITIONS: self.conditions}.items():
+        for name, own in self._methods().items():
             if vars(p).get(name) == own:
                 delattr(p, name)
         self.over = self.over or p is self.p

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from motion.errors import MotionError
-from motion.hosts.base import host_module
+from motion.hosts.base import host_module, option
 from motion.hosts.controls import Pixels
 from motion.key_frames import DIGITS
 
@@ -113,7 +113,7 @@ def _read(data: bytes) -> Any:
         upright = ImageOps.exif_transpose(image)
     if upright.mode in ("LA", "PA") or "transparency" in upright.info:
         upright = upright.convert("RGBA")
-    background = host_module("shared").opts.img2img_background_color
+    background = option("img2img_background_color", "#ffffff")
     return host_module("images").flatten(upright, background)
 
 

@@ -59,6 +59,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host()
     made_state = SimpleNamespace(interrupted=False, skipped=False)
     monkeypatch.setattr(keyed, "host", lambda: made)
+    monkeypatch.setattr(keyed, "encode", made.encode)
     monkeypatch.setattr(keyed, "host_module", lambda name: SimpleNamespace(state=made_state))
     made.state = made_state  # type: ignore[attr-defined]
     return made

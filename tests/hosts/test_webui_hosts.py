@@ -17,8 +17,9 @@ from motion.errors import MotionError
 from motion.hosts import base
 from motion.hosts.a1111 import A1111
 from motion.hosts.forge import Forge
+from motion.hosts.mean import encoding_to_the_mean
 from motion.hosts.sampling import Sampling
-from motion.network.architecture import SCHEDULES, Architecture
+from motion.network.architecture import SCHEDULES, Architecture, zero_terminal_snr
 from motion.network.model import MotionModel
 from motion.tab import Tab
 from motion.weights.lora import Lora, Pair
@@ -41,9 +42,13 @@ class Patcher:
 
     def __init__(self, model: Any) -> None:
         self.model, self.reserved = model, 0
+        self.modifiers: list[Any] = []
 
     def clone(self) -> Patcher:
         return Patcher(self.model)
+
+    def add_conditioning_modifier(self, modifier: Any) -> None:
+        self.modifiers.append(modifier)
 
     def add_extra_preserved_memory_during_sampling(self, size: int) -> None:
         self.reserved += size
@@ -148,12 +153,16 @@ def test_the_hosts_settings_hold_for_the_schedule_too(
 ) -> None:
     opts = SimpleNamespace(use_downcasted_alpha_bar=downcast, sd_noise_schedule="Zero Terminal SNR" if zero else "")
     pretend(monkeypatch, shared=SimpleNamespace(sd_model=host.model, opts=opts))
-    pretend(monkeypatch, sd_models=SimpleNamespace(rescale_zero_terminal_snr_abar=lambda alphas: alphas - alphas[-1]))
     wanted = MOVING.half().float() if downcast else MOVING
-    assert torch.equal(base.as_set(MOVING), wanted - wanted[-1] if zero else wanted)
+    assert torch.equal(base.as_set(MOVING), zero_terminal_snr(wanted) if zero else wanted)
     if not zero:
         host.model.model_config = SimpleNamespace(ztsnr=True)  # of a checkpoint that says so itself
-        assert base.as_set(MOVING)[-1] == 0
+        assert torch.equal(base.as_set(MOVING), zero_terminal_snr(wanted))
+
+
+def test_a_setting_that_a_host_lacks_counts_as_its_default(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, shared=SimpleNamespace(sd_model=host.model, opts=SimpleNamespace()))
+    assert torch.equal(base.as_set(MOVING), MOVING)
 
 
 def test_what_forges_samplers_leave_on_the_model_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,11 +182,31 @@ def test_the_memory_manager_keeps_room(monkeypatch: pytest.MonkeyPatch) -> None:
     model, beside = forge_model(), list(nn.Linear(8, 8).parameters())
     kept = model.forge_objects.unet
     p, arrangement = SimpleNamespace(sd_model=model), Arrangement(Windows(FRAMES))
-    with ExitStack() as undo:
-        Forge().before_pass(p, None, arrangement, beside, undo)
-        assert model.forge_objects.unet.reserved == 4 * (8 * 8 + 8)
+    for dtype, size in {torch.float32: 4, torch.float16: 2}.items():  # that of the copies, whatever the file's
+        kept.model.computation_dtype = dtype
+        model.forge_objects.unet = kept
+        with ExitStack() as undo:
+            Forge().before_pass(p, None, arrangement, beside, undo)
+            assert model.forge_objects.unet.reserved == size * (8 * 8 + 8)
     assert kept.reserved == 0
     assert arrangement.prompts == 1
+
+
+@pytest.mark.parametrize("engine", ["denoiser", "attention"])
+@pytest.mark.parametrize("frames", [16, 160])
+def test_memory_is_asked_for_the_frames_that_are_computed_together(frames: int, engine: str) -> None:
+    model = forge_model()
+    around = model.forge_objects.unet.model
+    around.memory_required = plain = lambda input_shape, cond_shapes=None: input_shape[0] * input_shape[2]
+    arrangement = Arrangement(Windows(frames, 16 if frames > 16 else None, engine=engine))
+    together = 16 if engine == "denoiser" else frames
+    with ExitStack() as undo:
+        Forge().before_pass(SimpleNamespace(sd_model=model), None, arrangement, [], undo)
+        for prompts in (1, 2):
+            assert around.memory_required([prompts * frames, 4, 64, 64]) == prompts * together * 64
+        assert around.memory_required([1, 4, 64, 64], cond_shapes={}) == together * 64, "ersatz asks for one picture"
+        assert len(model.forge_objects.unet.modifiers) == (together < frames), "ControlNets run by the window"
+    assert around.memory_required is plain
 
 
 def test_what_is_used_beside_the_unet_is_counted() -> None:
@@ -188,7 +217,9 @@ def test_what_is_used_beside_the_unet_is_counted() -> None:
     of_module = sum(weights.nbytes for weights in module.parameters())
     for worn, more in (([(adapter, 0.5), (lora, 1.0)], 4 * 2 * 32 * 4), ([(adapter, 0.0)], 0)):
         sampling = Sampling(Tab(), module, Windows(FRAMES), worn)
-        assert sum(weights.nbytes for weights in sampling._beside()) == of_module + more
+        assert sum(weights.nbytes for weights in sampling._to_come()) == of_module + more
+        sampling._copied = True  # a pass has run
+        assert not sampling._to_come()
 
 
 def test_a1111_batches_every_prompt_of_a_frame_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +235,10 @@ def test_a1111_batches_every_prompt_of_a_frame_together(monkeypatch: pytest.Monk
         assert options == {"batch_cond_uncond": False}
 
 
-class Posterior:
+GAUSSIAN = "DiagonalGaussianDistribution"
+
+
+class Gaussian:
     """What a VAE gives: random, but for its mean."""
 
     def __init__(self, mean: Tensor) -> None:
@@ -213,44 +247,50 @@ class Posterior:
     def mode(self) -> Tensor:
         return self.mean
 
-    def sample(self) -> Tensor:
+    def sample(self, generator: Any = None) -> Tensor:
         return self.mean + torch.randn_like(self.mean)
 
 
-def test_pictures_are_encoded_as_the_mean_and_forges_vae_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    options: dict[str, Any] = {"other": 1}
-    vae = SimpleNamespace(patcher=SimpleNamespace(model_options=options))
+@pytest.fixture
+def vae(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """A VAE one of whose layers takes samples, written in a module that has the Gaussian by its name."""
+    module = ModuleType("a_hosts_regularizer")
+    vars(module)[GAUSSIAN] = Gaussian
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    sampling = type("Regularizer", (nn.Module,), {"forward": lambda _, x: vars(module)[GAUSSIAN](x).sample()})
+    sampling.__module__ = module.__name__
+    return nn.Sequential(nn.Identity(), sampling())
 
-    def by_ldm(x: Tensor) -> Posterior:
-        return Posterior(x[:, :1])
 
-    def by_forge(x: Tensor) -> Tensor:
-        regulation = options.get("model_vae_regulation", Posterior.sample)
-        return 0.5 * regulation(by_ldm(x))
+def test_pictures_are_encoded_to_the_mean_and_the_vae_is_as_before(vae: nn.Module) -> None:
+    pixels, module = torch.rand(1, 3, 8, 8), sys.modules["a_hosts_regularizer"]
+    with pytest.raises(KeyError), encoding_to_the_mean(vae):
+        with encoding_to_the_mean(vae):  # key frames, while a pass is sampled
+            assert torch.equal(vae(pixels), pixels)
+        assert torch.equal(vae(pixels), pixels)
+        raise KeyError
+    assert vars(module)[GAUSSIAN] is Gaussian
+    assert not torch.equal(vae(pixels), pixels)
 
-    def scaled(found: Any) -> Tensor:
-        return 0.5 * (found if isinstance(found, Tensor) else found.sample())
 
-    models = {
-        A1111: SimpleNamespace(
-            first_stage_model=nn.Identity(), encode_first_stage=by_ldm, get_first_stage_encoding=scaled
-        ),
-        Forge: SimpleNamespace(
-            forge_objects=SimpleNamespace(vae=vae), encode_first_stage=by_forge, get_first_stage_encoding=lambda x: x
-        ),
-    }
+def test_a_picture_goes_the_hosts_own_way_to_latents(vae: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    def to_samples(pixels: Tensor, method: int, model: Any) -> Tensor:
+        assert model is loaded and method == 0
+        return 0.5 * vae(pixels * 2 - 1)
+
+    loaded = SimpleNamespace()
+    pretend(monkeypatch, shared=SimpleNamespace(sd_model=loaded, device="cpu"))
+    pretend(monkeypatch, devices=SimpleNamespace(dtype_vae=torch.float32))
+    pretend(monkeypatch, sd_samplers_common=SimpleNamespace(images_tensor_to_samples=to_samples))
+    monkeypatch.setattr(base, "host", lambda: SimpleNamespace(vae=lambda: vae))
     pixels = torch.rand(1, 3, 8, 8)
-    for kind, model in models.items():
-        pretend(monkeypatch, shared=SimpleNamespace(sd_model=model, device="cpu"))
-        pretend(monkeypatch, devices=SimpleNamespace(dtype_vae=torch.float32))
-        torch.testing.assert_close(kind().encode(pixels), 0.5 * (2 * pixels - 1)[:, :1])
-    assert options == {"other": 1}
+    assert torch.equal(base.encode(pixels), 0.5 * (2 * pixels - 1))
 
 
 def test_the_loaded_base(host: Any) -> None:
     assert base.loaded_base() == ("sd15" if host.model.is_sd1 else "sdxl")
     host.model.is_sd1 = host.model.is_sdxl = False
-    with pytest.raises(MotionError, match=r"choose one of Stable Diffusion 1\.5 or XL"):
+    with pytest.raises(MotionError, match=r"choose an SD1\.5 or SDXL checkpoint"):
         base.loaded_base()
 
 
@@ -260,12 +300,11 @@ def test_before_a_checkpoint_is_loaded_there_is_no_base(monkeypatch: pytest.Monk
     assert base.loaded_base() is None
 
 
-def test_what_a_host_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_host_lacks_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, rng=SimpleNamespace(), paths=SimpleNamespace(models_path="models"))
-    assert base.missing(["paths.models_path", "rng.ImageRNG", "ui_extra.Button"]) == [
-        "modules.rng.ImageRNG",
-        "modules.ui_extra.Button",
-    ]
+    base.need("paths.models_path")
+    with pytest.raises(MotionError, match=r"no modules\.rng\.ImageRNG and no modules\.ui\.Button: update the WebUI"):
+        base.need("paths.models_path", "rng.ImageRNG", "ui.Button")
     base.host.cache_clear()
-    with pytest.raises(MotionError, match=r"cannot work in this WebUI, which has no .*modules\.rng\.ImageRNG"):
+    with pytest.raises(MotionError, match=r"cannot make this clip here.*modules\.rng\.ImageRNG"):
         base.host()

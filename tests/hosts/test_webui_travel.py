@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -99,8 +100,13 @@ def multicond(host: Host, prompts: Prompts, steps: int, *_: Any) -> Joined:
 
 @pytest.fixture(autouse=True)
 def parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    modules = {"prompt_parser": SimpleNamespace(get_learned_conditioning=learned)}
+    modules = {
+        "prompt_parser": SimpleNamespace(get_learned_conditioning=learned),
+        "devices": SimpleNamespace(autocast=nullcontext),
+        "shared": SimpleNamespace(sd_model=Host()),
+    }
     monkeypatch.setattr(travel_module, "host_module", modules.__getitem__)
+    monkeypatch.setattr(travel_module, "need", lambda *names: None)
 
 
 def told(host: Host, prompt: str, function: Any = learned, negative: bool = False, **settings: Any) -> Any:

@@ -34,6 +34,9 @@ class Processing:
         self.scripts = None
         self.styles: list[str] = []
 
+    def init(self, prompts: Any, seeds: Any, subseeds: Any) -> None:
+        pass
+
     def sample(self, value: str) -> str:
         return f"sampled {value}"
 

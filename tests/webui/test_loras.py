@@ -140,10 +140,11 @@ def test_sampling_wears_the_tabs_and_the_prompts_loras(
 
     monkeypatch.setattr(motion.lora, "attach", attach)
     monkeypatch.setattr(sampling, "loaded_base", lambda: "sd15")
-    host = SimpleNamespace(unet=lambda: unet, put_schedule=lambda alphas, undo: None)
+    host = SimpleNamespace(unet=lambda: unet, vae=nn.Identity, put_schedule=lambda alphas, undo: None)
     monkeypatch.setattr(sampling, "host", lambda: host)
-    for name in ("sd_models", "rng"):
-        monkeypatch.setitem(sys.modules, f"modules.{name}", SimpleNamespace(ImageRNG=ImageRNG))  # type: ignore[arg-type]
+    module = SimpleNamespace(ImageRNG=ImageRNG, create_sampler=lambda name, model: None)
+    for name in ("sd_models", "sd_samplers", "rng"):
+        monkeypatch.setitem(sys.modules, f"modules.{name}", module)  # type: ignore[arg-type]
     job = Sampling(Tab(), model, Windows(4), models.loras(Tab(loras="pan:0.8")))
     job.of_prompt = lambda: models.prompt_loras([("zoom", 0.5)])
     if fails:

@@ -75,7 +75,8 @@ class Sampling:
             while True:
                 for t in course.scheduler.timesteps[course.done :]:
                     self._step(course, t)
-                    check_effects(self.controls, ended=course.done == steps)
+                    if course.done in (1, steps):  # the device is waited for: early enough, and at the end
+                        check_effects(self.controls, ended=course.done == steps)
                     if work is not None:
                         work.keep(course)
                     report(course.drawn * steps + course.done, rounds * steps)

@@ -1,0 +1,142 @@
+"""Rows of a batch: taken out of all that a UNet is called with, and what was made of them put together again.
+
+Nothing here waits for a device: numbers that are made on the CPU are handed over and not waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+T = TypeVar("T")
+OPTIONS = "transformer_options"
+"""The argument in which ldm_patched's and Forge's UNets are told what the host and its extensions want of a call."""
+ROW_NUMBERS = ("cond_indices", "uncond_indices")
+"""Options that name rows of the batch."""
+OF_ALL_STEPS = ("sample_sigmas", "sampling_sigmas")
+"""Options that hold a row for each step of the schedule: as many as the batch's by chance alone."""
+OF_ONE_PROMPT = ("sigmas",)
+"""Options that hold a row for each row of one prompt's part of the batch."""
+
+
+@runtime_checkable
+class Deferred(Protocol):
+    """What stands among a UNet's arguments for something that is made for the rows of a call when it is made."""
+
+    def of_rows(self, rows: Rows) -> Any:
+        """What the call that has these rows is given."""
+
+
+class Rows:
+    """Numbers of rows, in the order in which they are wanted."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self.numbers = list(numbers)
+        self._on: dict[torch.device, Tensor] = {}
+
+    def on(self, device: torch.device) -> Tensor:
+        """The numbers as an index, int64 ``[rows]``, on that device."""
+        if device not in self._on:
+            self._on[device] = handed_over(self.numbers, device)
+        return self._on[device]
+
+    def of(self, x: Tensor) -> Tensor:
+        """These rows of ``x``."""
+        return x.index_select(0, self.on(x.device))
+
+
+def handed_over(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """``values`` as a tensor on ``device``, which is not waited for."""
+    return torch.tensor(values, dtype=dtype).to(device, non_blocking=device.type == "cuda")
+
+
+def take_rows(tree: T, rows: Rows | slice, batch: int) -> T:
+    """``tree`` with those rows of every tensor that has ``batch`` of them, in that order."""
+
+    def take(leaf: object) -> object:
+        if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == batch:
+            return leaf[rows] if isinstance(rows, slice) else rows.of(leaf)
+        return leaf.of_rows(rows) if isinstance(leaf, Deferred) and isinstance(rows, Rows) else leaf
+
+    result: T = tree_map(take, tree)
+    return result
+
+
+def take_call(args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: Rows, batch: int) -> tuple[Any, dict[str, Any]]:
+    """The arguments of a UNet's call with ``batch`` rows as those of a call with ``rows`` alone."""
+    others = {name: value for name, value in kwargs.items() if name != OPTIONS}
+    args, taken = take_rows((args, others), rows, batch)
+    if OPTIONS in kwargs:
+        taken[OPTIONS] = take_options(kwargs[OPTIONS], rows, batch)
+    return args, taken
+
+
+def take_options(options: Mapping[str, Any], rows: Rows, batch: int) -> dict[str, Any]:
+    """`transformer_options` of a call with ``batch`` rows as those of a call with ``rows`` alone.
+
+    What the hosts put there is known by name; tensors of extensions are told by their number of rows.
+    """
+    return {name: _take_option(name, value, rows, batch) for name, value in options.items()}
+
+
+def _take_option(name: str, value: Any, rows: Rows, batch: int) -> Any:
+    if name in OF_ALL_STEPS:
+        return value
+    if name in ROW_NUMBERS:
+        return _places(value, rows)
+    if name in OF_ONE_PROMPT and isinstance(value, Tensor) and value.ndim:
+        mine = [row for row in rows.numbers if row < len(value)]
+        return Rows(mine).of(value) if len(value) > 1 and batch % len(value) == 0 else value
+    return take_rows(value, rows, batch)
+
+
+def _places(numbers: Any, rows: Rows) -> Any:
+    """Where the rows with those ``numbers`` are among ``rows``: a list, or a tensor where the numbers are one."""
+    wanted = set(numbers.tolist() if isinstance(numbers, Tensor) else numbers)
+    places = [place for place, row in enumerate(rows.numbers) if row in wanted]
+    return handed_over(places, numbers.device, numbers.dtype) if isinstance(numbers, Tensor) else places
+
+
+def in_parts(call: Callable[..., Any], most: int) -> Callable[..., Any]:
+    """``call`` on at most ``most`` rows of its first argument at a time, and of all tensors that have as many."""
+
+    def parted(*args: Any, **kwargs: Any) -> Any:
+        batch = len(args[0])
+        inputs = [take_rows((args, kwargs), slice(at, at + most), batch) for at in range(0, batch, most)]
+        flat, shapes = zip(*(tree_flatten(call(*args, **kwargs)) for args, kwargs in inputs), strict=True)
+        return tree_unflatten([torch.cat(leaves) for leaves in zip(*flat, strict=True)], shapes[0])
+
+    return parted
+
+
+class Average:
+    """The ``batch`` rows put together again, on ``device``, from calls that had some of them each."""
+
+    def __init__(self, batch: int, device: torch.device) -> None:
+        self.batch, self.device = batch, device
+        self.last: Any = None
+        """The newest call's output; what of it is no tensor of rows counts for all."""
+        self.sums: list[Tensor | None] = []
+
+    def add(self, output: Any, rows: Rows, shares: Sequence[float]) -> None:
+        """Count the tensors of ``output`` in, which have ``rows``, with the share of each."""
+        leaves, _ = tree_flatten(output)
+        self.last, self.sums = output, self.sums or [None] * len(leaves)
+        for number, leaf in enumerate(leaves):
+            if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(rows.numbers):
+                exact = leaf.to(torch.promote_types(leaf.dtype, torch.float32))
+                share = handed_over(shares, leaf.device, exact.dtype).view(-1, *[1] * (leaf.ndim - 1))
+                part = (exact * share).to(self.device)
+                total = self.sums[number]
+                total = part.new_zeros(self.batch, *part.shape[1:]) if total is None else total
+                self.sums[number] = total.index_add_(0, rows.on(self.device), part)
+
+    def result(self) -> Any:
+        """An output like each call's, with the averages in it."""
+        leaves, shape = tree_flatten(self.last)
+        pairs = zip(leaves, self.sums, strict=True)
+        return tree_unflatten([leaf if total is None else total.to(leaf.dtype) for leaf, total in pairs], shape)
