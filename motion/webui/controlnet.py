@@ -3,7 +3,8 @@
 sd-webui-controlnet has a switch for the second (`animatediff_batch`, `batch_images`), which its batch tab does not
 set; here it is set for the length of a job. Its hints are then made for cond and uncond together; each call of a
 control network gets those of the frames it really draws. The ControlNet built into the Forge family takes a folder
-(`batch_image_dir`) or uploaded pictures (`batch_input_gallery`) one by one for the pictures of a batch, as it is.
+(`batch_image_dir`) or uploaded pictures (`batch_input_gallery`) one by one for the pictures of a batch, as it is; some
+of the family know but one picture for a unit.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -77,6 +80,7 @@ def _extension_unit(unit: Any, script: Any, frames: int, undo: ExitStack) -> Any
 
 def _built_in_unit(unit: Any, script: Any, frames: int, undo: ExitStack) -> Any:
     """A unit of the Forge family with as many images as frames, or the unit as it is."""
+    given = unit
     if isinstance(unit, dict):
         made = script.get_enabled_units([unit])
         if len(made) != 1:
@@ -84,14 +88,61 @@ def _built_in_unit(unit: Any, script: Any, frames: int, undo: ExitStack) -> Any:
         unit = made[0]
     if not _field(unit, "enabled", False):
         return unit
-    modes = type(type(unit)().input_mode)
-    mode = modes(getattr(unit.input_mode, "value", unit.input_mode))  # Forge takes over what the API was given
-    if mode.value == "batch":
+    simple = getattr(type(unit)(), "input_mode", None)
+    modes = {mode.value: mode for mode in type(simple)} if isinstance(simple, Enum) else {}
+    if "batch" not in modes:
+        return _shown_one_by_one(given, unit, script, frames, undo)
+    mode = getattr(unit.input_mode, "value", unit.input_mode)  # Forge takes over what the API was given
+    if mode == "batch":
         folder = _one_per_frame(unit.batch_image_dir, frames, undo)
-        return _changed(unit, {"input_mode": mode, "batch_image_dir": str(folder)})
-    if mode.value == "merge" and _field(unit, "batch_input_gallery"):
-        return _changed(unit, {"input_mode": mode, "batch_input_gallery": _fitted(unit.batch_input_gallery, frames)})
+        return _changed(unit, {"input_mode": modes[mode], "batch_image_dir": str(folder)})
+    if mode == "merge" and _field(unit, "batch_input_gallery"):
+        fitted = _fitted(unit.batch_input_gallery, frames)
+        return _changed(unit, {"input_mode": modes[mode], "batch_input_gallery": fitted})
     return unit
+
+
+def _shown_one_by_one(given: Any, unit: Any, script: Any, frames: int, undo: ExitStack) -> Any:
+    """A unit of a host that knows but one image for it (Classic, Neo since 2026), or the unit as it is.
+
+    The API may name a folder or a video all the same, as `batch_image_dir`: the host is then given the images of a
+    batch where it asks for the unit's one.
+    """
+    if not (isinstance(given, dict) and given.get("input_mode", "batch") == "batch" and given.get("batch_image_dir")):
+        return unit
+    files = sorted(_one_per_frame(given["batch_image_dir"], frames, undo).iterdir())
+    shown, ask = _changed(unit, {"enabled": True}), script.get_input_data
+
+    def all_images(p: Any, asked: Any, *others: Any) -> Any:
+        if asked is not shown:
+            return ask(p, asked, *others)
+        found, resize_mode = [], None
+        for file in files:
+            images, resize_mode = ask(p, _changed(asked, _as_drawn(asked, file)), *others)
+            found += images
+        return found, resize_mode
+
+    undo.callback(patching.item(vars(script), "get_input_data", all_images))
+    return shown
+
+
+def _as_drawn(unit: Any, file: Path) -> dict[str, Any]:
+    """The fields of a unit into which a picture was put, with nothing drawn over it."""
+    picture = np.asarray(Image.open(file).convert("RGB"))
+    fields: dict[str, Any] = {"image": {"image": picture, "mask": np.zeros_like(picture)}}
+    if hasattr(unit, "image_fg"):
+        fields["image_fg"] = np.zeros((*picture.shape[:2], 4), np.uint8)
+    return fields
+
+
+def built_in_modules(p: Any, prefix: str) -> list[str]:
+    """The preprocessors of the built-in ControlNet's enabled units whose names begin so."""
+    script = _script(p)
+    if script is None or not _is_built_in(script):
+        return []
+    units = script.get_enabled_units(list(p.script_args[script.args_from : script.args_to]))
+    modules = (str(_field(unit, "module", "")) for unit in units)
+    return [f"ControlNet's {module}" for module in modules if module.startswith(prefix)]
 
 
 def hints_by_frame(p: Any, arrangement: Arrangement, undo: ExitStack) -> None:
@@ -102,7 +153,7 @@ def hints_by_frame(p: Any, arrangement: Arrangement, undo: ExitStack) -> None:
     script = _script(p)
     if script is not None and _is_built_in(script):
         units = script.get_enabled_units(list(p.script_args[script.args_from : script.args_to]))
-        if len(script.current_params) < len(units):
+        if len(getattr(script, "current_params", ())) < len(units):
             raise MotionError(NOT_PREPARED)
         return
     if script is None or not getattr(script, "enabled_units", None):
@@ -132,8 +183,8 @@ def _script(p: Any) -> Any:
 
 
 def _is_built_in(script: Any) -> bool:
-    """Is it the Forge family's own, which keeps what it has prepared by unit?"""
-    return hasattr(script, "current_params")
+    """Is it the Forge family's own? Told by a method: what it has prepared it keeps only from its first job on."""
+    return hasattr(script, "process_unit_after_click_generate")
 
 
 def _field(unit: Any, name: str, default: Any = None) -> Any:

@@ -10,10 +10,10 @@ from typing import Any
 import motion
 from motion.errors import MotionError
 from motion.hosts import freeinit
-from motion.hosts.base import host, host_module
+from motion.hosts.base import host, host_module, option
 from motion.hosts.sampling import Sampling
 from motion.tab import TAB_FIELDS, Tab
-from motion.webui import axes, finish, infotext, keys, output, panel
+from motion.webui import axes, beside, finish, infotext, keys, output, panel
 from motion.webui import job as jobs
 from motion.webui.job import Job
 from motion.webui.models import library, load, loras, prompt_loras
@@ -115,6 +115,7 @@ def plan(p: Any, tab: Tab) -> Job:
     entry = library().find(tab.module)
     module = load(entry)
     windows = plan_windows(tab, module.architecture)
+    beside.check(p, windows)
     tab = keys.settled(tab)
     _settle_initial_images(p, windows.frames)
     worn = loras(tab)
@@ -141,6 +142,5 @@ def _settle_initial_images(p: Any, frames: int) -> None:
 
 def _pictures_per_frame(p: Any) -> int:
     """A masked frame is followed by its mask and its composite where the host is set to return them."""
-    opts = host_module("shared").opts
     masked = getattr(p, "mask_for_overlay", None) is not None
-    return 1 + masked * (bool(opts.return_mask) + bool(opts.return_mask_composite))
+    return 1 + masked * sum(bool(option(name, False)) for name in ("return_mask", "return_mask_composite"))

@@ -118,7 +118,8 @@ def built_in(*units: Any, prepared: int = 0) -> Any:
         made = [BuiltIn(**unit) if isinstance(unit, dict) else unit for unit in units]
         return [unit for unit in made if unit.enabled]
 
-    vars(p.script).update(current_params=dict.fromkeys(range(prepared)), get_enabled_units=enabled)
+    made = {"current_params": dict.fromkeys(range(prepared))} if prepared else {}  # it has none before its first job
+    vars(p.script).update(made, get_enabled_units=enabled, process_unit_after_click_generate=None)
     return p
 
 
@@ -138,6 +139,34 @@ def test_the_built_in_one_gets_as_many_images_as_frames(kind: Any, folder: Path)
         assert third is single
     assert p.script_args_value is p.script_args
     assert len(gallery) == 2
+
+
+class OneImage:
+    """A unit of Neo's since 2026, and in what it can do Classic's."""
+
+    def __init__(self, enabled: bool = True, image: Any = None, image_fg: Any = None, **unknown: Any) -> None:
+        self.enabled, self.image, self.image_fg = enabled, image, image_fg
+
+
+def test_where_a_unit_knows_one_image_the_job_is_given_one_for_each_frame(folder: Path) -> None:
+    def asked(p: Any, unit: Any, *others: Any) -> Any:
+        assert others == ("preprocessor", 64, 64)
+        assert unit.image["image"].shape == unit.image["mask"].shape and not unit.image_fg.any()
+        return [[int(unit.image["image"].max()), None]], "crop"
+
+    p = processing({"batch_image_dir": str(folder)}, {"image": "one"})
+    made = {"get_enabled_units": lambda units: [OneImage(**unit) if isinstance(unit, dict) else unit for unit in units]}
+    vars(p.script).update(process_unit_after_click_generate=None, get_input_data=asked, **made)
+    with ExitStack() as undo:
+        controlnet.units_per_frame(p, FRAMES, undo)
+        _, several, one, _ = p.script_args_value
+        assert p.script.get_enabled_units([several]) == [several], "the host takes it as it is"
+        found, mode = p.script.get_input_data(p, several, "preprocessor", 64, 64)
+        assert ([shade for shade, _ in found], mode) == ([0, 1, 2, 2], "crop")
+        other = OneImage(image={"image": np.full((2, 2, 3), 9), "mask": np.zeros((2, 2, 3))}, image_fg=np.zeros(1))
+        assert p.script.get_input_data(p, other, "preprocessor", 64, 64) == ([[9, None]], "crop")
+        assert one.image == "one"
+    assert p.script.get_input_data is asked
 
 
 def test_units_of_the_built_in_one_that_could_not_be_prepared_stop_the_job() -> None:
