@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain, pairwise
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ class _Codec(NamedTuple):
 
 _H264 = _Codec("mp4", "libx264", {"crf": "16", "preset": "medium"}, {"movflags": "+faststart"})
 _VP9 = _Codec("webm", "libvpx-vp9", {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "1"}, {})
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 
 def durations(frames: int, fps: Fraction, ticks: int) -> list[int]:
@@ -94,10 +95,15 @@ def encode_folder(frames: Iterator[Frame], path: Path, fps: Fraction, parameters
         encode_png(iter((frame,)), path / f"{index:05}.png", fps, parameters)
 
 
-def encode_mp4(frames: Iterator[Frame], path: Path, fps: Fraction, parameters: str) -> None:
-    """H.264 as every player takes it: 4:2:0, even sizes (an odd edge is repeated once), index at the front."""
+def encode_mp4(
+    frames: Iterator[Frame], path: Path, fps: Fraction, parameters: str, options: Mapping[str, str] = NO_OPTIONS
+) -> None:
+    """H.264 as every player takes it: 4:2:0, even sizes (an odd edge is repeated once), index at the front.
+
+    ``options`` of x264 (crf, preset, profile) count instead of our own.
+    """
     even = (np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge") for frame in frames)
-    _encode_movie(even, path, fps, parameters, _H264)
+    _encode_movie(even, path, fps, parameters, _H264._replace(options={**_H264.options, **options}))
 
 
 def encode_webm(frames: Iterator[Frame], path: Path, fps: Fraction, parameters: str) -> None:
@@ -111,7 +117,7 @@ def import_av() -> ModuleType:
         import av
     except ImportError as error:
         raise MotionError(
-            f'MP4 and WebM need PyAV ({error}): run `pip install "av<19"`, or choose .gif, .webp, .apng or a folder.'
+            f"MP4 and WebM need PyAV ({error}): run `pip install av`, or choose .gif, .webp, .apng or a folder."
         ) from error
     return av
 

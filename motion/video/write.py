@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,7 +31,13 @@ MAX_FPS: dict[Encoder, float] = {encoders.encode_gif: 50}  # browsers slow faste
 PathLike = str | os.PathLike[str]
 
 
-def write(frames: Iterable[Frame], path: PathLike, fps: float | Fraction, parameters: str = "") -> None:
+def write(
+    frames: Iterable[Frame],
+    path: PathLike,
+    fps: float | Fraction,
+    parameters: str = "",
+    h264: Mapping[str, str] = encoders.NO_OPTIONS,
+) -> None:
     """Encode `frames` into `path` in the format of its suffix, with the generation parameters inside.
 
     frames      uint8, "f h w 3" as one array, or an iterable of "h w 3"; MP4, WebM and folders stream it
@@ -38,6 +45,7 @@ def write(frames: Iterable[Frame], path: PathLike, fps: float | Fraction, parame
                 no suffix, a trailing slash or an empty folder: a folder of 00000.png, 00001.png, ...
     fps         frames per second, 0.1 to 240 (GIF: to 50); a float is taken as the nearest n/1001 or simpler
     parameters  any text; PNG chunk `parameters`, GIF and movie comment, WebP EXIF user comment
+    h264        options of MP4's encoder that count instead of ours: crf, preset, profile
 
     An existing file is replaced, at the end and at once; after any exception, from `frames` too, the destination is
     as before and nothing is left beside it. Raises MotionError for whatever cannot be written.
@@ -45,6 +53,8 @@ def write(frames: Iterable[Frame], path: PathLike, fps: float | Fraction, parame
     encode = check_destination(path)
     rate = _rate(fps, MAX_FPS.get(encode, DEFAULT_MAX_FPS))
     _check_text(parameters)
+    if encode is encoders.encode_mp4:
+        encode = partial(encoders.encode_mp4, options=h264)
     with _in_place_when_whole(Path(path)) as part:
         encode(_checked(frames), part, rate, parameters)
 

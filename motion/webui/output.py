@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from motion.errors import MotionError
-from motion.hosts.base import host_module
+from motion.hosts.base import host_module, option
 from motion.video.write import write
 from motion.webui.job import Drawn, Job, Refused
 
 IN_AN_IMAGE_TAG = ("gif", "webp", "apng")
 """Formats that play in the host's gallery, which shows pictures only."""
+MOVIES = ("mp4", "webm")
 NAME_LENGTH = 200
 """Most characters of a file's name that come from the user's pattern; file systems end at 255 bytes or so."""
 CLIP_COMMENT = "Motion clip: "
@@ -59,6 +60,7 @@ def deliver(p: Any, processed: Any, job: Job, clips: Sequence[Drawn]) -> None:
     processed.images = [*covers, *(picture for clip in shown for picture in clip.pictures)]
     processed.infotexts = [*(clip.texts[0] for clip in clips), *(text for clip in shown for text in clip.texts)]
     processed.comments = "".join(f"{comment}\n" for comment in p.comments)
+    _play(processed, clips, written)
     processed.js = _with_clips(processed.js, written, failed if p.is_api else None)
 
 
@@ -77,10 +79,23 @@ def _write(p: Any, job: Job, clip: Drawn, seed: int) -> list[Written]:
             stem = Path(tempfile.mkdtemp(prefix="motion-", dir=_temporary_folder())) / "clip"
         for name in formats:
             path = stem.with_name(f"{stem.name}.{name}")
-            write(frames, path, job.tab.fps, clip.texts[0])
+            write(frames, path, job.tab.fps, clip.texts[0], _h264())
             data = base64.b64encode(path.read_bytes()).decode() if p.is_api else None
             written.append(Written(name, path if kept else None, data, len(frames), job.tab.fps, seed))
     return written
+
+
+def _h264() -> dict[str, str]:
+    """What the user has set for videos on the settings page of a host that has such settings (Neo)."""
+    found = {name: option(f"video_{name}", None) for name in ("crf", "preset", "profile")}
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _play(processed: Any, clips: Sequence[Drawn], written: Sequence[Written]) -> None:
+    """Let a host that has a player (Neo) play the clip there: it shows one, and nothing beside it."""
+    movies = [str(file.path) for file in written if file.path is not None and file.format in MOVIES]
+    if len(clips) == 1 and movies and hasattr(processed, "video_path"):
+        processed.video_path = movies[0]
 
 
 def _announce(p: Any, file: Written) -> None:
@@ -97,8 +112,9 @@ def _place(p: Any, clip: Drawn, seed: int, formats: Sequence[str]) -> Path:
     """Where the host would save a picture of this seed and prompt, under its own name patterns; without a suffix."""
     images, opts = host_module("images"), host_module("shared").opts
     names = images.FilenameGenerator(p, seed, p.prompt, clip.pictures[0])
-    folder = Path(p.outpath_samples)
-    if opts.save_to_dirs:
+    videos = option("outdir_videos", None)  # the host's own folder for such files, which it divides no further
+    folder = Path(p.outpath_samples if videos is None else option("outdir_samples", "") or videos)
+    if opts.save_to_dirs and videos is None:
         folder /= names.apply(opts.directories_filename_pattern or "[prompt_words]").lstrip(" ").rstrip("\\ /")
     folder.mkdir(parents=True, exist_ok=True)
     pattern = opts.samples_filename_pattern or ("[seed]" if opts.save_to_dirs else "[seed]-[prompt_spaces]")

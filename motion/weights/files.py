@@ -138,7 +138,7 @@ def _peel(tree: Any) -> dict[str, Tensor]:
         inner = (tree[name] for name in WRAPPERS if isinstance(tree, Mapping) and isinstance(tree.get(name), Mapping))
         tree = next(inner, tree)
     if not isinstance(tree, Mapping):
-        raise MotionError(f"holds one {type(tree).__name__} and not a table of tensors; get the plain weights.")
+        raise MotionError("holds no table of tensors; get the plain weights.")
     tensors: dict[str, Tensor] = {}
     for name, tensor in _leaves(tree):
         plain = name.removeprefix("module.")

@@ -75,7 +75,7 @@ REFUSALS = {
     "CameraCtrl": ("a CameraCtrl model, which is not supported", _ELSEWHERE),
     "FancyVideo": ("a FancyVideo model, which is not supported", _ELSEWHERE),
     "AnimateLCM-I2V": ("an AnimateLCM-I2V model, which is not supported", "give the text-to-video AnimateLCM here"),
-    SPARSECTRL: ("a SparseCtrl encoder", "open it with sparsectrl.load, beside a motion module"),
+    SPARSECTRL: ("a SparseCtrl encoder", "give it for key frames, and a motion module here"),
     "PIA": ("a PIA model, which is not supported", _ELSEWHERE),
     "domain adapter": ("a domain adapter, a LoRA of the image layers", "give it as the adapter of a motion module"),
     "LoRA": ("a LoRA of the image model", _PROMPT),
