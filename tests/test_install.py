@@ -46,7 +46,7 @@ def test_silent_when_nothing_is_missing(host: Path) -> None:
 def test_adds_pyav_alone_through_the_host(host: Path) -> None:
     (host / "launch.py").write_text("def run_pip(command, desc):\n    print(command)\n")
     done = start(host, "-S")
-    assert (done.returncode, done.stdout, done.stderr) == (0, 'install "av<19"\n', "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, 'install "av>=12"\n', "")
 
 
 @pytest.mark.parametrize("launch", [None, "", "import no_such_module"])
@@ -55,7 +55,7 @@ def test_adds_pyav_alone_without_a_host(host: Path, launch: str | None) -> None:
     if launch is not None:
         (host / "launch.py").write_text(launch)
     done = start(host, "-S")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "['install', '--prefer-binary', 'av<19']\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['install', '--prefer-binary', 'av>=12']\n", "")
 
 
 @pytest.mark.parametrize("launch", [None, "def run_pip(command, desc): raise RuntimeError('no network')"])
@@ -65,7 +65,7 @@ def test_a_failure_is_one_line_with_the_remedy(host: Path, launch: str | None) -
         (host / "launch.py").write_text(launch)
     done = start(host, "-S")
     assert done.returncode == 1
-    assert re.fullmatch(r'install\.py: PyAV is missing.*`pip install "av<19"`.*\n', done.stderr)
+    assert re.fullmatch(r'install\.py: PyAV is missing.*`pip install "av>=12"`.*\n', done.stderr)
 
 
 class Shell:
