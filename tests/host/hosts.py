@@ -23,15 +23,32 @@ class Kind:
 
     name: str
     flags: tuple[str, ...]
+    allowed: bool = False
+    """Must its page be told which folders it may show files from? Else it is allowed the one it works in."""
     any_width: bool = False
     """Does it load checkpoints narrower than SD1.5, as the bundled ones are?"""
     hires: Mapping[str, object] = field(default_factory=dict)
     """What its API wants in each request with hires fix."""
 
 
-A1111 = Kind("A1111", ("--use-cpu", "all", "--no-half"), any_width=True)
-FORGE = Kind("Forge", ("--always-cpu",), hires={"hr_additional_modules": ["Use same choices"]})
-REFORGE = Kind("reForge", ("--always-cpu",))
+NO_DOWNLOAD = "--no-download-sd-model"
+CPU = ("--always-cpu", NO_DOWNLOAD)
+HIRES = {"hr_additional_modules": ["Use same choices"]}
+A1111 = Kind("A1111", ("--use-cpu", "all", "--no-half", NO_DOWNLOAD), any_width=True)
+FORGE = Kind("Forge", CPU, allowed=True, hires=HIRES)
+REFORGE = Kind("reForge", CPU)
+CLASSIC = Kind("Classic", CPU)
+ERSATZ = Kind("ersatz", ("--always-cpu",), allowed=True, hires=HIRES)
+NEO = Kind("Neo", ("--always-cpu", "--attention-pytorch"), allowed=True, hires=HIRES)
+MARKS: tuple[tuple[Kind, str, bool], ...] = (
+    (A1111, "modules_forge", False),
+    (ERSATZ, "extensions-builtin/ersatz_LBW", True),
+    (FORGE, "packages_3rdparty", True),
+    (NEO, "backend", True),
+    (REFORGE, "ldm_patched/helpers", True),
+    (CLASSIC, "ldm_patched", True),
+)
+"""A host, and a folder that it alone of those that follow has or lacks."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +61,12 @@ class Host:
     @property
     def kind(self) -> Kind:
         """Told by what is there."""
-        if not (self.root / "modules_forge").is_dir():
-            return A1111
-        return FORGE if (self.root / "backend").is_dir() else REFORGE
+        return next(kind for kind, folder, there in MARKS if (self.root / folder).is_dir() is there)
 
     @property
     def flags(self) -> list[str]:
-        """Options of its command line. Forge's page is allowed no files but those of the folder it works in."""
-        allowed = ["--gradio-allowed-path", str(self.root)] if self.kind is FORGE else []
-        return [*self.kind.flags, *allowed]
+        """Options of its command line."""
+        return [*self.kind.flags, *(["--gradio-allowed-path", str(self.root)] if self.kind.allowed else [])]
 
     @classmethod
     def all(cls) -> list[Host]:

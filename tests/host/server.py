@@ -27,7 +27,7 @@ BYTECODE = Path(tempfile.gettempdir()) / "sd-webui-motion-host-bytecode"
 
 BOOT_SECONDS = 600
 FLAGS = (
-    *("--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--no-download-sd-model"),
+    *("--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check"),
     *("--api", "--server-name", "127.0.0.1"),
 )
 OPTIONS: Mapping[str, object] = {
@@ -65,7 +65,8 @@ class Server:
     @property
     def outputs(self) -> set[Path]:
         """The files it has saved."""
-        return {path for path in (self.data / "outputs").rglob("*") if path.is_file()}
+        folders = [self.data / name for name in ("outputs", "output")]  # the second is Neo's
+        return {path for folder in folders for path in folder.rglob("*") if path.is_file()}
 
     def log_tail(self, lines: int = 60) -> str:
         """The end of what it said, progress bars left out."""

@@ -37,6 +37,7 @@ def drawn(webui: Webui, network: str, source: dict[str, Any], **fields: Any) -> 
     """The clip of a unit with these images; some hosts show those behind it."""
     module = "none" if webui.server.host.kind is A1111 else "None"
     unit = {"enabled": True, "module": module, "model": network, "weight": 1.0, "pixel_perfect": False, **source}
+    unit["save_detected_map"] = False  # a Neo of January 2026 cannot answer with one under its own Pillow 12
     fields = {"module": FULL_MODULE, "frames": FRAMES, **fields}
     scripts = {"Motion": {"args": [fields]}, "ControlNet": {"args": [unit]}}
     return webui.txt2img(**REQUEST, alwayson_scripts=scripts).pictures[1 : 1 + fields["frames"]]

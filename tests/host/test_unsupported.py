@@ -15,7 +15,7 @@ from .webui import QUICK, Webui, changed, moving
 ABSENT = "sd_models.rescale_zero_terminal_snr_abar"
 """What the host is without; it needs it itself only for a setting that is off."""
 MODEL, KINDS = "modules.shared.sd_model", ("is_sd1", "is_sdxl")
-CHECKPOINT = "choose one of Stable Diffusion 1.5 or XL"
+CHECKPOINT = "choose an SD1.5 or SDXL checkpoint"
 
 
 @pytest.fixture
