@@ -12,8 +12,8 @@ from .server import booted
 from .test_no_trace import attempt
 from .webui import QUICK, Webui, changed, moving
 
-ABSENT = "sd_models.rescale_zero_terminal_snr_abar"
-"""What the host is without; it needs it itself only for a setting that is off."""
+ABSENT = "sd_samplers_common.InterruptedException"
+"""What the host is without; it needs it itself only where it is interrupted."""
 MODEL, KINDS = "modules.shared.sd_model", ("is_sd1", "is_sdxl")
 CHECKPOINT = "choose an SD1.5 or SDXL checkpoint"
 
@@ -55,7 +55,7 @@ def test_in_a_host_that_lacks_something_the_accordion_holds_one_sentence(lacking
             page.page.locator(f"{root} .label-wrap", has_text="Motion").click()
             sentence = page.page.locator(f"{root} .error", has_text=ABSENT)
             sentence.wait_for(state="visible")
-            assert (sentence.text_content() or "").strip().startswith("Motion cannot work in this WebUI")
+            assert (sentence.text_content() or "").strip().startswith("Motion cannot make this clip here")
         page.photograph("lacking")
         assert not page.errors
 
