@@ -11,26 +11,31 @@ from typing import TYPE_CHECKING, Any
 from motion.errors import MotionError
 
 if TYPE_CHECKING:
-    from motion import lora
-    from motion.animation import attach
-    from motion.network.model import MotionModel
+    from motion.models.motion.model import MotionModel
+    from motion.sampling import lora
+    from motion.sampling.animation import attach
+    from motion.sampling.arrangement import Arrangement
+    from motion.sampling.windows import Windows
     from motion.weights.checkpoint import load
 
 __version__ = "0.1.0"
-__all__ = ["MotionError", "MotionModel", "__version__", "attach", "load", "lora"]
+__all__ = ["Arrangement", "MotionError", "MotionModel", "Windows", "__version__", "attach", "load", "lora"]
 
 _HOMES = {
-    "attach": "motion.animation",
+    "Arrangement": "motion.sampling.arrangement",
+    "MotionModel": "motion.models.motion.model",
+    "Windows": "motion.sampling.windows",
+    "attach": "motion.sampling.animation",
     "load": "motion.weights.checkpoint",
-    "MotionModel": "motion.network.model",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name == "lora":
-        return import_module("motion.lora")  # which makes it an attribute of this package
-    if name not in _HOMES:
+        value: Any = import_module("motion.sampling.lora")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module 'motion' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

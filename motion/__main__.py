@@ -2,6 +2,6 @@
 
 import sys
 
-from motion.cli import main
+from motion.cli.main import main
 
 sys.exit(main())

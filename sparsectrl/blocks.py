@@ -13,9 +13,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from motion.network.architecture import NORM_GROUPS
-from motion.network.linear import Linear
-from motion.network.temporal import FeedForward
+from motion.models.motion.architecture import NORM_GROUPS
+from motion.models.motion.linear import Linear
+from motion.models.motion.temporal import FeedForward
 
 
 def timestep_features(t: Tensor, channels: int) -> Tensor:

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from motion import passes, patching
-from motion.arrangement import Arrangement
+from motion import patching
 from motion.errors import MotionError
-from motion.following import Follower
-from motion.network import sites
-from motion.rows import Average, Rows, handed_over, take_rows
-from motion.windows import Window, Windows
+from motion.models import sites
+from motion.sampling import passes
+from motion.sampling.arrangement import Arrangement
+from motion.sampling.following import Follower
+from motion.sampling.rows import Average, Rows, handed_over, take_rows
+from motion.sampling.windows import Window, Windows
 from sparsectrl.encoder import Shape, SparseEncoder
 from sparsectrl.keyframes import sources
 from sparsectrl.keys import key_frames, masked

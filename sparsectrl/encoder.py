@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from motion.errors import MotionError
-from motion.network.architecture import BUILT_POSITIONS, NORM_GROUPS, Slot
-from motion.network.temporal import TemporalTransformer
+from motion.models.motion.architecture import BUILT_POSITIONS, NORM_GROUPS, Slot
+from motion.models.motion.temporal import TemporalTransformer
 from sparsectrl.blocks import CentredGroupNorm, Downsample, ResBlock, SpatialTransformer, TimeEmbedding
 from sparsectrl.presets import PICTURES, SKETCHES
 

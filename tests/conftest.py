@@ -18,8 +18,8 @@ from hypothesis import settings
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from motion.network.architecture import Architecture
-from motion.network.model import MotionModel
+from motion.models.motion.architecture import Architecture
+from motion.models.motion.model import MotionModel
 from motion.weights.ldm import unet_name
 from tests.small import TEXT, WIDTHS
 

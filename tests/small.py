@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import sparsectrl
-from motion.network.architecture import Architecture
-from motion.network.model import MotionModel
+from motion.models.motion.architecture import Architecture
+from motion.models.motion.model import MotionModel
+from motion.sampling.windows import FUSES, SCHEDULES, Windows
 from motion.weights.lora import Pair
-from motion.windows import FUSES, SCHEDULES, Windows
 from sparsectrl.encoder import Shape, SparseEncoder
 
 WIDTHS = (32, 32, 64, 64)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 import motion
-from motion.demo.bundle import DEMO
 from motion.demo.detector import Sprite, direction, has_watermark, is_constant, read_clip
 from motion.demo.world import FRAMES, Frames, Scene, all_scenes
 from motion.hosts.standalone import Standalone
-from motion.settings import FIELDS, Clip
+from motion.settings.settings import FIELDS, Clip
+from motion.weights.bundled import DEMO
 
 AT_ONCE = 4
 """Clips of 16 frames in one batch."""

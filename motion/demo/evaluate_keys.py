@@ -17,7 +17,7 @@ from motion.demo.evaluate import demo_clip
 from motion.demo.world import FRAMES, Frames, Scene, all_scenes, draw_clip
 from motion.hosts.controls import Control
 from motion.hosts.standalone import Standalone
-from motion.training.sketch import sketch
+from motion.video.sketch import sketch
 
 NEAR = 2.0
 """Pixels between centroids within which a shape is where it should be."""

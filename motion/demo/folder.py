@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from motion.demo.clips import training_clip, training_scene
 from motion.demo.world import watermarked
-from motion.training.data import training_clip, training_scene
 from motion.video.write import write
 
 FPS = 8.0

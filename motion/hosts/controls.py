@@ -12,8 +12,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from motion.errors import MotionError
-from motion.fields import Size
-from motion.settings import KeyFrames
+from motion.fields.table import Size
+from motion.settings.settings import KeyFrames
 from motion.video import brightness
 
 if TYPE_CHECKING:  # at run time torch comes last

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from motion.hosts.controls import Control
-from motion.settings import Clip
-from motion.tab import Tab
+from motion.settings.settings import Clip
+from motion.settings.tab import Tab
 from motion.video import brightness, colours
 
 

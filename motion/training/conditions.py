@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from motion.errors import MotionError
+from motion.fields.weighted import Weighted
 from motion.training import masks
 from motion.training.folder import Source, find, fitted, length, save
-from motion.training.sketch import sketch
 from motion.video.read import Frames, read
-from motion.weighted import Weighted
+from motion.video.sketch import sketch
 
 CONDITIONS = ("rgb", "scribble")
-"""What can be made of the frames: their latents, or edge sketches (`motion.training.sketch`)."""
+"""What can be made of the frames: their latents, or edge sketches (`motion.video.sketch`)."""
 
 
 @dataclass(frozen=True)

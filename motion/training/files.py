@@ -12,7 +12,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from motion.hosts.standalone.checkpoint import open_parts
-from motion.network.model import MotionModel
+from motion.models.motion.model import MotionModel
 from motion.training.image import ImageModel
 from motion.weights.checkpoint import FAMILY_HINT
 from motion.weights.ldm import to_ldm

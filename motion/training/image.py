@@ -13,7 +13,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from motion.network.architecture import SCHEDULES, Betas
+from motion.models.motion.architecture import SCHEDULES, Betas
 from motion.training.data import LatentClips
 from motion.training.loop import Plan, train
 from motion.training.vae import build_vae

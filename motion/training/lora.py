@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from motion.network import sites
-from motion.network.model import MotionModel
+from motion.models import sites
+from motion.models.motion.model import MotionModel
 from motion.training.files import save_tensors
 from motion.weights.lora import Lora, Pair, Target, to_authors
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 
 from motion.errors import MotionError
-from motion.weighted import Weighted, Weights
+from motion.fields.weighted import Weighted, Weights
 
 Pattern = Callable[[int, np.random.Generator], list[int]]
 

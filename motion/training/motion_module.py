@@ -10,9 +10,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from motion.animation import attach
-from motion.network.architecture import Betas
-from motion.network.model import MotionModel
+from motion.models.motion.architecture import Betas
+from motion.models.motion.model import MotionModel
+from motion.sampling.animation import attach
 from motion.training.data import LatentClips
 from motion.training.image import TEXT_DROP, ImageModel, Loss, Noised, debiased, drawn, noise_loss
 from motion.training.loop import Plan, train

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 import motion
 from motion.errors import MotionError
-from motion.fields import Size
+from motion.fields.table import Size
 from motion.hosts.controls import Control
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.host import DTYPES, Standalone
-from motion.network.architecture import SCHEDULES, Architecture, Betas
-from motion.network.model import MotionModel
-from motion.settings import Clip
+from motion.models.motion.architecture import SCHEDULES, Architecture, Betas
+from motion.models.motion.model import MotionModel
+from motion.settings.settings import Clip
 from motion.training import processes
 from motion.training.folder import Clips, Source, encoded, find
 from motion.training.image import TEXT_DROP, Draw, Loss, Noised, debiased, noise_loss

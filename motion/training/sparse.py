@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 import sparsectrl
 from motion.errors import MotionError
+from motion.fields.weighted import Weighted
 from motion.hosts.controls import Control
-from motion.network.model import MotionModel
+from motion.models.motion.model import MotionModel
 from motion.training import masks, processes
 from motion.training.conditions import Condition, pictures
 from motion.training.files import save_tensors
@@ -38,7 +39,6 @@ from motion.training.run import (
     prepare,
     sampler,
 )
-from motion.weighted import Weighted
 from sparsectrl.encoder import Shape, SparseEncoder
 
 SPARSECTRL = Plan(20000, 1e-4, weight_decay=1e-2)

@@ -11,8 +11,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from motion.demo.world import Frames
 from motion.training.loop import Plan, train
+from motion.video.read import Frames
 
 LATENT_SCALE = 0.18215
 """Every SD1.5 checkpoint is read with this factor, so a latent must leave the encoder with a spread of 1 / 0.18215."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from motion.errors import MotionError
-from motion.network.architecture import FAMILIES, Architecture, Family, Slot
-from motion.network.model import MotionModel
+from motion.models.motion.architecture import FAMILIES, Architecture, Family, Slot
+from motion.models.motion.model import MotionModel
 from motion.weights.files import WeightsFile, open_weights
 from motion.weights.kinds import MOTION_MODULE, Kind, detect, refusal
 from motion.weights.names import to_canonical

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from motion.errors import MotionError
-from motion.network.architecture import Architecture
+from motion.models.motion.architecture import Architecture
 from motion.weights.checkpoint import interpret
 from motion.weights.files import WeightsFile, open_weights
 from motion.weights.kinds import MOTION_MODULE, Kind, detect

@@ -30,11 +30,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from bench_step import CONTEXT, TOKENS, filled, hardware, measure
 
 import motion
-from motion.arrangement import Arrangement
-from motion.network.architecture import Architecture
-from motion.network.model import MotionModel
+from motion.models.motion.architecture import Architecture
+from motion.models.motion.model import MotionModel
+from motion.sampling.arrangement import Arrangement
+from motion.sampling.windows import Windows
 from motion.weights.names import to_diffusers
-from motion.windows import Windows
 
 WINDOW, OVERLAP = 16, 4
 CALLS = 2

@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.host.hosts import Host
-from tests.host.server import booted
+from tests.host.support.hosts import Host
+from tests.host.support.server import booted
 
 STAGES = ("load scripts", "create ui", "total")
 """What is reported: importing the extensions, building the page, and all of the start."""

@@ -31,10 +31,10 @@ from bench_step import hardware
 
 import motion
 from motion import video
-from motion.demo.bundle import DEMO
-from motion.fields import Size
+from motion.fields.table import Size
 from motion.hosts.standalone import Standalone
-from motion.settings import Clip
+from motion.settings.settings import Clip
+from motion.weights.bundled import DEMO
 
 SHORT = 16
 SPARED = 100

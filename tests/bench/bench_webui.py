@@ -21,9 +21,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.host.hosts import Host
-from tests.host.models import FULL_CHECKPOINT, FULL_MODULE
-from tests.host.server import booted
+from tests.host.support.hosts import Host
+from tests.host.support.models import FULL_CHECKPOINT, FULL_MODULE
+from tests.host.support.server import booted
 
 FRAMES, STEPS = 16, 2
 

@@ -25,11 +25,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import motion
-from motion.demo.bundle import DEMO
 from motion.demo.detector import direction, is_constant, read_clip
 from motion.demo.evaluate import demo_clip
 from motion.demo.world import FRAMES, all_scenes
 from motion.hosts.standalone import Standalone
+from motion.weights.bundled import DEMO
 
 HELD_TOGETHER = {"context_engine": "attention", "context_schedule": "composite", "context_stride": 3}
 RUNS: dict[str, dict[str, Any]] = {

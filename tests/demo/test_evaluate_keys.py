@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from motion.demo import evaluate_keys
-from motion.demo.bundle import DEMO
 from motion.demo.evaluate import demo_clip
 from motion.demo.evaluate_keys import KeyExamination
 from motion.demo.world import all_scenes, draw_clip
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.training.conditions import CONDITIONS, Condition
 from motion.training.sparse import fresh_encoder
+from motion.weights.bundled import DEMO
 from motion.weights.checkpoint import load
 
 SCENE = all_scenes()[3]

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motion.demo.bundle import DEMO
 from motion.demo.detector import changes, read_clip
 from motion.demo.evaluate_moves import SEEN, MoveExamination, flow
 from motion.demo.world import FRAMES, PIXELS, all_scenes, draw_clip
 from motion.errors import MotionError
 from motion.training.moves import MOVES, moved
+from motion.weights.bundled import DEMO
 
 SCENE = all_scenes()[3]
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from motion.demo.clips import training_clip, training_scene
 from motion.demo.detector import direction, has_watermark, is_constant, read_clip, read_frame
 from motion.demo.folder import write_folder
 from motion.demo.world import (
@@ -25,7 +26,6 @@ from motion.demo.world import (
     watermarked,
 )
 from motion.errors import MotionError
-from motion.training.data import training_clip, training_scene
 from motion.training.folder import find
 from motion.video.read import read
 

@@ -19,10 +19,10 @@ import pytest
 
 from motion.demo.world import draw_clip, parse_caption
 
-from .hosts import Host, HostMissing
-from .page import CHROMIUM, WebuiPage, browser_page
-from .server import Server, booted
-from .webui import QUICK, WHOLE, Frames, Webui
+from .support.hosts import Host, HostMissing
+from .support.page import CHROMIUM, WebuiPage, browser_page
+from .support.server import Server, booted
+from .support.webui import QUICK, WHOLE, Frames, Webui
 
 
 def pytest_runtest_setup() -> None:

@@ -11,12 +11,12 @@ import pytest
 
 import motion
 from motion import video
-from motion.demo.bundle import DEMO
 from motion.demo.detector import read_clip
-from motion.tab import TAB_FIELDS
+from motion.settings.tab import TAB_FIELDS
+from motion.weights.bundled import DEMO
 
-from .models import MODULE, STRANGER
-from .webui import FRAMES, QUICK, Webui, apart, changed, moving
+from .support.models import MODULE, STRANGER
+from .support.webui import FRAMES, QUICK, Webui, apart, changed, moving
 
 SUITED = {"steps": int(DEMO["steps"]), "cfg_scale": float(DEMO["cfg"])}
 """What the bundled models need to draw what they are asked for."""

@@ -12,10 +12,10 @@ from PIL import Image
 
 from motion.demo.world import PIXELS
 
-from .hosts import A1111, CONTROLNET
-from .models import FULL_CHECKPOINT, FULL_MODULE
-from .networks import CONTROL
-from .webui import FRAMES, Frames, Webui, apart, encoded
+from .support.hosts import A1111, CONTROLNET
+from .support.models import FULL_CHECKPOINT, FULL_MODULE
+from .support.networks import CONTROL
+from .support.webui import FRAMES, Frames, Webui, apart, encoded
 
 LONGER = FRAMES + 4
 REQUEST: dict[str, Any] = {

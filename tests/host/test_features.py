@@ -11,8 +11,8 @@ import pytest
 from motion.demo.detector import read_clip
 from motion.demo.world import PIXELS, draw_clip, parse_caption
 
-from .models import CHECKPOINT, OTHER
-from .webui import FRAMES, QUICK, Frames, Webui, apart, changed, encoded, moving
+from .support.models import CHECKPOINT, OTHER
+from .support.webui import FRAMES, QUICK, Frames, Webui, apart, changed, encoded, moving
 
 DIFFERENT = 0.5
 """Mean difference of 255 from which two clips are not the same up to rounding."""

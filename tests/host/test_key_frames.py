@@ -12,13 +12,25 @@ import pytest
 
 import motion
 from motion.demo.world import draw_clip, parse_caption
-from motion.fields import Size
+from motion.fields.table import Size
 from motion.hosts.controls import Control
 from motion.hosts.standalone import Standalone
-from motion.settings import SAMPLERS, Clip
+from motion.settings.settings import SAMPLERS, Clip
 
-from .models import CHECKPOINT, FULL_CHECKPOINT, FULL_MODULE, MODULE, OTHER, RGB, SCRIBBLE, STRANGER, UNTRAINED
-from .webui import FRAMES, QUICK, WHOLE, Frames, Webui, apart, changed, encoded, moving, needs_controlnet, reference
+from .support.models import CHECKPOINT, FULL_CHECKPOINT, FULL_MODULE, MODULE, OTHER, RGB, SCRIBBLE, STRANGER, UNTRAINED
+from .support.webui import (
+    FRAMES,
+    QUICK,
+    WHOLE,
+    Frames,
+    Webui,
+    apart,
+    changed,
+    encoded,
+    moving,
+    needs_controlnet,
+    reference,
+)
 
 DIFFERENT = 0.5
 LAST = draw_clip(parse_caption(QUICK["prompt"].replace("red", "blue")), np.random.default_rng(4))[-1]

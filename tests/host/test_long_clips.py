@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from .support.webui import FRAMES, Frames, Result, Webui, apart, changed, encoded, moving
 from .test_api import DENOISER
 from .test_features import HIRES
 from .test_no_trace import LAYER, LAYERS, attempt
-from .webui import FRAMES, Frames, Result, Webui, apart, changed, encoded, moving
 
 LONG = 24
 WINDOWS = {"frames": LONG, "context_length": 8, "context_overlap": 2, "context_schedule": "static"}
@@ -84,7 +84,7 @@ def test_the_second_pass_does_not_know_how_many_steps_the_first_had(webui: Webui
     """Windows go on from step to step; those of hires fix begin where they would for a clip of its own."""
     seen = []
     for steps in (3, 4):
-        with webui.calls("motion.arrangement.Arrangement.rows") as calls:
+        with webui.calls("motion.sampling.arrangement.Arrangement.rows") as calls:
             webui.clip({"frames": LONG, "context_length": 8}, **HIRES, steps=steps, hr_second_pass_steps=2)
         seen.append([call[2] for call in calls])
     assert seen[0][-len(seen[0]) // 5 :] == seen[1][-len(seen[0]) // 5 :]

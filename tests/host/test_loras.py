@@ -13,9 +13,9 @@ from motion import load
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.training.lora import Layers, adapter_layers, motion_layers
 
-from .models import CHECKPOINT, MODULE
-from .page import WebuiPage
-from .webui import QUICK, Webui, apart
+from .support.models import CHECKPOINT, MODULE
+from .support.page import WebuiPage
+from .support.webui import QUICK, Webui, apart
 
 SAME, DIFFERENT = 0.5, 1.0
 """Mean difference of 255 up to which two clips are the same, and from which they are not."""

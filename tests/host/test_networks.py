@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .networks import EMBEDDING, LORA
+from .support.networks import EMBEDDING, LORA
+from .support.webui import FRAMES, QUICK, Frames, Webui, apart, encoded, moving, needs_controlnet, reference
 from .test_api import AS_A_BATCH
-from .webui import FRAMES, QUICK, Frames, Webui, apart, encoded, moving, needs_controlnet, reference
 
 DIFFERENT = 0.5
 """Mean difference of 255 from which two clips are not the same up to rounding."""

@@ -12,27 +12,27 @@ import pytest
 
 from motion.demo.world import draw_clip, parse_caption
 
-from .networks import LORA
+from .support.networks import LORA
+from .support.webui import FRAMES, QUICK, Reply, Webui, apart, changed, encoded, moving, needs_controlnet, reference
 from .test_api import DENOISER
-from .webui import FRAMES, QUICK, Reply, Webui, apart, changed, encoded, moving, needs_controlnet, reference
 
-LAYER = "motion.network.temporal.TemporalTransformer.forward"
+LAYER = "motion.models.motion.temporal.TemporalTransformer.forward"
 LAYERS = 20
 """Temporal layers in the bundled module, each of which runs once in a pass."""
 ERRORS: dict[str, tuple[str, int]] = {
-    "entering the scope": ("motion.animation.attach", 0),
-    "finding the layers": ("motion.network.sites.find", 0),
+    "entering the scope": ("motion.sampling.animation.attach", 0),
+    "finding the layers": ("motion.models.sites.find", 0),
     "before the first step": (DENOISER, 0),
     "in the first temporal layer": (LAYER, 0),
     "in the second step": (LAYER, LAYERS + 5),
     "in the host after the second step": (DENOISER, 2),
     "decoding": ("modules.processing.decode_latent_batch", 0),
-    "planning": ("motion.webui.script.plan", 0),
+    "planning": ("motion.extension.script.plan", 0),
     "writing": ("motion.video.write.write", 0),
 }
 INITIAL = {
     "encoding the initial image": "modules.processing.images_tensor_to_samples",
-    "encoding the last frame": "motion.hosts.sampling.encoded",
+    "encoding the last frame": "motion.hosts.webui.sampling.encoded",
 }
 LONG = {"steps": 150}
 FIRST = encoded(draw_clip(parse_caption(QUICK["prompt"]), np.random.default_rng(3))[0])

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from motion.tab import TAB_FIELDS
+from motion.settings.tab import TAB_FIELDS
 
-from .models import MODULE
-from .page import WebuiPage, prepare
-from .webui import QUICK, Webui
+from .support.models import MODULE
+from .support.page import WebuiPage, prepare
+from .support.webui import QUICK, Webui
 
 SETTINGS = {"frames": 8, "fps": 12}
 """Of a clip that is to be described: none of the defaults."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .webui import FRAMES, QUICK, Frames, Webui, apart
+from .support.webui import FRAMES, QUICK, Frames, Webui, apart
 
 ROUNDING = 0.5
 """Mean difference of 255 that is not one of content."""
@@ -21,7 +21,7 @@ PROMPT = QUICK["prompt"]
 BLUE = "a blue square moving left on a black background"
 LENGTHS = (10, 76, 151)
 """Tokens: one, two and three of the text encoder's windows of 75."""
-TEMPORAL = "motion.network.temporal.TemporalTransformer.forward"
+TEMPORAL = "motion.models.motion.temporal.TemporalTransformer.forward"
 APART: dict[str, Any] = {"batch_cond_uncond": False}
 PADDED: dict[str, Any] = {"pad_cond_uncond": True}
 GUIDED: dict[str, dict[str, Any]] = {

@@ -11,13 +11,13 @@ import pytest
 
 import motion
 from motion.hosts.standalone import Standalone
-from motion.network.architecture import FAMILIES
-from motion.settings import FIELDS, SAMPLERS, Clip, Size
-from motion.tab import TAB_FIELDS
+from motion.models.motion.architecture import FAMILIES
+from motion.settings.settings import FIELDS, SAMPLERS, Clip, Size
+from motion.settings.tab import TAB_FIELDS
 
-from . import models
-from .models import FULL_CHECKPOINT, FULL_MODULE
-from .webui import WHOLE, Frames, Webui
+from .support import models
+from .support.models import FULL_CHECKPOINT, FULL_MODULE
+from .support.webui import WHOLE, Frames, Webui
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
 

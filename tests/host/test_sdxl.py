@@ -9,12 +9,12 @@ import pytest
 
 import motion
 from motion.hosts.standalone import Standalone
-from motion.network.architecture import FAMILIES
-from motion.settings import Clip, Size
+from motion.models.motion.architecture import FAMILIES
+from motion.settings.settings import Clip, Size
 
-from . import models, sdxl
+from .support import models, sdxl
+from .support.webui import WHOLE, Frames, Webui, apart, changed
 from .test_same_clip import CLOSE, far, noise_levels
-from .webui import WHOLE, Frames, Webui, apart, changed
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from .hosts import CLASSIC, ERSATZ, FORGE, NEO, REFORGE, Kind
-from .models import RGB
-from .networks import LORA
-from .page import TABS, WebuiPage
+from .support.hosts import CLASSIC, ERSATZ, FORGE, NEO, REFORGE, Kind
+from .support.models import RGB
+from .support.networks import LORA
+from .support.page import TABS, WebuiPage
+from .support.webui import FRAMES, QUICK, Webui, apart, changed, encoded, moving, reference
 from .test_controlnet import HINTS, drawn, folder, network
 from .test_long_clips import WINDOWS
 from .test_no_trace import FIRST, HIRES, attempt
-from .webui import FRAMES, QUICK, Webui, apart, changed, encoded, moving, reference
 
 __all__ = ["network"]  # a fixture
 

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 import motion
-from motion.demo.bundle import DEMO, WEIGHTS
 from motion.demo.detector import Sprite, changes, direction, has_watermark, read_clip, read_frame
 from motion.demo.evaluate import demo_clip
 from motion.demo.evaluate_keys import NEAR
 from motion.demo.evaluate_moves import flow
+from motion.demo.parts import CAMERA
 from motion.demo.world import FRAMES, PIXELS, Scene, all_scenes, draw_clip
 from motion.hosts.standalone import Standalone
-from motion.network.model import MotionModel
-from motion.settings import SAMPLERS, Clip
-from motion.training.sprite_parts import CAMERA
+from motion.models.motion.model import MotionModel
+from motion.settings.settings import SAMPLERS, Clip
+from motion.weights.bundled import DEMO, WEIGHTS
 
-from .models import link
-from .webui import Frames, Webui, encoded
+from .support.models import link
+from .support.webui import Frames, Webui, encoded
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers"),

@@ -10,9 +10,9 @@ from PIL import Image
 
 from motion.demo.world import draw_clip, parse_caption
 
-from .models import RGB, SCRIBBLE
-from .page import WebuiPage, prepare
-from .webui import QUICK
+from .support.models import RGB, SCRIBBLE
+from .support.page import WebuiPage, prepare
+from .support.webui import QUICK
 
 LABEL = "Key frames (SparseCtrl)"
 

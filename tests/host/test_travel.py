@@ -8,11 +8,11 @@ import pytest
 
 from motion.demo.detector import read_clip
 
-from .networks import LORA
+from .support.networks import LORA
+from .support.webui import FRAMES, Webui, apart
 from .test_api import SUITED
 from .test_features import HIRES
 from .test_prompts import BLUE, PROMPT, ROUNDING, long
-from .webui import FRAMES, Webui, apart
 
 THERE_AND_BACK = f"0: {PROMPT}\n7-8: {BLUE}\n-1: {PROMPT}"
 ENCODE = "modules.prompt_parser.get_learned_conditioning"

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from .page import TABS, WebuiPage, browser_page
-from .server import booted
+from .support.page import TABS, WebuiPage, browser_page
+from .support.server import booted
+from .support.webui import QUICK, Webui, changed, moving
 from .test_no_trace import attempt
-from .webui import QUICK, Webui, changed, moving
 
 ABSENT = "sd_samplers_common.InterruptedException"
 """What the host is without; it needs it itself only where it is interrupted."""

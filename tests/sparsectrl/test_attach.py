@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 import motion
 import sparsectrl
-from motion.arrangement import Arrangement
 from motion.errors import MotionError
-from motion.network.architecture import Architecture
-from motion.network.model import MotionModel
-from motion.windows import Windows
+from motion.models.motion.architecture import Architecture
+from motion.models.motion.model import MotionModel
+from motion.sampling.arrangement import Arrangement
+from motion.sampling.windows import Windows
 from sparsectrl.control import Influence
 from sparsectrl.encoder import SparseEncoder
 from tests import small

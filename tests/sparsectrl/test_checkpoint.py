@@ -15,7 +15,7 @@ from torch import Tensor
 
 import sparsectrl
 from motion.errors import MotionError
-from motion.weights import describe
+from motion.weights.describe import describe
 from sparsectrl.encoder import Shape, SparseEncoder
 from sparsectrl.names import to_a1111
 

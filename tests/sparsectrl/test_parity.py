@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import motion
 import sparsectrl
-from motion.network.model import MotionModel
+from motion.models.motion.model import MotionModel
 from sparsectrl.encoder import SparseEncoder
 from tests.small import far
 

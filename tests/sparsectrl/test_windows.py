@@ -12,9 +12,9 @@ from torch import nn
 
 import motion
 import sparsectrl
-from motion.arrangement import Arrangement
 from motion.errors import MotionError
-from motion.windows import Windows
+from motion.sampling.arrangement import Arrangement
+from motion.sampling.windows import Windows
 from tests import small
 from tests.small import far, rows, run
 

@@ -15,11 +15,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 import motion
-from motion import cli
+from motion.cli import main as cli
 from motion.errors import MotionError
 from motion.hosts.standalone.checkpoint import open_parts
-from motion.network.architecture import Architecture
-from motion.network.model import MotionModel
+from motion.models.motion.architecture import Architecture
+from motion.models.motion.model import MotionModel
 from motion.training import recipes, run
 from motion.training.files import save_image_model, save_motion_model
 from motion.training.image import IMAGE_BETAS, ImageModel, Widths

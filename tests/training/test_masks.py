@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import MotionError
+from motion.fields.weighted import Weighted
 from motion.training.masks import MIXTURE, PATTERNS, check, draw, parse
-from motion.weighted import Weighted
 
 seeds = st.integers(0, 2**32 - 1)
 lengths = st.integers(1, 40)

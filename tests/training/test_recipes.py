@@ -9,15 +9,15 @@ import pytest
 import torch
 
 import motion
+from motion.demo import clips as data
+from motion.demo.clips import sprite_clips, sprite_stills, training_scenes
+from motion.demo.recipes import tokenize
 from motion.demo.world import LOOKS, all_scenes
-from motion.network.architecture import Architecture
-from motion.network.model import MotionModel
-from motion.training import data
-from motion.training.data import sprite_clips, sprite_stills, training_scenes
+from motion.models.motion.architecture import Architecture
+from motion.models.motion.model import MotionModel
 from motion.training.image import IMAGE_BETAS, ImageModel, Noised, Stage, Widths, min_snr, noise_loss, train_image
 from motion.training.loop import Plan
 from motion.training.motion_module import NOISIEST, draw_times, hiding, train_motion
-from motion.training.sprites import tokenize
 from motion.training.vae import LATENT_SCALE, build_vae, normalise_latents, to_pixels
 from tests.small import far
 

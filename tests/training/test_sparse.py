@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 import motion
 import sparsectrl
-from motion import cli
+from motion.cli import main as cli
 from motion.errors import MotionError
 from motion.hosts.standalone.checkpoint import open_parts
-from motion.network.architecture import Architecture
-from motion.network.model import MotionModel
+from motion.models.motion.architecture import Architecture
+from motion.models.motion.model import MotionModel
 from motion.training import loop
 from motion.training import run as runs
 from motion.training.conditions import CONDITIONS, Condition
@@ -29,9 +29,9 @@ from motion.training.image import ImageModel, Widths
 from motion.training.loop import Plan
 from motion.training.masks import MIXTURE
 from motion.training.run import Run
-from motion.training.sketch import sketch
 from motion.training.sparse import OWN, Obeying, amplify, fresh_encoder, train_sparsectrl
 from motion.video.read import read
+from motion.video.sketch import sketch
 from motion.video.write import write
 
 PLAN = Plan(steps=2, learning_rate=1e-2, warmup=1)

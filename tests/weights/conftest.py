@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from motion.network.architecture import Architecture
-from motion.network.model import MotionModel
+from motion.models.motion.architecture import Architecture
+from motion.models.motion.model import MotionModel
 
 State = dict[str, Tensor]
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from motion.errors import MotionError
-from motion.network.architecture import Architecture
-from motion.network.model import MotionModel
-from motion.weights import FAMILY_HINT, load, to_diffusers
+from motion.models.motion.architecture import Architecture
+from motion.models.motion.model import MotionModel
+from motion.weights.checkpoint import FAMILY_HINT, load
+from motion.weights.names import to_diffusers
 
 
 def hotshot(state):

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from motion.errors import MotionError
-from motion.weights import FAMILY_HINT, describe, load
+from motion.weights.checkpoint import FAMILY_HINT, load
+from motion.weights.describe import describe
 
 
 def test_a_motion_module(tmp_path, module):

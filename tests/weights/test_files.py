@@ -19,7 +19,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from motion.errors import MotionError
-from motion.weights import read
+from motion.weights.checkpoint import read
 from motion.weights.files import SUFFIXES
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from motion.errors import MotionError
-from motion.weights import describe, load
+from motion.weights.checkpoint import load
+from motion.weights.describe import describe
 from motion.weights.kinds import KINDS, MOTION_MODULE, REFUSALS, detect
 
 ATTENTION = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from motion.errors import MotionError
-from motion.weights import to_canonical, to_diffusers
-from motion.weights.names import SLOTS, TABLES
+from motion.weights.names import SLOTS, TABLES, to_canonical, to_diffusers
 
 
 @pytest.mark.parametrize("positions", [None, 32])

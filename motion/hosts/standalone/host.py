@@ -14,7 +14,6 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from motion.animation import is_attached
 from motion.errors import MotionError
 from motion.hosts.controls import Control
 from motion.hosts.finish import finished
@@ -24,13 +23,14 @@ from motion.hosts.standalone.lora_weights import worn
 from motion.hosts.standalone.prompts import Told
 from motion.hosts.standalone.sampling import Progress, Sampling
 from motion.hosts.standalone.work import Work, seeded
-from motion.lora import Worn
-from motion.network.model import MotionModel
-from motion.prompts import travel
-from motion.settings import FIELDS, Clip
+from motion.models.motion.model import MotionModel
+from motion.sampling.animation import is_attached
+from motion.sampling.lora import Worn
+from motion.sampling.windows import Windows, plan
+from motion.settings.prompts import travel
+from motion.settings.settings import FIELDS, Clip
 from motion.video.encoders import Frame
 from motion.video.loop import played
-from motion.windows import Windows, plan
 
 Frames = npt.NDArray[np.uint8]
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from motion.errors import MotionError
 from motion.hosts.standalone.checkpoint import TextEncoder
 from motion.hosts.standalone.tokens import chunks
-from motion.prompts import INTERPOLATIONS, Mix, texts_of
+from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import diffusers
 
-from motion.network.architecture import SCHEDULES, Betas
-from motion.settings import LCM_STEPS
+from motion.models.motion.architecture import SCHEDULES, Betas
+from motion.settings.settings import LCM_STEPS
 
 STABLE_DIFFUSION = SCHEDULES["scaled_linear"]
 """The image models' own schedule, for frames without a motion module."""

@@ -17,19 +17,20 @@ from torch import Tensor, nn
 import motion
 import sparsectrl
 from motion import patching
-from motion.animation import is_attached, windowed
-from motion.arrangement import Arrangement
 from motion.hosts.controls import Control, check_effects, condition, influence
 from motion.hosts.standalone import keyframes, samplers
 from motion.hosts.standalone.checkpoint import Parts
 from motion.hosts.standalone.prompts import Told
 from motion.hosts.standalone.work import Course, Work
-from motion.lora import Worn
-from motion.network.architecture import SCHEDULES
-from motion.network.model import MotionModel
-from motion.noise import FRESH_SEED, noise_order, reinitialised
-from motion.settings import Clip
-from motion.windows import Windows
+from motion.models.motion.architecture import SCHEDULES
+from motion.models.motion.model import MotionModel
+from motion.sampling.animation import is_attached, windowed
+from motion.sampling.arrangement import Arrangement
+from motion.sampling.lora import Worn
+from motion.sampling.windows import Windows
+from motion.settings.settings import Clip
+from motion.techniques.freeinit import next_noise
+from motion.techniques.freenoise import noise_order
 from sparsectrl import Effect
 
 Progress = Callable[[int, int], None]
@@ -128,12 +129,15 @@ class Sampling:
         """FreeInit's next round, each clip by itself."""
         assert course.noise is not None
         count, kind = len(self.clips), self.clips[0].freeinit_filter
-        seeds = [clip.seed + (course.drawn + 1) * FRESH_SEED for clip in self.clips]
-        streams = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        fresh = self._noise([stream for stream in streams for _ in range(self.windows.frames)])
         alpha = float(course.scheduler.alphas_cumprod[-1])
-        clips = zip(course.latents.chunk(count), course.noise.chunk(count), fresh.chunk(count), strict=True)
-        noise = torch.cat([reinitialised(*clip, alpha=alpha, kind=kind) for clip in clips])
+
+        def fresh(seed: int) -> Tensor:
+            return self._noise([torch.Generator("cpu").manual_seed(seed)] * self.windows.frames)
+
+        clips = zip(self.clips, course.latents.chunk(count), course.noise.chunk(count), strict=True)
+        number = course.drawn + 1
+        rounds = [next_noise(drawn, old, fresh, clip.seed, number, alpha, kind) for clip, drawn, old in clips]
+        noise = torch.cat(rounds)
         course.scheduler, course.drawn, course.done = self._scheduler(), course.drawn + 1, 0
         course.arrangement.restart()
         course.latents, course.noise = noise * course.scheduler.init_noise_sigma, noise

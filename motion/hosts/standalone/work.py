@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motion.arrangement import Arrangement
 from motion.errors import MotionError
-from motion.settings import Clip
+from motion.sampling.arrangement import Arrangement
+from motion.settings.settings import Clip
 from sparsectrl import Effect
 
 FILE = "motion-state.pt"

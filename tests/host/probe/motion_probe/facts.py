@@ -67,7 +67,7 @@ def _of_class(kind: type, ids: bool) -> Iterator[tuple[str, str]]:
 
 def _of_callbacks() -> dict[str, str]:
     callbacks = import_module("modules.script_callbacks")
-    listed = {name: [str(one.name) for one in found] for name, found in callbacks.callback_map.items()}
+    listed = {name: [str(getattr(one, "name", one)) for one in found] for name, found in callbacks.callback_map.items()}
     return {f"callbacks {name}": ", ".join(names) for name, names in listed.items()}
 
 

@@ -19,8 +19,8 @@ KINDS = ("error", "oom", "interrupt", "skip", "watch")
 class Fault:
     """A wrapped function. It is the host's or the extension's own again as soon as it has fired or is disarmed.
 
-    `where` is a dotted path (`motion.animation.attach`, `motion.network.temporal.TemporalTransformer.forward`), `after`
-    the calls that are let through. A function is replaced under every name that this project imported it by.
+    `where` is a dotted path (`motion.sampling.animation.attach`, `motion.sampling.rows.Rows.of`), `after` the
+    calls that are let through. A function is replaced under every name that this project imported it by.
     """
 
     def __init__(self, where: str, kind: str, after: int = 0) -> None:

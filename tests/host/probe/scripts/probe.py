@@ -35,7 +35,7 @@ def state(ids: int = 1) -> dict[str, Any]:
 
 
 def arm(fault: dict[str, Any]) -> dict[str, Any]:
-    """`{"where": "motion.animation.attach", "kind": "error", "after": 0}`"""
+    """`{"where": "motion.sampling.animation.attach", "kind": "error", "after": 0}`"""
     armed.append(Fault(**fault))
     return {}
 

@@ -1,0 +1,194 @@
+"""The command line: `python -m motion render | inspect | train`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from motion import __version__
+from motion.errors import MotionError
+from motion.settings.parameters import parse_infotext
+from motion.settings.settings import FIELDS, Clip
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        raise MotionError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 2 for bad input, 130 when interrupted."""
+    argv = _joined(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parser(argv).parse_args(argv)
+        args.run(args)
+    except MotionError as error:
+        # One line, and one that any terminal takes: names may hold line breaks and broken Unicode.
+        line = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
+        sys.stderr.write(f"error: {line}\n")
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: nothing was written\n")
+        return INTERRUPTED
+    return 0
+
+
+def _parser(argv: Sequence[str]) -> Parser:
+    parser = Parser("python -m motion", description="Clips from Stable Diffusion checkpoints.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"motion {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="render | inspect | train")
+    _add_render(commands)
+    _add_inspect(commands)
+    # The recipes import torch; only `train` itself waits for that.
+    if list(argv[:1]) == ["train"]:
+        import_module("motion.cli.train").add_arguments(commands)
+    else:
+        commands.add_parser("train", help="train a model by one of the recipes")
+    return parser
+
+
+def _add_render(commands: Any) -> None:
+    render = commands.add_parser("render", help="draw a clip into a file", allow_abbrev=False)
+    files = render.add_argument_group("files")
+    files.add_argument("--checkpoint", metavar="FILE", help="SD1.5 or SDXL checkpoint, or a diffusers folder")
+    files.add_argument("--motion", metavar="FILE", help="motion module; without one each frame is a still of its own")
+    files.add_argument(
+        "--motion-lora", metavar="FILE[:WEIGHT]", action="append", default=[], help="motion LoRA; repeatable"
+    )
+    files.add_argument("--adapter", metavar="FILE", type=Path, help="domain adapter; see --adapter-scale")
+    files.add_argument("--lora", metavar="FILE[=WEIGHT]", action="append", default=[], help="LoRA file; repeatable")
+    files.add_argument("--lora-dir", metavar="DIR", type=Path, help="where the LoRAs named in the prompt lie")
+    files.add_argument(
+        "--sparsectrl", metavar="FILE", dest="control", action="append", type=partial(_control_option, "sparsectrl"),
+        help="SparseCtrl encoder; what it takes is told by the file; repeatable, each followed by its key frames",
+    )  # fmt: skip
+    files.add_argument(
+        "--keyframe", metavar="FRAME=IMAGE", dest="control", action="append", type=partial(_control_option, "keyframe"),
+        help="the image at a frame, -1 is the last, IMAGE=0.5 its strength; or 0,8,-1=FOLDER, or one of uniform, "
+        "start, center, end for the frames; repeatable",
+    )  # fmt: skip
+    files.add_argument("--out", metavar="PATH", required=True, help=".gif .webp .png .mp4 .webm, or a folder of PNGs")
+    files.add_argument("--demo", action="store_true", help="use the bundled models for what is not given")
+    clip = render.add_argument_group("clip")
+    for row in FIELDS.values():
+        default = f" (default: {row.default})" if row.default != "" else ""
+        clip.add_argument(row.flag, dest=row.name, metavar=row.metavar, help=row.help + default)
+    machine = render.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    machine.add_argument("--dtype", default="auto", help="auto, fp32, fp16, bf16")
+    machine.add_argument("--work", metavar="DIR", type=Path, help="keep each step there, to go on after a crash")
+    machine.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    render.set_defaults(run=_render)
+
+
+def _control_option(name: str, text: str) -> tuple[str, str]:
+    """An option that keeps its name: which encoder a key frame belongs to is told by their order."""
+    return name, text
+
+
+def _add_inspect(commands: Any) -> None:
+    inspect = commands.add_parser("inspect", help="say what a weights file or clip is, as JSON", allow_abbrev=False)
+    inspect.add_argument("file", metavar="FILE", type=Path)
+    inspect.set_defaults(run=_inspect)
+
+
+def _render(args: argparse.Namespace) -> None:
+    from motion.cli import render
+    from motion.hosts.standalone import keyframes, lora
+    from motion.weights.bundled import DEMO
+
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    options = {**DEMO, **given} if args.demo else given
+    for needed in ("checkpoint", "prompt"):
+        if needed not in options:
+            raise MotionError(f"--{needed} is missing: give one, or try --demo for the bundled models")
+    clip = Clip(**{name: row.parse(options[name]) for name, row in FIELDS.items() if name in options})
+    loras = lora.gather(clip.prompt, [lora.parse(text) for text in args.lora], args.lora_dir)
+    module = Path(options["motion"]) if "motion" in options else None
+    controls = keyframes.gather(args.control or [], clip.frames)
+    task = render.Job(
+        clip,
+        Path(options["checkpoint"]),
+        module,
+        args.out,
+        tuple(loras),
+        tuple(lora.parse(text, ":") for text in args.motion_lora),
+        args.adapter,
+        args.device,
+        args.dtype,
+        tuple(controls),
+        args.work,
+    )
+    with _Bar() as bar:
+        report = task.run(bar)
+    line = "{path}: {frames} frames of {width}x{height}, seed {seed}, {seconds} s".format(**report)
+    line += "".join(f", {key}: {value}" for key, value in report["sparsectrl"].items() if value)
+    sys.stdout.write((json.dumps(report, ensure_ascii=False) if args.json else line) + "\n")
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """`--keyframe -1=last.png` in one word: argparse would take the second for an option."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] == "--keyframe":
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
+
+
+class _Bar:
+    """A progress bar on standard error that appears with the first step."""
+
+    def __enter__(self) -> _Bar:
+        self.bar: Any = None
+        return self
+
+    def __call__(self, done: int, steps: int) -> None:
+        from tqdm import tqdm
+
+        self.bar = self.bar or tqdm(total=steps, desc="drawing", unit="step", file=sys.stderr)
+        self.bar.update(done - self.bar.n)
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    from motion.video.write import ENCODERS
+
+    is_clip = args.file.is_dir() or args.file.suffix.lower() in ENCODERS
+    report = _describe_clip(args.file) if is_clip else _describe_weights(args.file)
+    sys.stdout.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+
+
+def _describe_weights(path: Path) -> dict[str, Any]:
+    from motion.weights.describe import describe
+
+    return describe(path)
+
+
+def _describe_clip(path: Path) -> dict[str, Any]:
+    from motion.video.read import read
+
+    found = read(path)
+    frames, height, width = found.frames.shape[:3]
+    report = {"file": path.name, "kind": "clip", "frames": frames, "fps": found.fps, "width": width, "height": height}
+    try:
+        clip, extra = parse_infotext(found.parameters or "")
+        settings = {**asdict(clip), "size": str(clip.size), **extra} if found.parameters else None
+    except MotionError:
+        settings = None  # written by something else
+    return {**report, "parameters": found.parameters, "settings": settings}

@@ -1,0 +1,109 @@
+"""One clip from files to file: everything is checked first, then weights are loaded, frames drawn and written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import motion
+from motion.errors import MotionError
+from motion.fields.weighted import Weighted
+from motion.hosts.controls import Control, told
+from motion.hosts.standalone import keyframes, lora
+from motion.settings.parameters import infotext
+from motion.settings.settings import Clip
+from motion.settings.tab import TAB_FIELDS
+from motion.video.loop import played
+from motion.video.write import check_destination, check_rate, write
+from motion.weights.library import short_hash
+
+if TYPE_CHECKING:  # at run time torch comes last
+    from motion.sampling.lora import Worn
+
+
+@dataclass(frozen=True)
+class Job:
+    """A clip with the files it is made from and goes to. Checked on construction, before anything is opened.
+
+    Raises MotionError naming the file, folder, device or rate that cannot be.
+    """
+
+    clip: Clip
+    checkpoint: Path
+    module: Path | None
+    out: str
+    loras: tuple[lora.Lora, ...] = ()
+    motion_loras: tuple[lora.Lora, ...] = ()
+    adapter: Path | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    controls: tuple[Control, ...] = ()
+    work: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_rate(check_destination(self.out), self.clip.fps)
+        if not self.checkpoint.exists():
+            raise MotionError(
+                f"checkpoint {self.checkpoint} does not exist: give a checkpoint file or diffusers folder"
+            )
+        if self.module is not None and not self.module.is_file():
+            raise MotionError(f"motion module {self.module} does not exist: give a motion module file")
+        if self.adapter is not None and not self.adapter.is_file():
+            raise MotionError(f"domain adapter {self.adapter} does not exist: give an adapter file")
+        # Imported late: what can be refused without torch is refused at once.
+        from motion.hosts.standalone.host import device_of, dtype_of
+
+        dtype_of(self.dtype, device_of(self.device))
+
+    def run(self, progress: Any = None) -> dict[str, Any]:
+        """Draw and write the clip; the report names `path seed seconds parameters` and the clip's measures."""
+        from diffusers.utils import logging as diffusers_logging
+
+        from motion.hosts.standalone.host import Standalone, windows_of
+        from motion.hosts.standalone.work import Work, seeded
+
+        diffusers_logging.set_verbosity_error()  # its remarks would stand between the user and the progress bar
+
+        start, clip = time.perf_counter(), self.clip
+        module = motion.load(self.module) if self.module is not None else None
+        windows_of(clip, module)
+        attached = self._attached()
+        if clip.trigger_words:
+            clip = replace(clip, prompt=motion.lora.prompted(clip.prompt, attached))
+        host = Standalone.open(self.checkpoint, self.device, self.dtype)
+        place = {"device": str(host.device), "dtype": str(host.dtype).removeprefix("torch.")}
+        provenance = self._provenance()
+        asked = infotext(clip, {**provenance, **place, "Key images": keyframes.digest(self.controls)})
+        work = Work.of(self.work, clip, asked) if self.work is not None else None
+        clip = seeded(clip, work)
+        frames = host.stream(clip, module, progress, self.loras, attached, self.controls, work)
+        parameters = infotext(clip, {**provenance, **told(self.controls)})
+        write((frame.repeat(clip.zoom, 0).repeat(clip.zoom, 1) for frame in frames), self.out, clip.fps, parameters)
+        if work is not None:
+            work.finish()
+        report = {"path": self.out, "frames": len(played(clip.frames, clip.loop)), "fps": clip.fps}
+        report |= {"width": clip.size.width * clip.zoom, "height": clip.size.height * clip.zoom, "seed": clip.seed}
+        report |= {**place, "seconds": round(time.perf_counter() - start, 2), "parameters": parameters}
+        return {**report, "sparsectrl": told(self.controls)}
+
+    def _attached(self) -> list[Worn]:
+        """The motion LoRAs and the adapter, each with its weight."""
+        loras = [(motion.lora.load(file.path, "motion"), file.weight) for file in self.motion_loras]
+        adapters = [(motion.lora.load(file, "image"), self.clip.adapter_scale) for file in [self.adapter] if file]
+        return [*loras, *adapters]
+
+    def _provenance(self) -> dict[str, str]:
+        """Names and hashes of the model files, under the keys the WebUI writes."""
+        hashed = short_hash(self.checkpoint) if self.checkpoint.is_file() else ""  # a diffusers folder has none
+        extra = {"Model hash": hashed, "Model": self.checkpoint.stem}
+        if self.module is not None:
+            extra |= {"Motion module hash": short_hash(self.module), "Motion module": self.module.stem}
+        if self.adapter is not None:
+            extra |= {TAB_FIELDS["adapter"].key: self.adapter.stem}
+        row = TAB_FIELDS["loras"]
+        extra[row.key] = row.write(tuple(Weighted(file.path.stem, file.weight) for file in self.motion_loras))
+        loras = ", ".join(f"{file.path.stem}: {file.weight:g}" for file in self.loras)
+        hashes = "; ".join(short_hash(control.file) for control in self.controls)
+        return {**extra, "SparseCtrl hash": hashes, "LoRA": loras, "Version": f"motion {motion.__version__}"}

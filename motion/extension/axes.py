@@ -1,0 +1,54 @@
+"""Motion's axes in the host's X/Y/Z plot: one for each row of the field table that a number or a name can vary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from motion.extension.models import FILES, names
+from motion.fields.table import Choice, Field, Number
+from motion.fields.weighted import Weights
+from motion.hosts.webui.base import host_module
+from motion.settings.tab import TAB_FIELDS
+
+PREFIX = "[Motion] "
+CHANGED = "_motion_axes"
+"""The attribute of `p` that holds what an axis changes in its cell."""
+
+
+def register() -> None:
+    """Add the axes to the plot's list, once; without the plot there is nothing to do."""
+    plot = _loaded_plot()
+    if plot is None or any(option.label.startswith(PREFIX) for option in plot.axis_options):
+        return
+    plot.axis_options += [axis(row, plot.AxisOption) for row in TAB_FIELDS.values() if _varies(row)]
+
+
+def changed(p: Any) -> Mapping[str, Any]:
+    """The settings of `p` that axes have changed, by field name."""
+    values: Mapping[str, Any] = vars(p).get(CHANGED, {})
+    return values
+
+
+def axis(row: Field, option: Callable[..., Any]) -> Any:
+    """The plot's option for one row."""
+
+    def apply(p: Any, value: Any, _: Any) -> None:
+        setattr(p, CHANGED, {**changed(p), row.name: value})
+
+    kind = type(row.default) if isinstance(row, Number) else str
+    choices = {"choices": lambda: list(row.choices)} if isinstance(row, Choice) else {}
+    if row.name in FILES:
+        choices = {"choices": lambda: names(*FILES[row.name])}
+    return option(PREFIX + row.label, kind, apply, cost=0.5 if row.name == "module" else 0.0, **choices)
+
+
+def _varies(row: Field) -> bool:
+    return isinstance(row, (Number, Choice, Weights)) or row.name in FILES
+
+
+def _loaded_plot() -> Any:
+    """The plot's module, which the host keeps out of `sys.modules`."""
+    data = host_module("scripts").scripts_data
+    found = (script.module for script in data if script.script_class.__module__.endswith("xyz_grid.py"))
+    return next(found, None)

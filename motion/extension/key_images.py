@@ -1,0 +1,142 @@
+"""The images of key frames: kept in the host's data folder under their digits, by which infotext names them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from motion.errors import MotionError
+from motion.hosts.controls import Pixels
+from motion.hosts.webui.base import host_module, option
+from motion.settings.key_frames import DIGITS
+
+FOLDER = "motion-key-images"
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""What Pillow calls the formats that are read."""
+MOST_BYTES = 64 << 20
+"""Of a picture's file."""
+MOST_PIXELS = 1 << 26
+LONGEST_PATH = 1024
+_DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII)
+
+
+def folder() -> Path:
+    """Where they are kept."""
+    return Path(host_module("paths").data_path) / FOLDER
+
+
+def digits_of(text: str) -> str:
+    """The digits of the image that `KeyFrame.image` means, which is kept now.
+
+    A path is followed only into the folders from which the host's own page may show files. Raises MotionError for an
+    image that is not kept any more, and for what is no picture.
+    """
+    if re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", text, re.ASCII):
+        path(text)
+        return text
+    file = _allowed_file(text)
+    if file is not None:
+        if not file.is_file():
+            raise MotionError(f"key image {text} does not exist: give a picture's path")
+        _check_bytes(file.stat().st_size)
+        with _readable():
+            data = file.read_bytes()
+        return keep(data)
+    try:
+        data = base64.b64decode(_DATA_URL.sub("", text, count=1), validate=True)
+    except ValueError as error:
+        raise MotionError(
+            f"key image {text:.80} is no picture: give it in base64, or its path in {_folders()[0]}"
+        ) from error
+    return keep(data)
+
+
+def keep(data: bytes) -> str:
+    """Keep the picture in a file of these bytes; its digits, those of the SHA-256 of its pixels.
+
+    Raises MotionError for what is too large or no picture.
+    """
+    pixels = _read(data)
+    digits = hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest()[:DIGITS]
+    place = folder() / f"{digits}.png"
+    if not place.is_file():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.with_suffix(f".{os.getpid()}.partial")
+        try:
+            pixels.save(partial, "PNG")
+            partial.replace(place)
+        except OSError as error:
+            raise MotionError(f"{place} cannot be written ({error.strerror}): free some room") from error
+        finally:
+            partial.unlink(missing_ok=True)
+    return digits
+
+
+def path(digits: str) -> Path:
+    """The file of a kept image. Raises MotionError if it is not there."""
+    place = folder() / f"{digits}.png"
+    if not place.is_file():
+        raise MotionError(f"key image {digits} is not in {folder()} any more: give the picture again")
+    return place
+
+
+def pixels_of(digits: str) -> Pixels:
+    """A kept image, ``[height, width, 3]``."""
+    with Image.open(path(digits)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _check_bytes(count: int) -> None:
+    if count > MOST_BYTES:
+        raise MotionError(f"key image has more than {MOST_BYTES >> 20} MB: give a smaller file")
+
+
+def _read(data: bytes) -> Any:
+    """The picture in a file, upright, in RGB, transparency on the host's background."""
+    _check_bytes(len(data))
+    with _readable():
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise MotionError(f"key image is {width}x{height}: give one of {MOST_PIXELS >> 20} megapixels at most")
+    with _readable():
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("LA", "PA") or "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+    background = option("img2img_background_color", "#ffffff")
+    return host_module("images").flatten(upright, background)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise MotionError(f"key image is no picture that can be read: give {', '.join(FORMATS)}") from error
+
+
+def _allowed_file(text: str) -> Path | None:
+    """The file of an absolute path that leads into one of the folders; None for any other text."""
+    if len(text) > LONGEST_PATH or not Path(text).is_absolute():
+        return None
+    try:
+        file = Path(text).resolve()
+        return file if any(file.is_relative_to(folder.resolve()) for folder in _folders()) else None
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def _folders() -> list[Path]:
+    """From where the host's page may show files: what the user named, and the data folder."""
+    named = host_module("shared").cmd_opts.gradio_allowed_path or []
+    return list(map(Path, [host_module("paths").data_path, *named]))

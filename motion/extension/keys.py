@@ -1,0 +1,73 @@
+"""Key frames of a job: from the tab's list to encoders and the images they are shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from motion.errors import MotionError
+from motion.extension import key_images
+from motion.extension.models import encoder_library, encoders, load_encoder
+from motion.hosts.controls import Control
+from motion.hosts.webui.keyed import Loaded
+from motion.settings.key_frames import KeyFrame
+from motion.settings.tab import Tab
+from motion.weights.library import Entry
+from sparsectrl.keyframes import parse, places
+
+
+def settled(tab: Tab) -> Tab:
+    """The tab with every image kept and named by its digits, and every encoder by its file's name.
+
+    Raises MotionError for an encoder that is not there, and for what is no picture.
+    """
+    keys = [key._replace(image=key_images.digits_of(key.image), encoder=_entry(key.encoder).name)
+            for key in tab.key_frames]  # fmt: skip
+    return replace(tab, key_frames=tuple(keys)) if keys else tab
+
+
+def load(tab: Tab) -> list[Loaded]:
+    """The controls of a `settled` tab, with their encoders.
+
+    Raises MotionError for frames that are out of range or stand twice, and for a file that is no SparseCtrl encoder.
+    """
+    by_encoder: dict[str, list[KeyFrame]] = {}
+    for key in tab.key_frames:
+        by_encoder.setdefault(key.encoder, []).append(key)
+    return [_loaded(_entry(name), keys, tab.frames) for name, keys in by_encoder.items()]
+
+
+def placed(keys: Sequence[KeyFrame], frames: int) -> list[int]:
+    """The frame of each of an encoder's key frames in a clip of ``frames``; those with the same words share them out.
+
+    Raises MotionError as `sparsectrl.keyframes.parse` and `places` do.
+    """
+    together: dict[tuple[str, int], list[int]] = {}
+    for index, key in enumerate(keys):
+        one = re.fullmatch(r"\s*[-+]?\d+\s*", key.frame, re.ASCII)
+        together.setdefault((key.frame, index if one else -1), []).append(index)
+    found = [0] * len(keys)
+    for (text, _), indices in together.items():
+        for index, place in zip(indices, parse(text, frames, len(indices)), strict=True):
+            found[index] = place
+    return places(found, frames)
+
+
+def _loaded(entry: Entry, keys: Sequence[KeyFrame], frames: int) -> Loaded:
+    by_frame = dict(sorted(zip(placed(keys, frames), keys, strict=True)))
+    images = {frame: key_images.pixels_of(key.image) for frame, key in by_frame.items()}
+    strengths = {frame: key.strength for frame, key in by_frame.items() if key.strength != 1}
+    return Control(entry.path, images, strengths), load_encoder(entry)
+
+
+def _entry(name: str) -> Entry:
+    """The file that a key frame's encoder names; without a name the only one there is."""
+    library = encoder_library()
+    if not name:
+        there = list(encoders())
+        if len(there) != 1:
+            which = f"one of {', '.join(there)}" if there else f"put one into {library.folders[0]}"
+            raise MotionError(f"a key frame names no SparseCtrl encoder: {which}")
+        name = there[0]
+    return library.find(name)

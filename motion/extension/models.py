@@ -1,0 +1,143 @@
+"""The motion modules, LoRAs and encoders that the host's user has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+import motion
+import sparsectrl
+from motion.errors import MotionError
+from motion.hosts.webui.base import host_module
+from motion.models.motion.model import MotionModel
+from motion.sampling.lora import Worn
+from motion.settings.tab import Tab
+from motion.weights.kinds import SPARSECTRL
+from motion.weights.library import Entry, Library
+from motion.weights.lora import Target
+from sparsectrl import SparseEncoder
+from sparsectrl.checkpoint import outline
+
+FOLDER = "motion"
+"""The folder in the host's models folder."""
+FOLDERS_SETTING = "motion_folders"
+FILES = {"module": ("motion module",), "loras": ("motion LoRA",), "adapter": ("domain adapter", "LoRA")}
+"""The fields of the tab that name files, and the kinds of files they name. Converted adapters are plain LoRAs."""
+_PREDECESSORS = ("AnimateDiff", "../extensions/sd-webui-animatediff/model")
+
+
+def folders() -> list[Path]:
+    """Where modules are looked for: `models/motion`, what the user added, and where older extensions kept theirs."""
+    models, shared = Path(host_module("paths").models_path), host_module("shared")
+    added = [*(getattr(shared.cmd_opts, "motion_dir", None) or [])]
+    added += [line.strip() for line in shared.opts.data.get(FOLDERS_SETTING, "").splitlines() if line.strip()]
+    return [models / FOLDER, *map(Path, added), *(models / name for name in _PREDECESSORS)]
+
+
+def library() -> Library:
+    """The files in these folders, as they are now."""
+    return Library(folders())
+
+
+def names(*kinds: str) -> list[str]:
+    """The names of the files in these folders that are of these kinds."""
+    files = library()
+    return [entry.name for entry in files.entries() if files.describe(entry).kind in kinds]
+
+
+def lora_library() -> Library:
+    """The same folders, and the one of the host's own LoRAs."""
+    return Library([*folders(), *host_folders()], "motion LoRAs and adapters")
+
+
+def encoder_library() -> Library:
+    """The same folders, and those of ControlNet's models, among which SparseCtrl's are often kept."""
+    given = getattr(host_module("shared").cmd_opts, "controlnet_dir", None)
+    folder = Path(host_module("paths").models_path) / "ControlNet"
+    return Library([*folders(), folder, *([Path(given)] if given else [])], "SparseCtrl encoders")
+
+
+def encoders() -> dict[str, str]:
+    """The kinds (of `sparsectrl.presets`) of the encoders in these folders, by name; damaged ones are left out."""
+    found, kinds = encoder_library(), {}
+    for entry in found.entries():
+        if found.describe(entry).kind == SPARSECTRL:
+            with suppress(MotionError):
+                kinds[entry.name] = _kind(*_version(entry.path))
+    return kinds
+
+
+def host_folders() -> list[Path]:
+    """Where the host keeps LoRAs; none if it has no LoRAs."""
+    folder = getattr(host_module("shared").cmd_opts, "lora_dir", None)
+    return [Path(folder)] if folder else []
+
+
+def loras(tab: Tab) -> list[Worn]:
+    """The motion LoRAs and the adapter that the tab names, each with its weight.
+
+    Raises MotionError for a name that is no file's, and a file that is something else.
+    """
+    wanted: list[tuple[str, float, Target]] = [(item.name, item.weight, "motion") for item in tab.loras]
+    if tab.adapter:
+        wanted.append((tab.adapter, tab.adapter_scale, "image"))
+    files = lora_library()
+    return [(motion.lora.load(files.find(name).path, target), weight) for name, weight, target in wanted if weight]
+
+
+def prompt_loras(named: Sequence[tuple[str, float]]) -> list[Worn]:
+    """Those of the names in a prompt that the host's LoRAs do not answer to: motion LoRAs, and adapters as published.
+
+    The host itself finds no layer for them and leaves the picture as it is; all others are its own affair, broken
+    files too. Raises MotionError for a motion LoRA that cannot be read as one.
+    """
+    files, found = Library(host_folders()), []
+    for name, weight in named:
+        try:
+            entry = files.find(name)
+        except MotionError:
+            continue  # an alias, or a mistake: the host says it
+        if files.describe(entry).kind in ("motion LoRA", "domain adapter"):
+            found.append((motion.lora.load(entry.path), weight))
+    return found
+
+
+def load(entry: Entry) -> MotionModel:
+    """The module of this file, ready to run; the last one stays in memory, as the host's own checkpoint does."""
+    return _loaded(*_version(entry.path))
+
+
+def load_encoder(entry: Entry) -> SparseEncoder:
+    """The encoder of this file, ready to run; the last two stay in memory. Raises MotionError for any other file."""
+    return _loaded_encoder(*_version(entry.path))
+
+
+def _version(path: Path) -> tuple[Path, int, int]:
+    """What changes whenever the file does."""
+    status = path.stat()
+    return path, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, size: int, modified: int) -> MotionModel:
+    return motion.load(path).to(_dtype())
+
+
+@lru_cache(maxsize=2)
+def _loaded_encoder(path: Path, size: int, modified: int) -> SparseEncoder:
+    return sparsectrl.load(path).to(_dtype())
+
+
+def _dtype() -> torch.dtype:
+    """The one that the UNet computes in, so that no job casts again; some hosts store UNets in less."""
+    dtype: torch.dtype = host_module("devices").dtype_unet
+    return dtype if dtype.itemsize > 1 else torch.float16
+
+
+@lru_cache(maxsize=64)
+def _kind(path: Path, size: int, modified: int) -> str:
+    return outline(path).kind

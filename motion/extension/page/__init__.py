@@ -1,0 +1,1 @@
+"""The accordion and what is in it."""

@@ -1,0 +1,148 @@
+"""The always-visible script "Motion": the host's callbacks, each handed on to the job of its `p`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import motion
+from motion.errors import MotionError
+from motion.extension import axes, finish, infotext, keys, output
+from motion.extension.models import library, load, loras, prompt_loras
+from motion.extension.page import panel
+from motion.hosts.webui import beside, freeinit
+from motion.hosts.webui import job as jobs
+from motion.hosts.webui.base import host_module, option
+from motion.hosts.webui.detect import host
+from motion.hosts.webui.job import Job
+from motion.hosts.webui.prompt import named_loras
+from motion.hosts.webui.sampling import Sampling
+from motion.sampling.windows import plan as plan_windows
+from motion.settings.tab import TAB_FIELDS, Tab
+
+scripts = host_module("scripts")
+
+TITLE = "Motion"
+
+
+class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
+    """One instance per tab; nothing of a job is kept here."""
+
+    built: panel.Panel | None = None
+    steps: Any = None
+    """The tab's component for sampling steps."""
+
+    def title(self) -> str:
+        return TITLE
+
+    def show(self, is_img2img: bool) -> Any:
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        self.built = built = panel.build(self.elem_id, is_img2img)
+        self.infotext_fields = built.infotext_fields
+        self.paste_field_names = list(infotext.PASTED.values())
+        if self.steps is not None:
+            built.follow_steps(self.steps)
+        return built.components
+
+    def after_component(self, component: Any, **kwargs: Any) -> None:
+        """The host calls this for every component of the tab; the steps' stands above or below, as the user likes."""
+        if kwargs.get("elem_id") == ("img2img_steps" if self.is_img2img else "txt2img_steps"):
+            self.steps = component
+            if self.built is not None:
+                self.built.follow_steps(component)
+
+    def before_process(self, p: Any, *args: Any) -> None:
+        jobs.begin(p, lambda: read_args(args, axes.changed(p)), plan)
+
+    def process(self, p: Any, *args: Any) -> None:
+        if job := Job.of(p):
+            jobs.name_seeds(p, job)
+
+    def before_process_batch(self, p: Any, *args: Any, batch_number: int, **kwargs: Any) -> None:
+        if job := Job.of(p):
+            jobs.one_prompt(p, job, batch_number)
+
+    def after_extra_networks_activate(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        if job := Job.of(p):
+            named = named_loras(kwargs.get("extra_network_data") or {})
+            job.sampling.of_prompt = partial(prompt_loras, named)
+
+    def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        if job := Job.of(p):
+            job.sampling.before_pass(p, kwargs["c"], kwargs["x"])
+
+    def postprocess_batch_list(self, p: Any, pp: Any, *args: Any, **kwargs: Any) -> None:
+        if job := Job.of(p):
+            pp.images[:] = pp.images[: job.tab.frames]
+            finish.finish(p, job.tab, job.sampling.keys.controls, pp.images)
+            job.done += 1
+
+    def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
+        job = Job.of(p)
+        if job is None or not processed.images:
+            return  # another extension rehearses the end of a job that goes on (ADetailer)
+        jobs.end(p, job)
+        clips, others = jobs.gather(job, processed.images, processed.infotexts, _pictures_per_frame(p))
+        output.deliver(p, processed, job, clips)
+        processed.images += others
+
+
+def read_args(args: Sequence[Any], changed: Mapping[str, Any] = MappingProxyType({})) -> Tab:
+    """The tab's settings from the host's positional arguments, or from one table by field name (the API), with those
+    that an axis of the X/Y/Z plot has `changed`.
+
+    Raises MotionError for a name or a value that is none of the fields'.
+    """
+    if args and isinstance(args[0], Mapping):
+        given = {"enabled": True, **args[0]}
+        unknown = given.keys() - TAB_FIELDS.keys()
+        if unknown:
+            raise MotionError(f"Motion has no setting {min(unknown)!r}: the names are {', '.join(TAB_FIELDS)}")
+        return Tab(**{**given, **changed})
+    return Tab(**{**dict(zip(TAB_FIELDS, args, strict=False)), **changed})
+
+
+def plan(p: Any, tab: Tab) -> Job:
+    """Find and load what the clip needs, and refuse what cannot be done, before the host does anything."""
+    host()  # says what is missing
+    jobs.check_output(tab)
+    jobs.check_prompts(p, tab)
+    freeinit.check(p, tab)
+    if tab.seed_mode == "clip" and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
+        raise MotionError("resize seed is for single pictures: turn it off, or set Motion's seed mode to Frame")
+    entry = library().find(tab.module)
+    module = load(entry)
+    windows = plan_windows(tab, module.architecture)
+    beside.check(p, windows)
+    tab = keys.settled(tab)
+    _settle_initial_images(p, windows.frames)
+    worn = loras(tab)
+    return Job(
+        tab=tab,
+        sampling=Sampling(tab, module, windows, worn, keys.load(tab)),
+        frames=windows.frames,
+        clips=jobs.clip_count(p),
+        own=jobs.own_values(p),
+        infotext=infotext.written(tab, entry, hasattr(p, "init_images")),
+        several_prompts=isinstance(p.prompt, list),
+        prompted=partial(motion.lora.prompted, loras=worn) if tab.trigger_words else str,
+    )
+
+
+def _settle_initial_images(p: Any, frames: int) -> None:
+    """img2img: one initial image for all frames, or one for each."""
+    images = getattr(p, "init_images", None) or []
+    if len(images) > 1 and all(image is images[0] for image in images):
+        images = p.init_images = images[:1]  # the host's batch tab gives one per picture of the batch
+    if len(images) not in (0, 1, frames):
+        raise MotionError(f"{len(images)} initial images for {frames} frames: give one, or one for each frame")
+
+
+def _pictures_per_frame(p: Any) -> int:
+    """A masked frame is followed by its mask and its composite where the host is set to return them."""
+    masked = getattr(p, "mask_for_overlay", None) is not None
+    return 1 + masked * sum(bool(option(name, False)) for name in ("return_mask", "return_mask_composite"))

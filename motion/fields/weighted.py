@@ -1,0 +1,74 @@
+"""The field that names files and how strongly each counts."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from motion.fields.table import Field, is_plain
+
+_BARE = r'[^\s",](?:[^",]*?[^\s",])??'
+_WEIGHTED = re.compile(rf'\s*({_BARE}|"(?:[^"\\]|\\.)*")\s*(?::\s*([-+.0-9eE]+)\s*)?(?:,|$)')
+
+
+class Weighted(NamedTuple):
+    """A file by its name and how strongly it counts; written `name:weight`."""
+
+    name: str
+    weight: float = 1.0
+
+    def __str__(self) -> str:
+        name = self.name if re.fullmatch(_BARE, self.name) else json.dumps(self.name, ensure_ascii=False)
+        return f"{name}:{str(float(self.weight)).removesuffix('.0')}"
+
+
+@dataclass(frozen=True)
+class Weights(Field):
+    """Any number of names, each with a weight from `low` to `high` (1 where none is given), as a tuple of `Weighted`.
+
+    As text `name:0.8, name:-1`; a name with a comma or a quotation mark in it is written as a JSON string.
+    """
+
+    low: float
+    high: float
+    metavar = "NAME:WEIGHT,..."
+
+    @property
+    def remedy(self) -> str:
+        return f"give name:weight, name:weight ... with weights from {self.low} to {self.high}"
+
+    def check(self, value: Any) -> Any:
+        items: Any = _items(value) if isinstance(value, str) else value
+        self._accept(value, isinstance(items, (tuple, list)) and all(map(self._fits, items)))
+        return tuple(Weighted(name, float(weight)) for name, weight in items)
+
+    def write(self, value: Any) -> str:
+        return ", ".join(map(str, value))
+
+    def shown(self, value: Any) -> Any:
+        return self.write(value)
+
+    def _fits(self, item: Any) -> bool:
+        if not isinstance(item, (tuple, list)) or len(item) != 2 or not isinstance(item[0], str):
+            return False
+        number = isinstance(item[1], (int, float)) and not isinstance(item[1], bool)
+        return item[0] != "" and is_plain(item[0]) and number and self.low <= item[1] <= self.high
+
+
+def _items(text: str) -> list[Weighted] | None:
+    """The items of `name:weight, name`; None for another text."""
+    text = text.strip().removesuffix(",")
+    items: list[Weighted] = []
+    at = 0
+    while at < len(text):
+        match = _WEIGHTED.match(text, at)
+        if match is None:
+            return None
+        name, weight, at = match[1], match[2] or "1", match.end()
+        try:
+            items.append(Weighted(json.loads(name) if name.startswith('"') else name, float(weight)))
+        except ValueError:
+            return None
+    return items

@@ -1,0 +1,40 @@
+"""AUTOMATIC1111 1.10: where its UNet and its noise schedule are, and how it lays out a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from torch import Tensor, nn
+
+from motion import patching
+from motion.hosts.webui.base import host_module, put_alphas
+from motion.sampling.arrangement import Arrangement
+
+
+class A1111:
+    """The host as it is; see `motion.hosts.webui.base.Host`."""
+
+    def unet(self) -> nn.Module:
+        unet: nn.Module = host_module("shared").sd_model.model.diffusion_model
+        return unet
+
+    def put_schedule(self, alphas: Tensor, undo: ExitStack) -> None:
+        model = host_module("shared").sd_model
+        for name in ("alphas_cumprod", "alphas_cumprod_original"):  # each batch begins with a copy of the second
+            put_alphas(model, alphas, undo, name)
+
+    def before_pass(
+        self, p: Any, conditioning: Any, arrangement: Arrangement, beside: Sequence[Tensor], undo: ExitStack
+    ) -> None:
+        """The prompts of a frame lie side by side; memory is the host's own affair."""
+        arrangement.prompts = len(conditioning.batch[0])
+        if arrangement.prompts > 1:  # else the host may cut the batch in the middle of a clip
+            options = host_module("shared").opts.data
+            for name in ("batch_cond_uncond", "pad_cond_uncond"):
+                undo.callback(patching.item(options, name, True))
+
+    def vae(self) -> nn.Module:
+        net: nn.Module = host_module("shared").sd_model.first_stage_model
+        return net

@@ -1,0 +1,47 @@
+"""Other scripts of the host that would draw something wrong on a clip: refused before anything is drawn.
+
+A clip in windows (engine "denoiser") is several calls of the UNet in a step. What keeps something from one call for
+another, by the place in the batch or by the count of calls, would mix up the frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from motion.errors import MotionError
+from motion.hosts.webui import controlnet
+from motion.sampling.windows import Windows
+
+OF_ONE_CALL = ("selfattentionguidance integrated", "first block cache / teacache integrated")
+"""How the titles begin of scripts that take the UNet's calls of a step for one; their first argument enables them."""
+REFERENCE = "reference"
+"""How the names of ControlNet's preprocessors begin that record a picture in one call for the next."""
+
+
+def check(p: Any, windows: Windows) -> None:
+    """Raise MotionError for a script that cannot go with this clip."""
+    if any(controlnet.built_in_modules(p, REFERENCE)) and not _references_find_rows():
+        raise MotionError("ControlNet's reference units do nothing on the frames of a clip in this WebUI: disable them")
+    if not windows.cut or windows.engine != "denoiser":
+        return
+    for name in (*_enabled(p, OF_ONE_CALL), *controlnet.built_in_modules(p, REFERENCE)):
+        raise MotionError(
+            f"{name} cannot work on a clip in windows: disable it, or set Motion's Context engine to Temporal attention"
+        )
+
+
+def _enabled(p: Any, titles: Sequence[str]) -> Iterator[str]:
+    """The titles of the enabled scripts whose title begins so."""
+    for script in getattr(p.scripts, "alwayson_scripts", []) if p.scripts is not None else []:
+        title, args = str(script.title()), list(p.script_args[script.args_from : script.args_to])
+        if title.casefold().startswith(tuple(titles)) and args and args[0] is True:
+            yield title
+
+
+def _references_find_rows() -> bool:
+    """Whether the host tells extensions which rows are a prompt's: reForge's sampler, alone of the family, does not."""
+    name = "ldm_patched.modules.samplers"
+    return find_spec("ldm_patched") is None or hasattr(import_module(name), "compute_cond_indices")

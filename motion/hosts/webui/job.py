@@ -1,0 +1,297 @@
+"""One job of the host as a clip: planned before it begins, attached while it samples, gathered when it is done.
+
+All of its state hangs on the host's processing object `p`. The host logs and swallows what its scripts raise and goes
+on to make stills, so nothing is raised here: what is wrong is kept, and raised from `p.sample`, which the host obeys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from motion.errors import MotionError
+from motion.hosts.webui import controlnet
+from motion.hosts.webui.detect import host
+from motion.hosts.webui.mean import encoding_to_the_mean
+from motion.hosts.webui.prompt import name_once, put_styles_around
+from motion.hosts.webui.travel import Travel
+from motion.settings.prompts import key_frames, travels
+from motion.settings.tab import Tab
+from motion.video.loop import played
+from motion.video.write import encoder_for
+
+OWN = (
+    "batch_size",
+    "n_iter",
+    "prompt",
+    "negative_prompt",
+    "seed",
+    "subseed",
+    "do_not_save_grid",
+    "do_not_save_samples",
+)
+"""Attributes of `p` that a clip needs otherwise; they are put back when the job ends."""
+ATTRIBUTE = "_motion"
+"""The attribute of `p` that leads to its job."""
+NETWORKS, CONDITIONS, IMAGES = "parse_extra_network_prompts", "get_conds_with_caching", "init"
+"""The methods of `p` by which the host takes LoRAs out of prompts, and has these and initial images encoded."""
+
+
+class Refused(MotionError):
+    """What cannot be done, as the host's API answers it."""
+
+    last: ClassVar[str] = ""
+    """The sentence of the newest job's refusal, if it was refused: reForge's page asks for it."""
+
+    def __init__(self, reason: BaseException) -> None:
+        text = str(reason) if isinstance(reason, MotionError) else f"{type(reason).__name__}: {reason}"
+        super().__init__(text)
+        self.status_code = 422 if isinstance(reason, MotionError) else 500
+        self.detail = text
+        type(self).last = text
+
+
+class Sample:
+    """What stands in for `p.sample` of one job, and where the job is found again: other extensions wrap it in turn.
+
+    Its `networks` and `conditions` stand in for what reads the job's prompts, its `images` for what encodes its images.
+    """
+
+    def __init__(self, p: Any, job: Job | None, refusal: Refused | None = None) -> None:
+        self.p, self.job, self.refusal = p, job, refusal
+        self.over = False
+        self.before = vars(p).get("sample")
+        self.original: Callable[..., Any] = p.sample
+        p.sample = self
+        setattr(p, ATTRIBUTE, self)
+        if job is not None:
+            self.take_networks = getattr(p, NETWORKS)
+            self.travel = Travel(getattr(p, CONDITIONS), job.tab, job.frames)
+            self.encode_images = getattr(p, IMAGES)
+            for name, own in self._methods().items():
+                setattr(p, name, own)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.over:
+            return self.original(*args, **kwargs)
+        if self.refusal is not None:
+            raise self.refusal
+        with self._over_if_it_fails() as job, ExitStack() as undo:
+            undo.enter_context(job.sampling.scope(self.p))
+            controlnet.hints_by_frame(self.p, job.sampling.arrangement, undo)
+            return self.original(*args, **kwargs)
+
+    def networks(self) -> None:
+        """Take LoRAs out of the prompts; each acts on the whole clip, and once, however many lines name it."""
+        self.take_networks()
+        for pass_ in ("", "hr_"):
+            prompts, named = (getattr(self.p, pass_ + name, None) for name in ("prompts", "extra_network_data"))
+            if prompts and named and travels(prompts[0]) and not self.over:
+                name_once(named)
+
+    def conditions(self, *args: Any, **kwargs: Any) -> Any:
+        """The conditions of each frame; see `Travel`."""
+        if self.over:
+            return self.travel.original(*args, **kwargs)
+        with self._over_if_it_fails():
+            return self.travel(*args, **kwargs)
+
+    def images(self, *args: Any, **kwargs: Any) -> Any:
+        """Encode the initial images; each to the mean of what the VAE gives, so the same each time."""
+        if self.over or not getattr(self.p, "init_images", None):
+            return self.encode_images(*args, **kwargs)
+        with encoding_to_the_mean(host().vae()):
+            return self.encode_images(*args, **kwargs)
+
+    def _methods(self) -> dict[str, Callable[..., Any]]:
+        """What stands in for methods of `p`, by their names."""
+        return {NETWORKS: self.networks, CONDITIONS: self.conditions, IMAGES: self.images}
+
+    @contextmanager
+    def _over_if_it_fails(self) -> Iterator[Job]:
+        """The host forgets a job that fails: what was changed for all of it is then taken back here."""
+        assert self.job is not None
+        with refusals(), ExitStack() as failed:
+            failed.callback(self.job.undo.close)
+            failed.callback(setattr, self, "over", True)
+            yield self.job
+            failed.pop_all()
+
+    def leave(self, p: Any) -> None:
+        """Take this off `p`; where somebody has wrapped it, it only hands on from now on, unless it is another's."""
+        vars(p).pop(ATTRIBUTE, None)
+        if vars(p).get("sample") is self:
+            del p.sample
+            if self.before is not None:
+                p.sample = self.before
+        for name, own in self._methods().items():
+            if vars(p).get(name) == own:
+                delattr(p, name)
+        self.over = self.over or p is self.p
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Within, what a user can mend is answered as such."""
+    try:
+        yield
+    except Refused:
+        raise
+    except MotionError as error:
+        raise Refused(error) from error
+
+
+@dataclass
+class Job:
+    """A clip that is being made: `frames` of each are drawn and `tab.frames` kept; `clips` in all, one a batch."""
+
+    tab: Tab
+    sampling: Any
+    frames: int
+    clips: int
+    own: Mapping[str, Any]
+    infotext: Mapping[str, str]
+    several_prompts: bool
+    prompted: Callable[[str], str] = str
+    """What a prompt becomes: itself and the trigger words of the LoRAs in use."""
+    done: int = 0
+    """Clips that the host has finished."""
+    undo: ExitStack = field(default_factory=ExitStack)
+
+    @classmethod
+    def of(cls, p: Any) -> Job | None:
+        """The job of this very `p`, not of one that it was copied from."""
+        sample = vars(p).get(ATTRIBUTE)
+        running = isinstance(sample, Sample) and sample.p is p and not sample.over
+        return sample.job if running else None
+
+
+def begin(p: Any, tab: Callable[[], Tab], plan: Callable[[Any, Tab], Job]) -> None:
+    """Called before the host does anything: plan the clip and take `p` over, or see to it that it makes nothing."""
+    if Job.of(p) is not None:
+        return  # another extension runs the callbacks of a job in progress again (ADetailer)
+    Refused.last = ""
+    inner = _is_of_a_clip(p)
+    for stale in (vars(p).get(ATTRIBUTE), vars(p).get("sample")):
+        if isinstance(stale, Sample):  # of a job that has failed, or that this p was copied from
+            stale.leave(p)
+    try:
+        settings = tab()
+        if settings.enabled and not inner:
+            job = plan(p, settings)
+            with ExitStack() as undo:
+                undo.callback(job.undo.close)
+                _take_over(p, job)
+                undo.pop_all()
+            Sample(p, job)
+    except Exception as error:  # whatever it is, stills are not what was asked for
+        controlnet.stand_down(p)
+        Sample(p, None, Refused(error))
+
+
+def _is_of_a_clip(p: Any) -> bool:
+    """Whether another extension makes a picture for a clip in progress, with Motion's settings but no clip in mind:
+    ADetailer, which says so, or one that has copied the clip's `p`."""
+    sample = vars(p).get(ATTRIBUTE)
+    copied = isinstance(sample, Sample) and sample.p is not p and sample.job is not None and not sample.over
+    return copied or getattr(p, "_ad_inner", False)
+
+
+def own_values(p: Any) -> dict[str, Any]:
+    """The values of `p` that a clip changes."""
+    return {name: getattr(p, name) for name in OWN}
+
+
+def clip_count(p: Any) -> int:
+    """Pictures that `p` was to make, each of which is a clip now."""
+    lists = [value for value in (p.prompt, p.negative_prompt) if isinstance(value, list)]
+    return len(lists[0]) if lists else p.n_iter * p.batch_size
+
+
+def check_prompts(p: Any, tab: Tab) -> None:
+    """Raise MotionError for a key frame of a prompt that is not in the clip."""
+    for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"):
+        texts = getattr(p, name, None) or []
+        for text in [texts] if isinstance(texts, str) else texts:
+            key_frames(text, tab.frames)
+
+
+def check_output(tab: Tab) -> None:
+    """Raise MotionError for a format that cannot be written here, or that does not play the frame rate."""
+    for name in tab.formats:
+        if name != "frames":
+            encoder_for(f".{name}", tab.fps)
+
+
+def _take_over(p: Any, job: Job) -> None:
+    """One clip is one batch of the host's."""
+    p.batch_size, p.n_iter = job.frames, job.clips
+    put_styles_around(p, job.undo)
+    p.prompt = list(map(job.prompted, p.prompt)) if isinstance(p.prompt, list) else job.prompted(p.prompt)
+    for name in ("prompt", "negative_prompt", "seed", "subseed"):
+        value = getattr(p, name)
+        if isinstance(value, list):
+            setattr(p, name, [one for one in value for _ in range(job.frames)])
+    controlnet.units_per_frame(p, job.frames, job.undo)
+    p.do_not_save_grid = True
+    if "frames" not in job.tab.formats:
+        p.do_not_save_samples = True
+    p.extra_generation_params.update(job.infotext)
+
+
+def name_seeds(p: Any, job: Job) -> None:
+    """Give every frame its seed: seed + 1, + 2 ... in a clip, and each further clip begins one later.
+
+    In seed mode "clip" only the first counts, but samplers that draw noise by the frames' seeds need different ones;
+    infotext then names the clip's seed in all of its frames. In mode "frame" the host's own numbering stands.
+    """
+    if job.tab.seed_mode == "frame" or isinstance(job.own["seed"], list):
+        return
+    for name, fixed in (("all_seeds", p.subseed_strength != 0), ("all_subseeds", False)):
+        first = getattr(p, name)[0]
+        each = [first + (0 if fixed else clip) + frame for clip in range(job.clips) for frame in range(job.frames)]
+        setattr(p, name, each)
+    # As a list: Classic's answer is no JSON where an entry is a function.
+    seeds = p.all_seeds
+    p.extra_generation_params["Seed"] = [seeds[place - place % job.frames] for place in range(len(seeds))]
+
+
+def one_prompt(p: Any, job: Job, batch: int) -> None:
+    """All frames of a clip have its first frame's prompts, whatever other extensions drew for the others."""
+    frames = slice(batch * job.frames, (batch + 1) * job.frames)
+    for name in ("all_prompts", "all_negative_prompts", "all_hr_prompts", "all_hr_negative_prompts"):
+        texts = getattr(p, name, None)
+        if texts:
+            texts[frames] = [texts[frames.start]] * len(texts[frames])
+    p.prompts, p.negative_prompts = p.all_prompts[frames], p.all_negative_prompts[frames]
+
+
+def end(p: Any, job: Job) -> None:
+    """Leave `p` as it was found."""
+    job.undo.close()
+    vars(p)[ATTRIBUTE].leave(p)
+    for name, value in job.own.items():
+        setattr(p, name, value)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One finished clip: its frames as the host's pictures, and their texts, in the order they are played."""
+
+    pictures: Sequence[Any]
+    texts: Sequence[str]
+
+
+def gather(job: Job, pictures: Sequence[Any], texts: Sequence[str], each: int) -> tuple[list[Drawn], list[Any]]:
+    """The clips among the host's pictures, and what other extensions have put behind them.
+
+    The host made `each` pictures per frame (masks follow their frame) of the batches that are done, and at least one
+    text.
+    """
+    size = job.tab.frames
+    order = played(size, job.tab.loop)
+    starts = range(0, job.done * size, size)
+    clips = [Drawn([pictures[(at + n) * each] for n in order], [texts[at + n] for n in order]) for at in starts]
+    return clips, list(pictures[job.done * size * each :])

@@ -1,0 +1,59 @@
+"""What the host reads out of a prompt, and what it puts around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from motion import patching
+from motion.hosts.webui.base import host_module
+from motion.settings.prompts import travels
+
+PLACE = "\0"
+"""Stands for a prompt in the text of the styles around it."""
+
+
+def named_loras(extra_networks: Mapping[str, Sequence[Any]]) -> list[tuple[str, float]]:
+    """The names in `<lora:name:weight>` of a prompt as the host has read it, and the weight of each for the UNet.
+
+    `<lora:name:te:unet>` and `<lora:name:te=a:unet=b>` are the host's longer forms.
+    """
+    named = []
+    for parameters in extra_networks.get("lora", ()):
+        name, *weights = parameters.positional
+        weight = parameters.named.get("unet", weights[1] if len(weights) > 1 else next(iter(weights), 1.0))
+        named.append((name, float(weight)))
+    return named
+
+
+def name_once(extra_networks: MutableMapping[str, Any]) -> None:
+    """Let a LoRA that several lines of a prompt name act once, with the weights that the last one gives."""
+    for kind, named in extra_networks.items():
+        extra_networks[kind] = list({tuple(parameters.items[:1]): parameters for parameters in named}.values())
+
+
+def put_styles_around(p: Any, undo: ExitStack) -> None:
+    """Let the styles of ``p`` stand around all key frames of its prompts; the host would put them behind the last one.
+
+    The prompts themselves are `p`'s to put back.
+    """
+    asked = (getattr(p, name, "") or "" for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"))
+    texts = [text for given in asked for text in ([given] if isinstance(given, str) else given)]
+    if not p.styles or not any(map(travels, texts)):
+        return
+    styles = host_module("shared").prompt_styles
+    around = (styles.apply_styles_to_prompt(PLACE, p.styles), styles.apply_negative_styles_to_prompt(PLACE, p.styles))
+    p.prompt, p.negative_prompt = map(_styled, (p.prompt, p.negative_prompt), around)
+    for name, style in zip(("hr_prompt", "hr_negative_prompt"), around, strict=True):
+        if getattr(p, name, ""):  # else the host takes the other one
+            undo.callback(patching.item(vars(p), name, _styled(getattr(p, name), style)))
+    undo.callback(patching.item(vars(p), "styles", []))
+
+
+def _styled(texts: Any, style: str) -> Any:
+    """The text, or each of a list, in its place in the style: key frames in lines of their own."""
+    if not isinstance(texts, str):
+        return [_styled(text, style) for text in texts]
+    found = style.replace(PLACE, f"\n{texts}\n" if travels(texts) else texts)
+    return found.strip("\n") if texts else found.strip(", ")

@@ -1,0 +1,211 @@
+"""The scope around one job's sampling in a WebUI.
+
+Everything that is changed in the host is changed from here, for as long as `p.sample` runs, and taken back by the same
+`ExitStack`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import motion
+from motion import patching
+from motion.hosts.webui import freeinit
+from motion.hosts.webui.base import as_set, host_module, loaded_base, option
+from motion.hosts.webui.detect import encode, host
+from motion.hosts.webui.keyed import Keyed, Loaded
+from motion.hosts.webui.mean import encoding_to_the_mean
+from motion.models.motion.model import MotionModel
+from motion.sampling.arrangement import Arrangement
+from motion.sampling.lora import Worn
+from motion.sampling.noise import fade
+from motion.sampling.windows import Windows
+from motion.settings.tab import Tab
+from motion.techniques.freenoise import noise_order
+
+FADE_SEED = 1 << 16
+"""How far from the clip's seed the noise is drawn that initial images fade into."""
+RELOADS = ("reload_model_weights", "forge_model_reload")
+"""Functions of `modules.sd_models` by which hosts put another model in place (refiner, hires checkpoint)."""
+
+
+class Sampling:
+    """What one job attaches while it samples.
+
+    A call `with sampling.scope(p): p.sample(...)` of the original `p.sample` moves; `before_pass` is told the
+    conditioning of each pass of it before it begins.
+    """
+
+    def __init__(
+        self,
+        tab: Tab,
+        module: MotionModel,
+        windows: Windows,
+        loras: Sequence[Worn] = (),
+        controls: Sequence[Loaded] = (),
+    ) -> None:
+        self.tab = tab
+        self.module = module
+        self.loras = loras
+        self.of_prompt: Callable[[], Sequence[Worn]] = tuple
+        """What the prompt of the next call names besides, looked up in its scope."""
+        self.arrangement = Arrangement(windows, pause=stop_if_asked)
+        self.keys = Keyed(tab, controls, self.arrangement)
+        self._attached = ExitStack()
+        self._copied = False
+        """Whether a pass has run with what is attached."""
+        self._of_pass = ExitStack()
+
+    @contextmanager
+    def scope(self, p: Any) -> Iterator[None]:
+        """Attach to the loaded model, and follow the host to another one (refiner, hires checkpoint)."""
+        sd_models, rng = host_module("sd_models"), host_module("rng")
+        with ExitStack() as undo:
+            clip_noise = clip_noise_class(rng, self.tab, self.arrangement.windows)
+            undo.callback(patching.item(vars(rng), "ImageRNG", clip_noise))
+            p.rng = clip_noise.like(p.rng)
+            undo.callback(self._detach)
+            self._attach()
+            for name in vars(sd_models).keys() & set(RELOADS):
+                undo.callback(patching.item(vars(sd_models), name, self._around(getattr(sd_models, name))))
+            self._hear_of_steps(undo)
+            if p.sampler is not None:  # img2img has made it before, with the host's noise schedule
+                p.sampler = host_module("sd_samplers").create_sampler(p.sampler_name, p.sd_model)
+            undo.callback(self._of_pass.close)
+            if self.tab.freeinit > 1:
+                freeinit.draw_again(p, self.tab, float(self._alphas()[-1]), self.arrangement, undo)
+            if hasattr(p, "init_latent") and (self.tab.start == "first" or self.tab.last_frame is not None):
+                undo.callback(patching.item(vars(p), "init_latent", self._faded(p)))
+            with self.keys.scope():
+                yield
+
+    def before_pass(self, p: Any, conditioning: Any, latents: Tensor) -> None:
+        """Prepare the host for the pass that begins with this conditioning and latents of this size.
+
+        Its steps count from 0, also those of hires fix: the pass is the same whatever was drawn before it.
+        """
+        self._of_pass.close()
+        self.arrangement.restart()
+        host().before_pass(p, conditioning, self.arrangement, self._to_come(), self._of_pass)
+        self._copied = True
+        self.keys.begin(latents)
+
+    def _to_come(self) -> Sequence[Tensor]:
+        """The weights that this pass copies to where the UNet computes; motion LoRAs are in the module's already.
+
+        The copies of what is attached for the whole scope stay from its first pass on, those of encoders are of a pass.
+        """
+        weights: list[Tensor] = [weights for encoder in self.keys.encoders for weights in encoder.parameters()]
+        if self._copied:
+            return weights
+        adapters = (lora for lora, weight in self.loras if lora.target == "image" and weight != 0)
+        pairs = [pair for lora in adapters for pair in lora.pairs.values()]
+        return [*self.module.parameters(), *weights, *(matrix for pair in pairs for matrix in (pair.down, pair.up))]
+
+    def _hear_of_steps(self, undo: ExitStack) -> None:
+        """Let the samplers that the host makes tell the arrangement when a step begins."""
+        samplers = host_module("sd_samplers")
+        create = samplers.create_sampler
+
+        def made(*args: Any, **kwargs: Any) -> Any:
+            sampler = create(*args, **kwargs)
+            denoiser = getattr(sampler, "model_wrap_cfg", None)
+            if isinstance(denoiser, nn.Module):
+                undo.callback(patching.before(denoiser, lambda *_: self.arrangement.step_begins()))
+            return sampler
+
+        undo.callback(patching.item(vars(samplers), "create_sampler", made))
+
+    def _faded(self, p: Any) -> Any:
+        """The initial image's latents, fading into noise and towards the last frame."""
+        rng, seed = host_module("rng"), p.seeds[0] + FADE_SEED
+        generator, shape = rng.create_generator(seed), p.init_latent.shape
+        noise = rng.randn_without_seed(shape, generator=generator).to(p.init_latent)
+        last = None if self.tab.last_frame is None else encoded(p, self.tab.last_frame)
+        return fade(p.init_latent, noise, self.tab.fade_power, self.tab.fade_scale, last, self.tab.frames)
+
+    def _attach(self) -> None:
+        loras = [*self.loras, *self.of_prompt()]
+        loaded_base()  # says it better than a UNet without a place for the layers
+        host().put_schedule(self._alphas(), self._attached)
+        unet = host().unet()
+        scope = motion.attach(unet, self.module, self.arrangement.frames, self.tab.scale, self.arrangement)
+        self._attached.enter_context(scope)
+        self._attached.enter_context(motion.lora.attach(unet, self.module, loras))
+        self._attached.enter_context(encoding_to_the_mean(host().vae()))  # hires fix encodes what it has enlarged
+        self._copied = False
+
+    def _alphas(self) -> torch.Tensor:
+        return as_set(self.module.architecture.family.schedule(self.tab.betas).alphas_cumprod())
+
+    def _detach(self) -> None:
+        self._attached.close()
+
+    def _around(self, reload: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of the host that may put another model in place, with the scope left meanwhile."""
+
+        def around(*args: Any, **kwargs: Any) -> Any:
+            self._detach()
+            with self.keys.elsewhere():
+                model = reload(*args, **kwargs)
+                self._attach()
+            return model
+
+        return around
+
+
+def stop_if_asked() -> None:
+    """End the host's sampling as it does itself between two steps, where Interrupt or Skip was pressed.
+
+    What it has then is what the last whole step has predicted.
+    """
+    state = host_module("shared").state
+    if state.interrupted or state.skipped:
+        raise host_module("sd_samplers_common").InterruptedException
+
+
+def encoded(p: Any, picture: Any) -> Any:
+    """A picture as latents ``[1, 4, h, w]``, made as the host makes its initial image's."""
+    images, samplers_common = host_module("images"), host_module("sd_samplers_common")
+    if isinstance(picture, str):
+        picture = host_module("api.api").decode_base64_to_image(picture)
+    flat = images.flatten(picture, option("img2img_background_color", "#ffffff"))
+    sized = images.resize_image(min(p.resize_mode, 2), flat, p.width, p.height)
+    pixels = torch.from_numpy(np.asarray(sized, dtype=np.float32) / 255).permute(2, 0, 1)[None]
+    return encode(pixels, samplers_common.approximation_indexes.get(option("sd_vae_encode_method", "Full"), 0))
+
+
+def clip_noise_class(rng: Any, tab: Tab, windows: Windows) -> Any:
+    """The host's `ImageRNG` with the noise of a clip: in seed mode "clip" one stream for all frames, as the authors
+    draw it; then each frame begins with the one that the noise setting says."""
+
+    class ClipRNG(rng.ImageRNG):  # type: ignore[misc]
+        @classmethod
+        def like(cls, other: Any) -> ClipRNG:
+            return cls(other.shape, other.seeds, other.subseeds, other.subseed_strength)
+
+        def first(self) -> Any:
+            noise = self._one_stream() if tab.seed_mode == "clip" else super().first()
+            return noise[noise_order(tab.noise, windows, self.seeds[0])]
+
+        def _one_stream(self) -> Any:
+            generator, noise = self._stream(self.seeds[0])
+            if self.subseeds and self.subseed_strength:
+                _, other = self._stream(self.subseeds[0])
+                noise = [rng.slerp(self.subseed_strength, *pair) for pair in zip(noise, other, strict=True)]
+            if delta := option("eta_noise_seed_delta", 0) or 0:
+                generator = rng.create_generator(self.seeds[0] + delta)
+            self.generators = [generator] * len(self.seeds)  # the sampler's own noise goes on from there
+            return torch.stack(noise).to(host_module("shared").device)
+
+        def _stream(self, seed: int) -> tuple[Any, list[Any]]:
+            generator = rng.create_generator(seed)
+            return generator, [rng.randn_without_seed(self.shape, generator=generator) for _ in self.seeds]
+
+    return ClipRNG

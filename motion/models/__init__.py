@@ -1,0 +1,1 @@
+"""The nets, and where they go in a UNet."""

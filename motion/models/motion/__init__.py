@@ -1,0 +1,1 @@
+"""Motion modules: one layer, a file of them, and the families."""

@@ -1,1 +1,0 @@
-"""What a motion module is (architecture), what it computes (temporal, model) and where it goes (sites)."""

@@ -1,0 +1,177 @@
+"""The scope in which a UNet moves: `attach` and its undo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from motion import patching
+from motion.errors import MotionError
+from motion.models import sites
+from motion.models.motion.architecture import Architecture
+from motion.models.motion.model import MotionModel
+from motion.models.motion.temporal import TemporalTransformer, over_frames, per_frame
+from motion.sampling import passes
+from motion.sampling.arrangement import Arrangement
+from motion.sampling.following import Follower
+from motion.sampling.rows import Average, Rows, in_parts, take_call
+from motion.sampling.windows import Window, Windows
+
+
+@contextmanager
+def attach(
+    unet: nn.Module,
+    model: MotionModel,
+    frames: int = 16,
+    scale: float = 1.0,
+    arrangement: Arrangement | None = None,
+) -> Iterator[None]:
+    """Within the scope every forward of ``unet`` sees its batch as clips of ``frames``.
+
+    The batch is ``(groups frames)``, the frames of a clip side by side; any number of groups. An ``arrangement`` says
+    where it is otherwise, and how clips that are longer than the model reaches are cut into windows. ``scale``
+    multiplies what the layers add; at 0 the UNet's output is bit-equal to the plain one. ``unet`` is recognised by its
+    structure (ldm, sgm, Forge, ldm_patched, diffusers), and is on exit exactly as it was found. What `torch.compile`
+    has made of it runs uncompiled meanwhile.
+
+    ``model`` is neither moved nor cast nor owned by the UNet: each of its layers is run by a `Follower`.
+
+    Raises MotionError if the UNet's layout is unknown or does not fit the model, if it is attached already, if a
+    window is out of the model's range, and, before anything is computed, for a batch that is no multiple of
+    ``frames``.
+    """
+    arrangement = arrangement or Arrangement(Windows(frames))
+    if arrangement.frames != frames:
+        raise MotionError(f"the arrangement is of {arrangement.frames} frames, not of {frames}: give both the same")
+    with ExitStack() as undo:
+        unet = undo.enter_context(patching.uncompiled(unet))
+        found = sites.find(unet)
+        _check_fit(found, model.architecture)
+        model.architecture.check_frames(arrangement.windows.size)
+        undo.enter_context(windowed(unet, arrangement))
+        if scale != 0:
+            if model.architecture.family.resnet_norm_over_frames:
+                for norm in found.resnet_norms:
+                    undo.callback(patching.before(norm, _join(arrangement)))
+                    undo.callback(patching.after(norm, lambda _, args, output: per_frame(output)))
+            _part(found, arrangement, model.architecture.family.resnet_norm_over_frames, undo)
+            for name, layer in model.slots.items():
+                undo.callback(patching.after(found.by_slot[name].layer, _Continuation(layer, arrangement, scale)))
+        yield
+
+
+def _part(found: sites.Sites, arrangement: Arrangement, norms_see_all: bool, undo: ExitStack) -> None:
+    """Let the spatial layers take a few frames at a time, where all would go through them together."""
+    most = arrangement.rows_at_once
+    if most is None or not arrangement.whole:
+        return
+    for layer in (*found.transformers, *(() if norms_see_all else found.resblocks)):
+        undo.callback(patching.item(vars(layer), "forward", in_parts(layer.forward, most)))
+
+
+def is_attached(unet: nn.Module) -> bool:
+    """Whether ``unet`` is in the scope of `attach` or `windowed`."""
+    return any(isinstance(getattr(hook, "__self__", None), _Calls) for hook in unet._forward_pre_hooks.values())
+
+
+@contextmanager
+def windowed(unet: nn.Module, arrangement: Arrangement) -> Iterator[None]:
+    """Within the scope each call of ``unet`` becomes one for each window of ``arrangement``.
+
+    Whatever has as many rows as the batch is cut by frame number, here and nowhere else; hooks that others put on the
+    UNet or its layers, before or after, see one window at a time and find its frames in ``arrangement.frame_numbers``.
+    What is predicted where windows overlap is averaged. The windows take turns, so the memory is that of one of them.
+    """
+    calls = _Calls(arrangement)
+    if is_attached(unet):
+        raise MotionError("this UNet is already attached: leave the other motion.attach first.")
+    with ExitStack() as undo:
+        undo.callback(patching.before(unet, calls.cut, with_kwargs=True, first=True))
+        undo.callback(patching.after(unet, calls.join))
+        yield
+
+
+class _Calls:
+    """The two hooks of `windowed`: the call that arrives goes on with the first window, and when its output is there
+    the others follow."""
+
+    def __init__(self, arrangement: Arrangement) -> None:
+        self.arrangement = arrangement
+        self.inside = False
+        self.given: tuple[Any, int, list[Window]] | None = None
+
+    def cut(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.inside:
+            return None
+        batch = passes.batch(args, kwargs)
+        passes.check_clips(batch, self.arrangement.frames)
+        self.arrangement.pause()
+        windows = self.arrangement.begin(passes.time(args, kwargs))
+        self.arrangement.together = windows[0]
+        self.given = (args, kwargs), batch, windows
+        rows = self.arrangement.rows(batch, windows[0])
+        if rows == list(range(batch)):
+            self.given = None
+            return None
+        return take_call(args, kwargs, Rows(rows), batch)
+
+    def join(self, unet: nn.Module, args: Any, output: Any) -> Any:
+        if self.inside or self.given is None:
+            return None
+        (inputs, batch, windows), self.given = self.given, None
+        average, groups = Average(batch, passes.latents(*inputs).device), batch // self.arrangement.frames
+        shares = self.arrangement.windows.shares(windows)
+        self.inside = True
+        try:
+            for number, window in enumerate(windows):
+                self.arrangement.together = window
+                rows = Rows(self.arrangement.rows(batch, window))
+                if number:
+                    self.arrangement.pause()
+                    args, kwargs = take_call(inputs[0], inputs[1], rows, batch)
+                    output = unet(*args, **kwargs)
+                average.add(output, rows, shares[number] * groups)
+        finally:
+            self.inside = False
+        return average.result()
+
+
+def _join(arrangement: Arrangement) -> Callable[..., Any]:
+    return lambda _, args: (over_frames(args[0], len(arrangement.together)), *args[1:])
+
+
+class _Continuation:
+    """The forward hook that lets a temporal layer continue the output of a layer of the UNet."""
+
+    def __init__(self, layer: TemporalTransformer, arrangement: Arrangement, scale: float) -> None:
+        self.layer = Follower(layer)
+        self.arrangement = arrangement
+        self.scale = scale
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        if isinstance(output, Tensor):
+            return self._run(output)
+        if isinstance(output, tuple):
+            return (self._run(output[0]), *output[1:])
+        return type(output)(sample=self._run(output.sample))
+
+    def _run(self, x: Tensor) -> Tensor:
+        if self.arrangement.whole:
+            self.arrangement.pause()
+        frames, fusion = len(self.arrangement.together), self.arrangement.fusion(x)
+        moved: Tensor = self.layer(x, frames, self.scale, fusion)
+        return moved
+
+
+def _check_fit(found: sites.Sites, architecture: Architecture) -> None:
+    wanted = {slot.name: slot.channels for slot in architecture.slots}
+    optional = {"mid_block.motion_modules.0"} - wanted.keys()
+    offered = {name: site.channels for name, site in found.by_slot.items() if name not in optional}
+    if wanted != offered:
+        raise MotionError(
+            f"the {architecture.family.name} motion module ({sites.widths(wanted)}) does not fit "
+            f"this checkpoint ({sites.widths(offered)}): choose a motion module made for it."
+        )

@@ -1,0 +1,135 @@
+"""Where the frames of a clip lie in a batch, and which of them the temporal layers see together, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from motion.models.motion.temporal import Fusion
+from motion.sampling.windows import Window, Windows
+
+STEPS = 1000
+"""Time steps of the noise schedules that UNets are trained with."""
+
+
+def fusion(windows: Windows, found: Sequence[Window]) -> Fusion:
+    """The windows of a step for `motion.models.motion.temporal`, on the CPU in float32."""
+    places: list[list[tuple[int, float]]] = [[] for _ in range(windows.frames)]
+    flat = [pair for pairs in zip(found, windows.shares(found), strict=True) for pair in zip(*pairs, strict=True)]
+    for place, (frame, share) in enumerate(flat):
+        places[frame].append((place, share))
+    most = max(map(len, places))
+    filled = [[*pairs, *[(pairs[0][0], 0.0)] * (most - len(pairs))] for pairs in places]
+    counted = torch.tensor(filled, dtype=torch.float64).permute(2, 1, 0).contiguous()  # [2 most frames]
+    return Fusion(torch.tensor(found), counted[0].long(), counted[1].float())
+
+
+@dataclass
+class Arrangement:
+    """How a host lays out its batches, and how a clip is taken through the UNet.
+
+    ``prompts``: prompts per frame, which may change between passes. A host that composes several (AND) puts those of
+    one frame side by side, in front of the rest: ``[(frames prompts) + (groups frames)]``; with 1 every group of the
+    batch is a whole clip already.
+
+    ``rows_at_once``: frames that a spatial layer takes at a time where the UNet runs for a whole long clip at once
+    (engine "attention"); None: all. Whoever gives layers something by the row from outside of the UNet's own calls, as
+    IP-Adapters do, needs None.
+
+    ``pause``: called before each window, in the engine "attention" before each temporal layer; what it raises ends the
+    call of the UNet there.
+
+    A step is what is done at one time step of the noise schedule, in one call of the UNet by the host or in several
+    (prompt and negative prompt apart); all of them have the same windows. To read the time of a call is to wait for its
+    device; where a host says when a step begins (`step_begins`), it is done once in a step.
+    """
+
+    windows: Windows
+    prompts: int = 1
+    rows_at_once: int | None = None
+    pause: Callable[[], None] = lambda: None
+    together: Window = field(init=False)
+    """The frames of each clip in the call of the UNet in progress, in order."""
+    step: int = field(default=-1, init=False)
+    """The step in progress, counted from 0."""
+    _time: float | None = field(default=None, init=False, repr=False)
+    """Of the step in progress."""
+    _read: float | None = field(default=None, init=False, repr=False)
+    """Of the newest call whose time was read."""
+    _host_tells: bool = field(default=False, init=False, repr=False)
+    _is_read: bool = field(default=False, init=False, repr=False)
+    """Whether `_read` is of the step that the host has told of."""
+    _found: list[Window] = field(init=False, repr=False)
+    _fusions: dict[tuple[torch.device, torch.dtype], Fusion] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.together = tuple(range(self.windows.frames))
+        self._found = [self.together]
+
+    @property
+    def frames(self) -> int:
+        """Frames of the clip."""
+        return self.windows.frames
+
+    @property
+    def whole(self) -> bool:
+        """Whether the UNet runs for all frames of a clip in windows (engine "attention")."""
+        return self.windows.cut and self.windows.engine == "attention"
+
+    @property
+    def seen(self) -> list[Window]:
+        """The frames that temporal layers see together in the call in progress: its own, or the windows in it."""
+        return self._found if self.whole else [self.together]
+
+    def restart(self) -> None:
+        """Count the steps from 0 again: another clip begins, another pass over this one, or another round."""
+        self.step, self._time, self._is_read = -1, None, False
+
+    def step_begins(self) -> None:
+        """The host says: whatever calls of the UNet follow are at one time step, until this is called again."""
+        self._host_tells, self._is_read = True, False
+
+    def time(self, of_call: Tensor | float | None) -> float | None:
+        """The time step of a call of the UNet, as it was given ``of_call``: one number, or the first of its rows."""
+        if not self._is_read:
+            self._read = None if of_call is None else float(torch.as_tensor(of_call).flatten()[0])
+            self._is_read = self._host_tells
+        return self._read
+
+    def begin(self, time: Tensor | float | None) -> list[Window]:
+        """The frames that each call of the UNet takes at the time step ``time`` (None: unknown, a step of its own).
+
+        With the engine "attention" it is one call of all frames, and `fusion` has the windows.
+        """
+        windows = self.windows
+        if not (windows.cut or windows.closed):
+            return self._found
+        now = self.time(time)
+        if now is None or now != self._time:
+            self.step, self._time = self.step + 1, now
+            self._found = windows.at(self.step, (now or 0) / STEPS)
+            self._fusions.clear()
+        return [tuple(range(windows.frames))] if self.whole else self._found
+
+    def rows(self, batch: int, window: Window) -> list[int]:
+        """The rows of the host's batch that hold ``window``, clip after clip, each in the window's order."""
+        mixed = self.frames * self.prompts
+        rows = [row for prompt in range(self.prompts) for row in range(prompt, mixed, self.prompts)]
+        rows += range(mixed, batch)
+        return [rows[start + frame] for start in range(0, batch, self.frames) for frame in window]
+
+    def frame_numbers(self, batch: int) -> list[int]:
+        """The frame in each row of a batch in the call in progress."""
+        return [self.together[row % len(self.together)] for row in range(batch)]
+
+    def fusion(self, x: Tensor) -> Fusion | None:
+        """The step's windows for the attention over ``x``; None where it sees all frames of the call."""
+        if not self.whole:
+            return None
+        key = x.device, x.dtype
+        if key not in self._fusions:
+            self._fusions[key] = fusion(self.windows, self._found).to(x)
+        return self._fusions[key]

@@ -1,0 +1,167 @@
+"""Motion LoRAs and the domain adapter on an attached UNet: `load` reads one, `attach` is the scope it lasts for.
+
+The temporal layers are this project's own, so a motion LoRA is added to their matrices while the scope lasts: nothing
+is left to compute at a step. The UNet is the host's, which patches, swaps and quantises its weights for prompt LoRAs
+of its own, at class level in AUTOMATIC1111 and in the weights in Forge. A domain adapter therefore leaves weights and
+classes alone and adds its product to the layer's output in a forward hook.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from motion import patching
+from motion.errors import MotionError
+from motion.models import sites
+from motion.models.motion.model import MotionModel
+from motion.models.motion.temporal import TemporalAttention
+from motion.settings.prompts import travels
+from motion.weights.checkpoint import FAMILY_HINT
+from motion.weights.lora import Lora, Pair, load
+
+__all__ = ["Lora", "attach", "load", "prompted"]
+
+Worn = tuple[Lora, float]
+"""A LoRA and its weight."""
+
+
+@contextmanager
+def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[Worn]) -> Iterator[None]:
+    """Within the scope ``model`` and ``unet`` compute with ``W + weight * alpha / rank * up @ down``.
+
+    ``loras`` are pairs of a LoRA and its weight. Motion LoRAs go to ``model``, the motion module beside which this is
+    used, domain adapters to the attention of ``unet`` (any that `motion.attach` takes). Several add up, in whatever
+    order; one of weight 0 is as if it were not there. The product follows device and dtype of what it is added to,
+    and gradients reach the matrices of a LoRA that asks for them. On exit both are exactly as they were found.
+
+    Raises MotionError before anything is changed for a LoRA that changes layers which are not there or of another
+    shape, or was trained on another family of motion modules, and for a motion LoRA without a motion module.
+    """
+    worn = [(lora, weight) for lora, weight in loras if weight != 0]
+    with ExitStack() as undo:
+        unet = undo.enter_context(patching.uncompiled(unet))
+        temporal = _temporal_changes(model, [(lora, weight) for lora, weight in worn if lora.target == "motion"])
+        spatial = list(_spatial_changes(unet, [(lora, weight) for lora, weight in worn if lora.target == "image"]))
+        for (module, name), parts in temporal.items():
+            merged = _merged(module._parameters[name], parts)
+            undo.callback(patching.item(module._parameters, name, merged))
+        for layer, pair, weight in spatial:
+            undo.callback(patching.after(layer, _Product(pair, weight)))
+        yield
+
+
+def prompted(prompt: str, loras: Iterable[Worn]) -> str:
+    """``prompt`` and behind it, for all frames, the trigger words of the LoRAs in use, those that it has not yet."""
+    behind = "\n" if travels(prompt) else ", "
+    for trigger in (lora.trigger for lora, weight in loras if weight != 0):
+        if trigger.casefold() not in prompt.casefold():
+            prompt = f"{prompt}{behind}{trigger}" if prompt.strip() else trigger
+    return prompt
+
+
+Change = tuple[slice, Pair, float]
+Changes = dict[tuple[nn.Module, str], list[Change]]
+
+
+def _temporal_changes(model: MotionModel | None, loras: Sequence[Worn]) -> Changes:
+    """What happens to the rows of which matrix of the temporal layers."""
+    changes: Changes = defaultdict(list)
+    for lora, weight in loras:
+        if model is None:
+            raise MotionError(f"{lora.name} is a motion LoRA: give the motion module it was trained on beside it")
+        family = model.architecture.family.name
+        if lora.metadata.get(FAMILY_HINT, family) != family:
+            raise MotionError(
+                f"the motion LoRA {lora.name} was trained on a {lora.metadata[FAMILY_HINT]} motion module "
+                f"and does not fit this {family} one"
+            )
+        modules = dict(model.named_modules())
+        for name, pair in lora.pairs.items():
+            place = _place(modules, name)
+            if place is None or not pair.fits(*_rows(*place).shape):
+                raise MotionError(
+                    f"the motion LoRA {lora.name} does not fit this {family} motion module, which has no such layer "
+                    f"as {name}: give the motion module it was trained on"
+                )
+            module, parameter, rows = place
+            changes[module, parameter].append((rows, pair, weight))
+    return changes
+
+
+Place = tuple[nn.Module, str, slice]
+
+
+def _place(modules: dict[str, nn.Module], name: str) -> Place | None:
+    """The parameter that holds the matrix called ``name`` in the files, and its rows: three projections are fused."""
+    parent, _, part = name.rpartition(".")
+    attention = modules.get(parent)
+    if isinstance(attention, TemporalAttention) and part in ("to_q", "to_k", "to_v"):
+        size = len(attention.to_qkv) // 3
+        at = ("to_q", "to_k", "to_v").index(part) * size
+        return attention, "to_qkv", slice(at, at + size)
+    layer = modules.get(name)
+    return (layer, "weight", slice(None)) if isinstance(layer, nn.Linear) else None
+
+
+def _rows(module: nn.Module, parameter: str, rows: slice) -> Tensor:
+    found: Tensor = module.get_parameter(parameter)[rows]
+    return found
+
+
+def _merged(weight: Any, parts: Sequence[Change]) -> Tensor:
+    """``weight`` with the products added to its rows: a tensor of the graph where one of them is being trained."""
+    # The products are summed up first: so two of them come out the same in either order.
+    with torch.inference_mode(False):
+        total = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32), requires_grad=False)
+        for rows, pair, strength in parts:
+            total[rows] += strength * pair.delta(like=total)
+        merged = (weight.detach().to(total.dtype) + total).to(weight.dtype)
+    return merged if merged.requires_grad else nn.Parameter(merged, requires_grad=False)
+
+
+def _spatial_changes(unet: nn.Module, loras: Sequence[Worn]) -> Iterator[tuple[nn.Module, Pair, float]]:
+    layers = sites.attention_layers(unet) if loras else {}
+    for lora, weight in loras:
+        for name, pair in lora.pairs.items():
+            layer = layers.get(name)
+            if layer is None or not _takes(layer, pair):
+                raise MotionError(
+                    f"the domain adapter {lora.name} does not fit this checkpoint (see {name}): "
+                    "choose one made for its base, SD1.5 or SDXL"
+                )
+            yield layer, pair, weight
+
+
+def _takes(layer: nn.Module, pair: Pair) -> bool:
+    """Whether the shapes fit; a host's quantised layer, of whose matrix only a packed form is left, does not tell."""
+    sizes = (getattr(layer, "out_features", None), getattr(layer, "in_features", None))
+    return None in sizes or pair.fits(*map(int, sizes))  # type: ignore[arg-type]
+
+
+class _Product:
+    """The forward hook that adds ``weight * scale * up @ down @ x`` to what a linear layer makes of ``x``."""
+
+    def __init__(self, pair: Pair, weight: float) -> None:
+        self.strength = weight * pair.scale
+        self.matrices = (pair.down, pair.up)
+
+    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        down, up = self._following(args[0])
+        product = F.linear(F.linear(args[0], down), up)
+        return torch.add(output, product.to(output.dtype), alpha=self.strength)
+
+    def _following(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        down, up = self.matrices
+        if down.requires_grad or up.requires_grad:
+            return down.to(x), up.to(x)
+        if down.device != x.device or down.dtype != x.dtype:
+            with torch.inference_mode(False):  # the scope may outlive the host's inference mode
+                self.matrices = (down.to(x), up.to(x))
+        return self.matrices

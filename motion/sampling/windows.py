@@ -1,0 +1,238 @@
+"""Which frames of a long clip are taken together in a step, and how overlapping windows are averaged.
+
+Pure functions over frame numbers, without torch. A schedule cuts a clip into windows of equal length; every frame is
+in at least one of them in every step. The ideas are the field's own: uniform windows at several strides
+(sd-webui-animatediff, ComfyUI-AnimateDiff-Evolved), composite (animatediff-cli-prompt-travel), pyramid weights (the
+same, diffusers' FreeNoise). The bounds are ours: no peer covers every frame at every overlap, stride and length.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress, pairwise
+from typing import TYPE_CHECKING
+
+from motion.errors import MotionError
+
+if TYPE_CHECKING:
+    from motion.models.motion.architecture import Architecture
+    from motion.settings.settings import Movement
+
+Window = tuple[int, ...]
+"""Frame numbers in the order in which the temporal layers see them; none twice."""
+
+GOLDEN = 0.6180339887498949
+"""Fraction of the way that windows go on from step to step: the multiples of it spread evenly, however many there are,
+so that no two frames are at a border more often than others."""
+
+COMPOSED = 0.7
+"""Noise time (0 to 1) down to which the composite schedule takes frames at random: what moves where is settled there.
+Chosen on the sprite world, in which shapes then cross a long clip once; at 0.9 they stop halfway."""
+
+SHARED = 0.3
+"""Noise time down to which the composite schedule takes frames evenly apart: shades are settled there. Chosen on the
+sprite world, where going down to 0.1 was no better."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a clip of ``frames`` is cut, by any values from 1 on (``overlap`` from 0 on).
+
+    ``length``: frames of a window; None, or more than there are: the whole clip is one window.
+    ``overlap``: frames that neighbouring windows share at least, at most all but one.
+    ``stride``: levels of distance between the frames of a window: 1, and for each level more twice as much, as long as
+    such a window fits into the clip.
+    ``closed``: the clip is a loop, and windows lead from the last frame into the first.
+    ``engine``: "denoiser": the UNet runs for each window and its predictions are averaged; "attention": only the
+    temporal layers' attention is cut.
+    """
+
+    frames: int
+    length: int | None = None
+    overlap: int = 4
+    stride: int = 1
+    schedule: str = "uniform"
+    fuse: str = "pyramid"
+    closed: bool = False
+    engine: str = "denoiser"
+
+    @property
+    def size(self) -> int:
+        """Frames in each window."""
+        return min(self.length or self.frames, self.frames)
+
+    @property
+    def cut(self) -> bool:
+        """Whether there is more than one window."""
+        return self.size < self.frames
+
+    def at(self, step: int, time: float = 0.0) -> list[Window]:
+        """The windows of a step, counted from 0, at the noise time ``time`` (1: pure noise, 0: none)."""
+        if not self.cut:
+            return [self.row(self.turn(step, self.frames), 1, self.frames) if self.closed else tuple(range(self.size))]
+        return SCHEDULES[self.schedule](self, step, time)
+
+    def shares(self, windows: Sequence[Window]) -> list[tuple[float, ...]]:
+        """What each frame of each window counts in the average; over all windows a frame's shares add up to 1.
+
+        A frame in one window only has a share of exactly 1.
+        """
+        weights = [FUSES[self.fuse](self, window) for window in windows]
+        total = [0.0] * self.frames
+        for window, weighted in zip(windows, weights, strict=True):
+            for frame, weight in zip(window, weighted, strict=True):
+                total[frame] += weight
+        pairs = zip(windows, weights, strict=True)
+        return [tuple(weight / total[frame] for frame, weight in zip(*pair, strict=True)) for pair in pairs]
+
+    def levels(self) -> list[int]:
+        """Distances between the frames of a window, 1 first."""
+        return [1] + [2**level for level in range(1, self.stride) if (self.size - 1) * 2**level < self.frames]
+
+    def hop(self, distance: int = 1) -> int:
+        """Frames from the beginning of a window to that of the next."""
+        return self.size * distance - min(self.overlap, self.size - 1)
+
+    def turn(self, step: int, period: int) -> int:
+        """How far windows have gone on in a step, from 0 to ``period``."""
+        return int(step * GOLDEN * period) % period
+
+    def row(self, start: int, distance: int, length: int) -> Window:
+        """A window from ``start`` on, around the loop where it passes the end."""
+        return tuple((start + distance * place) % self.frames for place in range(length))
+
+
+def uniform(windows: Windows, step: int, time: float) -> list[Window]:
+    """Windows side by side that go on from step to step, so that their borders are elsewhere each time.
+
+    In an open clip those that would reach over an end are shifted back into it; in a loop they go around.
+    """
+    found = []
+    for distance in windows.levels():
+        hop = windows.hop(distance)
+        if windows.closed:
+            first = windows.turn(step, windows.frames)
+            starts = list(range(first, first + windows.frames, hop))
+        else:
+            starts = _starts(windows, distance, windows.turn(step, hop))
+        found += [windows.row(start, distance, windows.size) for start in starts]
+    return found
+
+
+def static(windows: Windows, step: int, time: float) -> list[Window]:
+    """The same windows in every step: from the first frame on, the last one shifted back into the clip."""
+    if windows.closed:
+        return [windows.row(start, 1, windows.size) for start in range(0, windows.frames, windows.hop())]
+    return [windows.row(start, 1, windows.size) for start in _starts(windows, 1, 0)]
+
+
+def batched(windows: Windows, step: int, time: float) -> list[Window]:
+    """`static` without overlap: the cheapest, with a seam between windows. The last one is as long as the others."""
+    return static(replace(windows, overlap=0), step, time)
+
+
+def composite(windows: Windows, step: int, time: float) -> list[Window]:
+    """While there is little but noise, frames from all over the clip at random, which agree on what moves where; then
+    evenly apart in every other step, so that they agree on how it looks; in the others, and in the end, `uniform`."""
+    if time >= COMPOSED:
+        return _at_random(windows, step)
+    return _spread(windows) if time >= SHARED and step % 2 == 0 else uniform(windows, step, time)
+
+
+def _spread(windows: Windows) -> list[Window]:
+    """Windows of frames as far apart as they can be: one from each of so many parts of the clip, the first of all
+    parts, the second, ... A part with fewer frames begins again."""
+    borders = [place * windows.frames // windows.size for place in range(windows.size + 1)]
+    parts = [range(*pair) for pair in pairwise(borders)]
+    return [tuple(part[place % len(part)] for part in parts) for place in range(max(map(len, parts)))]
+
+
+def _at_random(windows: Windows, step: int) -> list[Window]:
+    """The last window is filled up with frames that have been taken already."""
+    frames = list(range(windows.frames))
+    random.Random(step).shuffle(frames)
+    frames += frames[: -windows.frames % windows.size]
+    return [tuple(sorted(frames[at : at + windows.size])) for at in range(0, len(frames), windows.size)]
+
+
+def _starts(windows: Windows, distance: int, offset: int) -> list[int]:
+    """Where windows begin in an open clip so that together they reach from its first frame to its last."""
+    last = windows.frames - 1 - (windows.size - 1) * distance
+    hop = windows.hop(distance)
+    first = offset - hop if offset else 0
+    return sorted({min(max(start, 0), last) for start in range(first, last + hop, hop)})
+
+
+SCHEDULES: dict[str, Callable[[Windows, int, float], list[Window]]] = {
+    "uniform": uniform,
+    "static": static,
+    "batched": batched,
+    "composite": composite,
+}
+"""The schedules by name. One that is added must give windows of `Windows.size` frames that cover the clip."""
+
+
+def flat(windows: Windows, window: Window) -> tuple[float, ...]:
+    """All frames alike."""
+    return (1.0,) * len(window)
+
+
+def pyramid(windows: Windows, window: Window) -> tuple[float, ...]:
+    """1, 2, ... up to the middle and down again."""
+    return tuple(float(min(place + 1, len(window) - place)) for place in range(len(window)))
+
+
+def overlap_linear(windows: Windows, window: Window) -> tuple[float, ...]:
+    """1, with a straight slope over the overlap at each side where another window goes on."""
+    overlap = min(windows.overlap, len(window) - 1)
+    goes_on = (windows.closed or min(window) > 0, windows.closed or max(window) < windows.frames - 1)
+
+    def weight(place: int) -> float:
+        sides = (place, len(window) - 1 - place)
+        return min((side + 1) / (overlap + 1) for side in (*compress(sides, goes_on), overlap))
+
+    return tuple(map(weight, range(len(window))))
+
+
+def relative(windows: Windows, window: Window) -> tuple[float, ...]:
+    """The nearness to the window's middle, at least 0.01 (ComfyUI-AnimateDiff-Evolved; its running mean is this)."""
+    middle = (len(window) - 1) / 2
+    return tuple(max(0.01, 1 - abs(place - middle) / (middle + 0.005)) for place in range(len(window)))
+
+
+FUSES: dict[str, Callable[[Windows, Window], tuple[float, ...]]] = {
+    "flat": flat,
+    "pyramid": pyramid,
+    "overlap-linear": overlap_linear,
+    "relative": relative,
+}
+"""What a frame counts in a window, by the name of the rule. One that is added must give weights above zero."""
+
+
+def plan(settings: Movement, architecture: Architecture) -> Windows:
+    """The windows of a clip by its settings, with as many frames as have to be drawn.
+
+    Without a length of its own a clip is one window if the module reaches over it, else cut into windows as long as
+    the clips that the module was trained on. Raises MotionError for a window beyond the module's position table or
+    an overlap as long as the window.
+    """
+    frames = architecture.frames_to_draw(settings.frames)
+    trained = architecture.frames_to_draw(1)
+    length = settings.context_length or (frames if frames <= architecture.max_frames else trained)
+    architecture.check_frames(min(length, frames))
+    if length < frames and settings.context_overlap >= length:
+        raise MotionError(
+            f"context overlap is {settings.context_overlap}: windows of {length} frames share {length - 1} at most"
+        )
+    return Windows(
+        frames,
+        length,
+        settings.context_overlap,
+        settings.context_stride,
+        settings.context_schedule,
+        settings.context_fuse,
+        settings.loop == "closed",
+        settings.context_engine,
+    )

@@ -1,0 +1,115 @@
+"""The field that says which images a clip obeys, and where."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from motion.fields.table import Field, is_plain
+
+STRONGEST = 10
+DIGITS = 16
+"""Hexadecimal digits of a kept image's name, the first of its SHA-256."""
+
+_PLACES = re.compile(r"[-+\d, ]+|[a-z]+", re.ASCII)
+_BARE = r'[^\s";](?:[^";]*?[^\s";])??'
+_TEXT = re.compile(
+    rf"\s*({_PLACES.pattern})=([0-9a-f]{{{DIGITS}}})(?:=([-+.\deE]+))?"
+    rf'(?:\s+({_BARE}|"(?:[^"\\]|\\.)*"))?\s*(?:;|$)',
+    re.ASCII,
+)
+
+
+class KeyFrame(NamedTuple):
+    """An image that a clip obeys; as text `frame=image=strength encoder`, as the API takes it an object of these names.
+
+    `frame` is a number, of which negative ones count from the end, or a text such as `uniform` or `0,8,-1` that places
+    all images of an encoder with the same text (`sparsectrl.keyframes.parse`). `image` is a picture in base64, also as
+    a data URL, the path of one, or the digits by which a kept one is found. `encoder` names a SparseCtrl file; with
+    none it is the only one there.
+    """
+
+    frame: str
+    image: str
+    encoder: str = ""
+    strength: float = 1.0
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the image is named by its digits."""
+        return re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", self.image, re.ASCII) is not None
+
+    def __str__(self) -> str:
+        strength = "" if self.strength == 1 else f"={str(float(self.strength)).removesuffix('.0')}"
+        bare = re.fullmatch(_BARE, self.encoder)
+        encoder = self.encoder if bare or not self.encoder else json.dumps(self.encoder, ensure_ascii=False)
+        return f"{self.frame}={self.image}{strength} {encoder}".rstrip()
+
+
+@dataclass(frozen=True)
+class KeyImages(Field):
+    """Any number of key frames, as a tuple of `KeyFrame`; infotext has room for images that are kept.
+
+    As text `0=0123456789abcdef=0.5 rgb; -1=...`, or JSON: a list of objects or lists with the parts of each.
+    """
+
+    metavar = "FRAME=IMAGE;..."
+
+    @property
+    def remedy(self) -> str:
+        return (
+            'give a list of {"frame": 0, "image": "base64, path or digits", "encoder": "file", "strength": 1}, '
+            f"strength above 0, to {STRONGEST}"
+        )
+
+    def check(self, value: Any) -> Any:
+        given: Any = _read(value) if isinstance(value, str) else value
+        self._accept(value, isinstance(given, (tuple, list)))
+        pairs = [(item, _key(item)) for item in given]
+        return tuple(self._accept(item if key is None else key, key is not None) for item, key in pairs)
+
+    def write(self, value: Any) -> str:
+        return "; ".join(str(key) for key in value if key.is_kept)
+
+    def shown(self, value: Any) -> Any:
+        return json.dumps([key._asdict() for key in value], ensure_ascii=False) if value else ""
+
+
+def _key(item: Any) -> KeyFrame | None:
+    """What `item` says, or None."""
+    try:
+        key = KeyFrame(**item) if isinstance(item, Mapping) else KeyFrame(*item)
+    except TypeError:
+        return None
+    whole = isinstance(key.frame, int) and not isinstance(key.frame, bool)
+    frame = str(key.frame) if whole else key.frame
+    number = isinstance(key.strength, (int, float)) and not isinstance(key.strength, bool)
+    if not all(isinstance(text, str) and is_plain(text) for text in (frame, key.image, key.encoder)):
+        return None
+    fits = _PLACES.fullmatch(frame) and key.image and number and 0 < key.strength <= STRONGEST
+    return key._replace(frame=frame, strength=float(key.strength)) if fits else None
+
+
+def _read(text: str) -> Any:
+    """The items of either spelling; None for another text."""
+    try:
+        return json.loads(text) if text.lstrip().startswith("[") else _items(text.strip().removesuffix(";"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _items(text: str) -> list[KeyFrame] | None:
+    items: list[KeyFrame] = []
+    at = 0
+    while at < len(text):
+        match = _TEXT.match(text, at)
+        if match is None:
+            return None
+        frame, image, strength, encoder = match.groups(default="")
+        encoder = json.loads(encoder) if encoder.startswith('"') else encoder
+        items.append(KeyFrame(frame, image, encoder, float(strength or 1)))
+        at = match.end()
+    return items

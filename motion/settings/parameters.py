@@ -1,0 +1,51 @@
+"""The WebUI's parameters text (infotext) of a clip, and back from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, cast
+
+from motion.fields.table import Field
+from motion.settings.settings import FIELDS, Clip
+
+
+def infotext(clip: Clip, extra: Mapping[str, object] = MappingProxyType({})) -> str:
+    """The WebUI's parameters text: prompt, negative prompt, then one line of `Key: value` pairs.
+
+    `extra` (model names and hashes) joins the pairs; empty values are left out, and key frames' settings at default.
+    """
+    values = ((row, getattr(clip, row.name)) for row in _pair_fields().values())
+    pairs = {row.key: row.write(value) for row, value in values if row.group != "keys" or value != row.default}
+    pairs.update({key: str(value) for key, value in extra.items() if str(value)})
+    last = ", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items())
+    negative = f"{FIELDS['negative'].label}: {clip.negative}" if clip.negative else ""
+    return "\n".join(part for part in (clip.prompt, negative, last) if part)
+
+
+def parse_infotext(text: str) -> tuple[Clip, dict[str, str]]:
+    """`infotext` backwards: the clip, and the pairs that are none of its fields. Raises MotionError."""
+    prompts, _, last = ("\n" + text.strip()).rpartition("\n")
+    positive, _, negative = prompts.partition(f"\n{FIELDS['negative'].label}:")
+    values: dict[str, Any] = {"prompt": positive.strip(), "negative": negative.strip()}
+    extra = {}
+    for key, value in re.findall(r'([^:,]+): ("(?:[^"\\]|\\.)*"|[^,]*)(?:, |$)', last):
+        plain = cast(str, json.loads(value)) if value.startswith('"') else value
+        if key in _pair_fields():
+            values[_pair_fields()[key].name] = _pair_fields()[key].parse(plain)
+        else:
+            extra[key] = plain
+    return Clip(**values), extra
+
+
+@lru_cache(maxsize=1)
+def _pair_fields() -> dict[str, Field]:
+    return {row.key: row for row in FIELDS.values() if row.name not in ("prompt", "negative")}
+
+
+def _quoted(value: str) -> str:
+    """Values that would break the line of pairs are quoted as JSON, as the WebUI does."""
+    return json.dumps(value, ensure_ascii=False) if re.search(r'[,:\n"]', value) else value

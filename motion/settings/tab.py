@@ -1,0 +1,78 @@
+"""The WebUI tab's description of a clip: what it adds to the host's own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from motion.fields.table import Choice, Field, Flag, Image, Number, Several, check, setting, table
+from motion.fields.weighted import Weighted, Weights
+from motion.settings.key_frames import KeyFrame, KeyImages
+from motion.settings.settings import MOST_FRAMES, KeyFrames, Movement
+
+FORMATS: Mapping[str, str] = MappingProxyType(
+    {"gif": "GIF", "webp": "WebP", "apng": "APNG", "mp4": "MP4", "webm": "WebM", "frames": "Frames"}
+)
+STARTS: Mapping[str, str] = MappingProxyType({"every": "Every frame", "first": "First frame"})
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Whether a clip is made at all, and by which module."""
+
+    enabled: bool = setting(Flag, False, "Enable", "make a clip instead of a picture", key="")
+    module: str = setting(Field, "", "Motion module", "the file in models/motion that moves the checkpoint")
+    loras: tuple[Weighted, ...] = setting(
+        Weights, (), "Motion LoRA", "camera moves and motions of one's own: name:weight, name:weight ...", -10, 10,
+        group="lora",
+    )  # fmt: skip
+    adapter: str = setting(
+        Field, "", "Domain adapter", "the image LoRA that was trained beside the motion module (v3)",
+        key="Motion adapter", group="lora",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Which images the clip obeys."""
+
+    key_frames: tuple[KeyFrame, ...] = setting(
+        KeyImages, (), "Key frames", "images that the clip obeys at some of its frames", key="Motion key frames",
+        group="keys",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tab(KeyFrames, Keys, Movement, Switch):
+    """What the WebUI's tab adds to the host's own settings. Every field is checked on construction."""
+
+    formats: tuple[str, ...] = setting(
+        Several, ("gif",), "Formats", "the files that are written; frames: each frame as a picture", FORMATS,
+        key="Motion formats",
+    )  # fmt: skip
+    start: str = setting(
+        Choice, "every", "Initial image", "every: each frame starts from it; first: it fades out after the first",
+        STARTS, key="Motion initial image", group="img2img",
+    )  # fmt: skip
+    fade_power: float = setting(
+        Number, 1.0, "Fade power", "p in 1 - i^p / s, the weight of the initial image in frame i", 0.1, 10, 0.1, 10,
+        key="Motion fade power", group="img2img",
+    )  # fmt: skip
+    fade_scale: float = setting(
+        Number, 32.0, "Fade scale", "s in 1 - i^p / s, the weight of the initial image in frame i",
+        1, MOST_FRAMES, 1, 128, key="Motion fade scale", group="img2img",
+    )  # fmt: skip
+    last_frame: Any = setting(  # noqa: RUF009
+        Image, None, "Last frame", "where the clip ends; the initial image then fades out after the first frame",
+        key="", group="img2img",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check(self, TAB_FIELDS)
+        self.check_keys()
+
+
+TAB_FIELDS = table(Tab)
+"""The field table of the WebUI's tab: source of labels, defaults, ranges, tooltips, infotext, axes, API and docs."""

@@ -1,0 +1,61 @@
+"""FreeInit (Wu et al. 2023, arXiv:2312.07537): a clip is drawn several times, from what was slow in the last one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+FRESH_SEED = 1 << 17
+"""How far from the clip's seed FreeInit's fresh noise is drawn, for each round as far again. Its stream is its own:
+samplers differ from host to host in how much noise they take out of the clip's."""
+
+FILTERS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "butterworth": lambda square, stop: 1 / (1 + (square / stop**2) ** 4),
+    "gaussian": lambda square, stop: torch.exp(-square / (2 * stop**2)),
+    "ideal": lambda square, stop: (square <= stop**2).float(),
+}
+"""FreeInit's filters: how much of a frequency stays, by the square of its distance from zero and the stop frequency."""
+
+
+def low_pass(shape: tuple[int, int, int], kind: str, spatial: float = 0.25, temporal: float = 0.25) -> Tensor:
+    """How much of each frequency of ``[frames, h, w]`` a filter lets through, 0 to 1 in the order of `torch.fft.fftn`.
+
+    A frequency's distance is 1 at half the sampling rate; along time it counts ``spatial / temporal`` times.
+    """
+    axes = [2 * torch.fft.fftfreq(size) for size in shape]
+    scaled = (axes[0] * (spatial / temporal), *axes[1:])
+    square = sum(axis.square() for axis in torch.meshgrid(*scaled, indexing="ij"))
+    return FILTERS[kind](square, spatial)  # type: ignore[arg-type]
+
+
+def reinitialize_noise(drawn: Tensor, noise: Tensor, fresh: Tensor, alpha: float, kind: str = "butterworth") -> Tensor:
+    """The noise to draw a clip from once more: its slow parts from what was drawn, the fast ones fresh.
+
+    ``drawn``: latents ``[frames, c, h, w]`` made from ``noise``; they are noised with it to the last time step, at
+    which the cumulative alpha is ``alpha``, and give the low frequencies; ``fresh`` gives the high ones.
+    Source: Wu et al. 2023, "FreeInit" (arXiv:2312.07537), equations 6 to 9; fresh noise in each round as in theirs.
+    """
+    low, dims = low_pass((len(drawn), *drawn.shape[-2:]), kind).to(drawn), (0, 1, 2)
+
+    def mixed(drawn: Tensor, noise: Tensor, fresh: Tensor) -> Tensor:
+        noised = math.sqrt(alpha) * drawn + math.sqrt(1 - alpha) * noise
+        frequencies = torch.fft.fftn(noised, dim=dims) * low + torch.fft.fftn(fresh, dim=dims) * (1 - low)
+        return torch.fft.ifftn(frequencies, dim=dims).real
+
+    # Channel by channel: the frequencies of a long clip take several times the memory of its latents.
+    channels = zip(*(part.unbind(1) for part in (drawn, noise, fresh)), strict=True)
+    return torch.stack([mixed(*channel) for channel in channels], dim=1)
+
+
+def next_noise(
+    drawn: Tensor, noise: Tensor, draw: Callable[[int], Tensor], seed: int, number: int, alpha: float, kind: str
+) -> Tensor:
+    """What round ``number``, counted from 0, of the clip with that ``seed`` begins with.
+
+    ``drawn`` was made of ``noise`` in the round before, ``[frames, c, h, w]`` in float32; ``draw`` gives such noise for
+    a seed, by the host's own generator. ``alpha`` and ``kind`` as for `reinitialize_noise`.
+    """
+    return reinitialize_noise(drawn, noise, draw(seed + number * FRESH_SEED), alpha, kind)

@@ -1,0 +1,26 @@
+"""Where the names are that examinations from outside of the repository take from the product."""
+
+from motion.cli.main import main
+from motion.cli.render import Job
+from motion.hosts.standalone.lora_weights import worn as merged
+from motion.models.motion.architecture import SCHEDULES as BETAS
+from motion.sampling.windows import FUSES, Windows
+from motion.sampling.windows import SCHEDULES as WINDOW_SCHEDULES
+from motion.settings.parameters import infotext, parse_infotext
+from motion.settings.prompts import key_frames, travel
+from motion.settings.settings import Clip
+
+__all__ = [
+    "BETAS",
+    "FUSES",
+    "WINDOW_SCHEDULES",
+    "Clip",
+    "Job",
+    "Windows",
+    "infotext",
+    "key_frames",
+    "main",
+    "merged",
+    "parse_infotext",
+    "travel",
+]

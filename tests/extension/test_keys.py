@@ -1,0 +1,226 @@
+"""Key frames of the tab: images by their digits, frames by their words, and what the strip is answered."""
+
+from __future__ import annotations
+
+import base64
+import io
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+from safetensors.torch import save_file
+
+from motion.errors import MotionError
+from motion.extension import key_images, keys
+from motion.extension.keys import placed
+from motion.extension.page import strip
+from motion.settings.key_frames import KeyFrame
+from motion.settings.tab import Tab
+from sparsectrl.encoder import Shape, SparseEncoder
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "rgb": {}, "scribble": {"condition": 3, "embedding": (16, 32, 32, 32)}
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoders")
+    for kind, shape in SHAPES.items():
+        save_file(SparseEncoder(Shape((32, 64), 32, **shape)).state_dict(), folder / f"{kind}.safetensors")
+    return folder
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path) -> Path:
+    """A host whose data folder is this; RGB lies among the motion modules, scribble among ControlNet's."""
+    for kind, folder in {"rgb": "motion", "scribble": "ControlNet"}.items():
+        (tmp_path / "models" / folder).mkdir(parents=True)
+        (tmp_path / "models" / folder / f"{kind}.safetensors").symlink_to(weights / f"{kind}.safetensors")
+    options = SimpleNamespace(data={}, img2img_background_color="#ffffff")
+    arguments = SimpleNamespace(gradio_allowed_path=[str(tmp_path / "pictures")])
+    shared = SimpleNamespace(opts=options, cmd_opts=arguments)
+    pretend = {
+        "shared": shared,
+        "paths": SimpleNamespace(models_path=str(tmp_path / "models"), data_path=str(tmp_path / "data")),
+        "images": SimpleNamespace(flatten=flattened),
+        "devices": SimpleNamespace(dtype_unet=torch.float32),
+    }
+    monkeypatch.setitem(sys.modules, "modules", ModuleType("modules"))
+    for name, content in pretend.items():
+        monkeypatch.setitem(sys.modules, f"modules.{name}", content)  # type: ignore[arg-type]
+    return tmp_path
+
+
+def flattened(image: Any, colour: str) -> Any:
+    """As the host does it."""
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, colour), image)
+    return image.convert("RGB")
+
+
+def file_of(image: Any, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+RED = Image.new("RGB", (4, 2), "red")
+
+
+def test_the_same_picture_has_the_same_digits_however_it_comes(host: Path) -> None:
+    parameters = PngImagePlugin.PngInfo()
+    parameters.add_text("parameters", "Steps: 3")
+    digits = key_images.keep(file_of(RED))
+    assert key_images.keep(file_of(RED, pnginfo=parameters)) == key_images.keep(file_of(RED, "BMP")) == digits
+    (host / "pictures").mkdir()
+    (host / "pictures" / "red.png").write_bytes(file_of(RED))
+    encoded = base64.b64encode(file_of(RED)).decode()
+    for text in (digits, encoded, f"data:image/png;base64,{encoded}", str(host / "pictures" / "red.png")):
+        assert key_images.digits_of(text) == digits
+    assert (key_images.pixels_of(digits) == np.asarray(RED)).all()
+    assert [file.name for file in (host / "data" / key_images.FOLDER).iterdir()] == [f"{digits}.png"]
+
+
+def test_turned_and_transparent_pictures_are_what_a_viewer_shows(host: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    assert key_images.pixels_of(key_images.keep(file_of(RED, exif=exif))).shape == (4, 2, 3)
+    clear = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
+    assert (key_images.pixels_of(key_images.keep(file_of(clear))) == 255).all()
+    palette = Image.new("P", (2, 2))
+    assert (key_images.pixels_of(key_images.keep(file_of(palette, "GIF", transparency=0))) == 255).all()
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", file_of(RED)[:40], b"<svg/>"])
+def test_what_is_no_picture_is_refused(host: Path, data: bytes) -> None:
+    with pytest.raises(MotionError, match="no picture"):
+        key_images.keep(data)
+    assert not (host / "data").exists()
+
+
+def test_large_pictures_are_refused(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_images, "MOST_PIXELS", 7)
+    with pytest.raises(MotionError, match="key image is 4x2"):
+        key_images.keep(file_of(RED))
+    monkeypatch.setattr(key_images, "MOST_BYTES", 7)
+    with pytest.raises(MotionError, match="more than"):
+        key_images.keep(file_of(RED))
+
+
+def test_other_files_of_the_machine_are_not_read(host: Path) -> None:
+    for place in (host / "red.png", host / "pictures" / ".." / "red.png"):
+        (host / "red.png").write_bytes(file_of(RED))
+        with pytest.raises(MotionError, match="no picture"):
+            key_images.digits_of(str(place))
+    (host / "pictures").mkdir()
+    (host / "pictures" / "link.png").symlink_to(host / "red.png")
+    with pytest.raises(MotionError, match="no picture"):
+        key_images.digits_of(str(host / "pictures" / "link.png"))
+    with pytest.raises(MotionError, match="does not exist"):
+        key_images.digits_of(str(host / "pictures" / "none.png"))
+
+
+@given(st.text(min_size=1))
+def test_any_text_for_an_image_is_refused(text: str) -> None:
+    """Where it happens to be base64, it is none of a picture."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(key_images, "_folders", lambda: [Path("/nowhere")])
+        patch.setattr(key_images, "folder", lambda: Path("/nowhere"))
+        with pytest.raises(MotionError, match="key image"):
+            key_images.digits_of(text)
+
+
+def test_words_share_the_frames_out_and_numbers_stand_alone() -> None:
+    images = [KeyFrame(frame, "x") for frame in ("uniform", "3", "uniform", "-2", "uniform")]
+    assert placed(images, 16) == [0, 3, 7, 14, 15]
+    assert placed([KeyFrame("0,8,-1", "x")] * 3, 16) == [0, 8, 15]
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (["0", "0"], "key frame 0 stands twice"),
+        (["15", "-1"], "key frame 15 stands twice"),
+        (["16"], "key frame 16 is out of range"),
+        (["0,8"], "0,8 names 2 frames for 1 images"),
+        (["somewhere"], "'somewhere' is no frame"),
+    ],
+)
+def test_frames_that_cannot_be_are_named(frames: list[str], words: str) -> None:
+    with pytest.raises(MotionError, match=words):
+        placed([KeyFrame(frame, "x") for frame in frames], 16)
+
+
+def test_a_tab_becomes_controls_with_their_encoders(host: Path) -> None:
+    picture = base64.b64encode(file_of(RED)).decode()
+    given = [("-1", picture, "rgb", 0.5), ("2", picture, "ControlNet/scribble.safetensors"), ("0", picture, "rgb")]
+    tab = keys.settled(Tab(frames=8, key_frames=given))  # type: ignore[arg-type]
+    digits = key_images.keep(file_of(RED))
+    assert tab.key_frames == (
+        KeyFrame("-1", digits, "rgb", 0.5), KeyFrame("2", digits, "scribble"), KeyFrame("0", digits, "rgb")
+    )  # fmt: skip
+    (rgb, rgb_encoder), (scribble, _) = keys.load(tab)
+    assert (rgb.file.stem, list(rgb.images), rgb.strength) == ("rgb", [0, 7], {7: 0.5})
+    assert (scribble.file.stem, list(scribble.images)) == ("scribble", [2])
+    assert rgb_encoder is keys.load(tab)[0][1], "the last ones stay in memory"
+    assert keys.settled(Tab()) == Tab() and keys.load(Tab()) == []
+
+
+def test_an_encoder_must_be_named_where_there_are_several(host: Path) -> None:
+    tab = Tab(key_frames=[{"frame": 0, "image": base64.b64encode(file_of(RED)).decode()}])  # type: ignore[arg-type]
+    with pytest.raises(MotionError, match=r"names no SparseCtrl encoder: one of rgb, scribble"):
+        keys.settled(tab)
+    (host / "models" / "ControlNet" / "scribble.safetensors").unlink()
+    assert keys.settled(tab).key_frames[0].encoder == "rgb"
+    (host / "models" / "motion" / "rgb.safetensors").unlink()
+    with pytest.raises(MotionError, match="put one into"):
+        keys.settled(tab)
+
+
+def asked(*given: dict[str, Any], **more: Any) -> dict[str, Any]:
+    digits = key_images.keep(file_of(RED))
+    return strip.answer({"frames": 16, "key_frames": [{"image": digits, **key} for key in given], **more})
+
+
+def test_the_strip_finds_a_place_and_an_encoder_for_new_pictures(host: Path) -> None:
+    answer = asked({}, {}, {}, {"frame": "3", "encoder": "scribble", "strength": 2})
+    assert [key["frame"] for key in answer["key_frames"]] == ["0", "3", "7", "-1"]
+    assert (answer["places"], answer["problem"]) == ([0, 3, 7, 15], "")
+    assert [key["encoder"] for key in answer["key_frames"]] == ["rgb", "scribble", "rgb", "rgb"]
+    assert answer["kinds"] == {"rgb": "RGB", "scribble": "scribble"}
+
+
+def test_a_preset_places_all_of_them_anew(host: Path) -> None:
+    answer = asked({"frame": "5", "encoder": "scribble"}, {"frame": "9"}, preset="pair")
+    assert [(key["frame"], key["encoder"]) for key in answer["key_frames"]] == [("0", "rgb"), ("-1", "rgb")]
+    assert [key["encoder"] for key in asked({}, preset="sketch")["key_frames"]] == ["scribble"]
+    refused = asked({"frame": "5"}, preset="pair")
+    assert refused["places"] == [5] and "A to B takes 2 images" in refused["problem"]
+    (host / "models" / "ControlNet" / "scribble.safetensors").unlink()
+    assert "Sketch to video takes a scribble encoder" in asked({}, preset="sketch")["problem"]
+
+
+def test_the_strip_says_what_is_wrong_and_shows_the_rest(host: Path) -> None:
+    twice = asked({"frame": "2"}, {"frame": "2"}, {"frame": "99"})
+    assert twice["places"] == [0, 2, 2] and "99 is out of range" in twice["problem"]
+    assert "is not in" in asked({"image": "0123456789abcdef"})["problem"]
+    for wrong in ([], {"frames": 0}, {"frames": 4, "key_frames": ["x"]}, {"frames": 4, "key_frames": {"x": 1}}):
+        with pytest.raises(MotionError):
+            strip.answer(wrong)  # type: ignore[arg-type]
+    with pytest.raises(MotionError, match="key frames is"):
+        asked({"strength": 0})
+
+
+def test_the_strips_frame_names_every_preset_and_part() -> None:
+    html = strip.frame("the_text", "the_frames")
+    assert all(f'data-preset="{name}"' in html for name in strip.PRESETS)
+    assert all(f'data-part="{name}"' in html for name in ("frame", "strength", "encoder"))
+    assert 'data-text="the_text"' in html and 'data-frames="the_frames"' in html

@@ -1,0 +1,181 @@
+"""LoRAs: found by name, worn by the right layers at the right strength, and taken off without a trace."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from motion.errors import MotionError
+from motion.fields.table import Size
+from motion.hosts.standalone import Lora, Standalone, lora
+from motion.hosts.standalone.checkpoint import Parts, open_parts
+from motion.hosts.standalone.lora_weights import worn
+from motion.settings.settings import Clip
+from tests.small import far
+
+UNET = "down_blocks.1.attentions.0.transformer_blocks.0.attn1"
+TEXT = "encoder.layers.0.self_attn.q_proj"
+
+
+@pytest.fixture(scope="module")
+def parts(tiny: Path) -> dict[str, Parts]:
+    return {base: open_parts(tiny / f"{base}.safetensors") for base in ("sd15", "sdxl")}
+
+
+def pair(layer: nn.Module, rank: int = 4) -> tuple[Tensor, Tensor]:
+    """Random down and up matrices for a layer."""
+    out, *inner = layer.weight.shape
+    return torch.randn(rank, *inner), torch.randn(out, rank, *[1 for _ in inner[1:]])
+
+
+def text_layer(parts: Parts, index: int) -> nn.Module:
+    model = parts.encoders[index].model
+    return getattr(model, "text_model", model).get_submodule(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("base", "layer", "stem", "down", "up"),
+    [
+        ("sd15", f"{UNET}.to_q", f"lora_unet_{UNET.replace('.', '_')}_to_q", ".lora_down.weight", ".lora_up.weight"),
+        ("sd15", f"{UNET}.to_out.0", f"unet.{UNET}.to_out.0", ".lora_A.weight", ".lora_B.weight"),
+        ("sd15", f"{UNET}.to_out.0", f"unet.{UNET}.processor.to_out", "_lora.down.weight", "_lora.up.weight"),
+        ("sd15", f"{UNET}.to_k", f"{UNET}.processor.to_k", "_lora.down.weight", "_lora.up.weight"),
+        (
+            "sd15",
+            "down_blocks.0.resnets.0.conv1",
+            "lora_unet_input_blocks_1_0_in_layers_2",
+            *(".lora_down.weight", ".lora_up.weight"),
+        ),
+        ("sd15", 0, f"lora_te_text_model_{TEXT.replace('.', '_')}", ".lora_down.weight", ".lora_up.weight"),
+        (
+            "sd15",
+            0,
+            f"text_encoder.text_model.{TEXT}",
+            ".lora_linear_layer.down.weight",
+            ".lora_linear_layer.up.weight",
+        ),
+        (
+            "sdxl",
+            f"{UNET}.to_q",
+            "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q",
+            *(".lora_down.weight", ".lora_up.weight"),
+        ),
+        (
+            "sdxl",
+            "up_blocks.0.upsamplers.0.conv",
+            "lora_unet_output_blocks_2_2_conv",
+            ".lora_down.weight",
+            ".lora_up.weight",
+        ),
+        ("sdxl", 0, f"lora_te1_text_model_{TEXT.replace('.', '_')}", ".lora_down.weight", ".lora_up.weight"),
+        ("sdxl", 1, f"lora_te2_text_model_{TEXT.replace('.', '_')}", ".lora_down.weight", ".lora_up.weight"),
+    ],
+)
+def test_every_naming_reaches_its_layer(
+    parts: dict[str, Parts], tmp_path: Path, base: str, layer: str | int, stem: str, down: str, up: str
+) -> None:
+    target = text_layer(parts[base], layer) if isinstance(layer, int) else parts[base].unet.get_submodule(layer)
+    matrices = pair(target)
+    save_file({stem + down: matrices[0], stem + up: matrices[1]}, tmp_path / "l.safetensors")
+    original, numbers = target.weight, target.weight.clone()
+    with worn(parts[base], [Lora(tmp_path / "l.safetensors", 0.5)]):
+        product = torch.einsum("or,r...->o...", matrices[1].flatten(1), matrices[0])
+        assert far(target.weight, numbers + 0.5 * product) <= 1e-6
+    assert target.weight is original
+    assert torch.equal(target.weight, numbers)
+
+
+def kohya(parts: Parts, folder: Path, name: str = "ink", alpha: float = 2.0) -> Path:
+    """A LoRA of all self-attention queries, under kohya's names."""
+    torch.manual_seed(3)
+    state = {}
+    for layer_name, layer in parts.unet.named_modules():
+        if layer_name.endswith("attn1.to_q"):
+            stem = f"lora_unet_{layer_name.replace('.', '_')}"
+            state[f"{stem}.lora_down.weight"], state[f"{stem}.lora_up.weight"] = pair(layer)
+            state[f"{stem}.alpha"] = torch.tensor(alpha)
+    save_file(state, folder / f"{name}.safetensors")
+    return folder / f"{name}.safetensors"
+
+
+def test_alpha_over_rank_scales_and_loras_add_up(parts: dict[str, Parts], tmp_path: Path) -> None:
+    file, layer = kohya(parts["sd15"], tmp_path), parts["sd15"].unet.get_submodule(f"{UNET}.to_q")
+    before = layer.weight.clone()
+    with worn(parts["sd15"], [Lora(file, 1.0)]):
+        once = layer.weight - before
+    with worn(parts["sd15"], [Lora(file, 0.5), Lora(kohya(parts["sd15"], tmp_path, "double", alpha=4.0), 0.25)]):
+        assert far(layer.weight - before, once) <= 1e-6
+
+
+def test_a_prompt_names_the_lora_it_wears(tiny: Path, tmp_path: Path) -> None:
+    host = Standalone.open(tiny / "sd15.safetensors", device="cpu")
+    kohya(host.parts, tmp_path)
+    clip = Clip(prompt="a cat", frames=2, steps=2, seed=1, size=Size(64, 64))
+    plain = host.render(clip)
+    ids = [id(tensor) for tensor in (*host.parts.unet.parameters(), *host.parts.unet.modules())]
+
+    def drawn(prompt: str) -> np.ndarray:
+        return host.render(replace(clip, prompt=prompt), loras=lora.gather(prompt, folder=tmp_path))
+
+    assert not np.array_equal(drawn("a cat<lora:ink:0.8>"), plain)
+    assert np.array_equal(drawn("a cat<lora:ink:0>"), plain)
+    assert np.array_equal(host.render(clip), plain)
+    assert [id(tensor) for tensor in (*host.parts.unet.parameters(), *host.parts.unet.modules())] == ids
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        (
+            {"lora_unet_no_such_layer.lora_down.weight": (4, 8), "lora_unet_no_such_layer.lora_up.weight": (8, 4)},
+            "does not fit",
+        ),
+        (
+            {"lora_unet_conv_in.lora_down.weight": (4, 8, 3, 3), "lora_unet_conv_in.lora_up.weight": (8, 4, 1, 1)},
+            "does not fit",
+        ),
+        (
+            {"lora_unet_conv_in.lora_down.weight": (4, 4, 3, 3), "lora_unet_conv_in.lora_up.weight": (32, 5, 1, 1)},
+            "does not fit",
+        ),
+        ({"lora_unet_conv_in.lora_down.weight": (), "lora_unet_conv_in.lora_up.weight": ()}, "does not fit"),
+        ({"lora_unet_conv_in.lora_down.weight": (4, 4, 3, 3)}, "not a plain LoRA .*lora_up"),
+        ({"lora_unet_conv_in.hada_w1_a": (4, 4)}, "not a plain LoRA .*hada_w1_a"),
+    ],
+)
+def test_other_loras_are_refused_by_key(
+    parts: dict[str, Parts], tmp_path: Path, state: dict[str, tuple[int, ...]], sentence: str
+) -> None:
+    save_file({name: torch.zeros(shape) for name, shape in state.items()}, tmp_path / "other.safetensors")
+    before = list(parts["sd15"].unet.parameters())
+    with pytest.raises(MotionError, match=sentence), worn(parts["sd15"], [Lora(tmp_path / "other.safetensors")]):
+        pytest.fail("it was worn")
+    assert all(a is b for a, b in zip(before, parts["sd15"].unet.parameters(), strict=True))
+
+
+def test_files_are_found_by_name_and_weight(tmp_path: Path) -> None:
+    ink, oil = tmp_path / "ink.safetensors", tmp_path / "oil=wet.pt"
+    ink.touch(), oil.touch()
+    assert lora.gather("a <lora:ink> b <lora:oil=wet:-0.5>", folder=tmp_path) == [Lora(ink, 1.0), Lora(oil, -0.5)]
+    assert lora.parse(f"{ink}=0.3") == Lora(ink, 0.3)
+    assert lora.parse(str(oil)) == Lora(oil, 1.0)
+    assert lora.gather("x<lora:ink:0.7>", [Lora(ink, 0.1)]) == [Lora(ink, 0.7)]
+    assert lora.plain("a <lora:ink:0.5>cat") == "a cat"
+
+
+@pytest.mark.parametrize(
+    "prompt", ["<lora:none:1>", "<lora:../ink:1>", "<lora:ink:much>", "<lora:ink:nan>", "<lora:ink:99>"]
+)
+def test_tags_that_cannot_be_are_refused(prompt: str, tmp_path: Path) -> None:
+    (tmp_path / "ink.safetensors").touch()
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(MotionError, match="LoRA"):
+        lora.gather(prompt, folder=tmp_path / "sub" if ".." in prompt else tmp_path)
+    with pytest.raises(MotionError, match="--lora"):
+        lora.gather("<lora:ink:1>")

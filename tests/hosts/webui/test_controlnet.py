@@ -1,0 +1,226 @@
+"""ControlNet's units on a clip, with stand-ins for that extension's objects."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from motion.errors import MotionError
+from motion.hosts.webui import controlnet
+from motion.sampling.arrangement import Arrangement
+from motion.sampling.windows import Windows
+from motion.video.write import write
+
+FRAMES = 4
+
+
+class Mode(Enum):
+    SIMPLE = "simple"
+    BATCH = "batch"
+    MERGE = "merge"
+
+
+class Network(nn.Module):
+    def forward(self, x: Tensor, hint: Tensor) -> Tensor:
+        return hint
+
+
+def processing(*units: Any, hints: int = 0) -> Any:
+    network = Network()
+    param = SimpleNamespace(control_model=network, hint_cond=torch.arange(hints)[:, None, None, None])
+    script = SimpleNamespace(
+        title=lambda: "ControlNet", args_from=1, args_to=1 + len(units), enabled_units=list(units),
+        latest_network=SimpleNamespace(control_params=[param]), network=network,
+    )  # fmt: skip
+    args = ("other", *units, "more")
+    return SimpleNamespace(
+        scripts=SimpleNamespace(alwayson_scripts=[script]), script=script, script_args=args, script_args_value=args
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    images = tmp_path / "hints"
+    images.mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(images / f"{number}.png")
+    return images
+
+
+def shades(folder: Path) -> list[int]:
+    """The red of each picture, by name."""
+    return [np.asarray(Image.open(path))[0, 0, 0] for path in sorted(folder.iterdir())]
+
+
+@pytest.mark.parametrize("kind", [dict, SimpleNamespace])
+def test_a_batch_input_becomes_one_image_per_frame_for_this_job_only(kind: Any, folder: Path) -> None:
+    mode = "batch" if kind is dict else Mode.BATCH
+    batch = kind(enabled=True, input_mode=mode, batch_images=str(folder))
+    single = kind(enabled=True, input_mode="simple", image="x", batch_images="")
+    p = processing(single, batch)
+    with ExitStack() as undo:
+        controlnet.units_per_frame(p, FRAMES, undo)
+        other, first, second, more = p.script_args_value
+        assert (other, first, more) == ("other", single, "more")
+        unit = second if kind is dict else vars(second)
+        assert unit["animatediff_batch"]
+        assert unit["input_mode"] in ("simple", Mode.SIMPLE)
+        hints = Path(unit["batch_images"])
+        assert shades(hints) == [0, 1, 2, 2]
+    assert not hints.exists()
+    assert p.script_args_value is p.script_args
+    assert "animatediff_batch" not in (batch if kind is dict else vars(batch))
+
+
+def test_a_video_is_taken_apart(tmp_path: Path) -> None:
+    video = tmp_path / "hints.gif"
+    write(np.arange(5, dtype=np.uint8).repeat(192).reshape(5, 8, 8, 3) * 40, video, 8)
+    p = processing({"enabled": True, "batch_images": str(video)})
+    with ExitStack() as undo:
+        controlnet.units_per_frame(p, FRAMES, undo)
+        images = Path(p.script_args_value[1]["batch_images"])
+        assert shades(images) == [0, 40, 80, 120]
+    assert not images.exists()
+
+
+def test_pictures_are_taken_by_their_numbers_and_in_any_format(tmp_path: Path) -> None:
+    for number in (1, 2, 10):
+        Image.new("RGB", (8, 8), (number * 10, 0, 0)).save(tmp_path / f"{number}.webp", lossless=True)
+    (tmp_path / "notes.txt").write_text("no picture")
+    with ExitStack() as undo:
+        p = processing({"enabled": True, "batch_images": str(tmp_path)})
+        controlnet.units_per_frame(p, FRAMES, undo)
+        assert shades(Path(p.script_args_value[1]["batch_images"])) == [10, 20, 100, 100]
+
+
+class BuiltIn:
+    """A unit of the Forge family's own ControlNet."""
+
+    def __init__(self, enabled: bool = True, input_mode: Any = Mode.SIMPLE, **fields: Any) -> None:
+        self.enabled, self.input_mode = enabled, input_mode
+        vars(self).update(fields)
+
+
+def built_in(*units: Any, prepared: int = 0) -> Any:
+    """A job with that ControlNet, `prepared` of whose units are ready."""
+    p = processing(*units)
+
+    def enabled(units: list[Any]) -> list[Any]:
+        made = [BuiltIn(**unit) if isinstance(unit, dict) else unit for unit in units]
+        return [unit for unit in made if unit.enabled]
+
+    made = {"current_params": dict.fromkeys(range(prepared))} if prepared else {}  # it has none before its first job
+    vars(p.script).update(made, get_enabled_units=enabled, process_unit_after_click_generate=None)
+    return p
+
+
+@pytest.mark.parametrize("kind", [dict, BuiltIn])
+def test_the_built_in_one_gets_as_many_images_as_frames(kind: Any, folder: Path) -> None:
+    gallery = [("0.png", None), ("1.png", None)]
+    merged = kind(enabled=True, input_mode=Mode("merge"), batch_input_gallery=gallery)
+    batch = kind(enabled=True, input_mode="batch" if kind is dict else Mode.BATCH, batch_image_dir=str(folder))
+    single = BuiltIn(image="x")
+    p = built_in(batch, merged, single)
+    with ExitStack() as undo:
+        controlnet.units_per_frame(p, FRAMES, undo)
+        _, first, second, third, _ = p.script_args_value
+        assert first.input_mode is Mode.BATCH
+        assert shades(Path(first.batch_image_dir)) == [0, 1, 2, 2]
+        assert [name for name, _ in second.batch_input_gallery] == ["0.png", "1.png", "1.png", "1.png"]
+        assert third is single
+    assert p.script_args_value is p.script_args
+    assert len(gallery) == 2
+
+
+class OneImage:
+    """A unit of Neo's since 2026, and in what it can do Classic's."""
+
+    def __init__(self, enabled: bool = True, image: Any = None, image_fg: Any = None, **unknown: Any) -> None:
+        self.enabled, self.image, self.image_fg = enabled, image, image_fg
+
+
+def test_where_a_unit_knows_one_image_the_job_is_given_one_for_each_frame(folder: Path) -> None:
+    def asked(p: Any, unit: Any, *others: Any) -> Any:
+        assert others == ("preprocessor", 64, 64)
+        assert unit.image["image"].shape == unit.image["mask"].shape and not unit.image_fg.any()
+        return [[int(unit.image["image"].max()), None]], "crop"
+
+    p = processing({"batch_image_dir": str(folder)}, {"image": "one"})
+    made = {"get_enabled_units": lambda units: [OneImage(**unit) if isinstance(unit, dict) else unit for unit in units]}
+    vars(p.script).update(process_unit_after_click_generate=None, get_input_data=asked, **made)
+    with ExitStack() as undo:
+        controlnet.units_per_frame(p, FRAMES, undo)
+        _, several, one, _ = p.script_args_value
+        assert p.script.get_enabled_units([several]) == [several], "the host takes it as it is"
+        found, mode = p.script.get_input_data(p, several, "preprocessor", 64, 64)
+        assert ([shade for shade, _ in found], mode) == ([0, 1, 2, 2], "crop")
+        other = OneImage(image={"image": np.full((2, 2, 3), 9), "mask": np.zeros((2, 2, 3))}, image_fg=np.zeros(1))
+        assert p.script.get_input_data(p, other, "preprocessor", 64, 64) == ([[9, None]], "crop")
+        assert one.image == "one"
+    assert p.script.get_input_data is asked
+
+
+def test_units_of_the_built_in_one_that_could_not_be_prepared_stop_the_job() -> None:
+    off = BuiltIn(enabled=False)
+    controlnet.hints_by_frame(built_in(BuiltIn(), off, prepared=1), Arrangement(Windows(FRAMES)), ExitStack())
+    with pytest.raises(MotionError, match="could not prepare"):
+        controlnet.hints_by_frame(built_in(BuiltIn(), off), Arrangement(Windows(FRAMES)), ExitStack())
+
+
+def test_a_refused_job_has_no_units() -> None:
+    unit = SimpleNamespace(enabled=True, batch_images="folder")
+    p = processing(unit, {"enabled": True})
+    controlnet.stand_down(p)
+    assert [p.script_args_value[1].enabled, p.script_args_value[2]["enabled"]] == [False, False]
+    assert unit.enabled
+
+
+def test_an_input_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    p = processing({"enabled": True, "batch_images": str(tmp_path / "gone")})
+    with ExitStack() as undo, pytest.raises(MotionError, match="holds no images"):
+        controlnet.units_per_frame(p, FRAMES, undo)
+
+
+def test_without_the_extension_there_is_nothing_to_do() -> None:
+    p = SimpleNamespace(scripts=None)
+    controlnet.units_per_frame(p, FRAMES, ExitStack())
+    controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), ExitStack())
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize("hints", [FRAMES, 2 * FRAMES])
+def test_each_call_gets_the_hints_of_its_frames(groups: int, hints: int) -> None:
+    p = processing(object(), hints=hints)
+    hint = p.script.latest_network.control_params[0].hint_cond
+    arrangement = Arrangement(Windows(FRAMES, closed=True))
+    x = torch.zeros(groups * FRAMES, 4)
+    with ExitStack() as undo:
+        controlnet.hints_by_frame(p, arrangement, undo)
+        for time in range(3):
+            (arrangement.together,) = arrangement.begin(time)
+            rows = p.script.network(x=x, hint=hint).flatten() % FRAMES
+            assert rows.tolist() == arrangement.frame_numbers(len(x))
+    assert p.script.network(x=x, hint=hint) is hint
+
+
+def test_one_hint_for_all_frames_is_left_to_the_extension() -> None:
+    p = processing(object(), hints=1)
+    with ExitStack() as undo:
+        controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), undo)
+        assert not p.script.network._forward_pre_hooks
+
+
+def test_units_that_could_not_be_prepared_stop_the_job() -> None:
+    p = processing(object())
+    p.script.latest_network = None
+    with pytest.raises(MotionError, match="could not prepare"):
+        controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), ExitStack())

@@ -1,0 +1,163 @@
+"""`motion.attach` on clips in windows: what each engine computes, in both layouts of UNets."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import motion
+from motion.errors import MotionError
+from motion.sampling.arrangement import Arrangement
+from motion.sampling.windows import SCHEDULES, Windows
+from tests import small
+from tests.small import far, rows, run
+
+FRAMES, LENGTH = 10, 4
+ENGINES = ["denoiser", "attention"]
+pytestmark = pytest.mark.usefixtures("inference")
+random_model = partial(small.random_model, positions=LENGTH)
+batch = partial(small.batch, FRAMES, size=(8, 8))
+
+
+@pytest.mark.parametrize("family", ["v1", "v3", "sdxl"])
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("length", [FRAMES, FRAMES + 3])
+def test_one_window_is_bit_equal_to_none(host: nn.Module, family: str, engine: str, length: int) -> None:
+    model, inputs = random_model(family, positions=16), batch(2)
+    arrangement = Arrangement(Windows(FRAMES, length, engine=engine))
+    with motion.attach(host, model, FRAMES):
+        plain = run(host, inputs)
+    with motion.attach(host, model, FRAMES, arrangement=arrangement):
+        assert torch.equal(run(host, inputs), plain)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_denoiser_sees_each_window_alone_and_predictions_are_averaged(
+    precise: nn.Module, schedule: str, closed: bool
+) -> None:
+    """With everything that belongs to the window's frames, for each group of the batch."""
+    model, inputs = random_model(), batch(2)
+    windows = Windows(FRAMES, LENGTH, 2, schedule=schedule, closed=closed)
+    with motion.attach(precise, model, FRAMES, arrangement=Arrangement(windows)):
+        together = run(precise, inputs)
+    wanted = torch.zeros_like(together)
+    with motion.attach(precise, model, LENGTH):
+        found = windows.at(0, 0.95)
+        for window, shares in zip(found, windows.shares(found), strict=True):
+            both = [*window, *(FRAMES + frame for frame in window)]
+            wanted[both] += run(precise, rows(inputs, both)) * wanted.new_tensor(shares * 2)[:, None, None, None]
+    assert far(together, wanted) <= 1e-9
+
+
+def test_the_attention_engine_runs_the_unet_once_and_frames_reach_over_their_windows_only(precise: nn.Module) -> None:
+    model, (x, t, c) = random_model(), batch()
+    windows = Windows(FRAMES, LENGTH, 0, schedule="batched", engine="attention")
+    calls: list[int] = []
+    counter = precise.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
+    changed = x.clone()
+    changed[0] += 1
+    try:
+        with motion.attach(precise, model, FRAMES, arrangement=Arrangement(windows)):
+            first, second = run(precise, (x, t, c)), run(precise, (changed, t, c))
+    finally:
+        counter.remove()
+    assert calls == [FRAMES, FRAMES]
+    differs = [far(b, a) > 1e-9 for a, b in zip(first, second, strict=True)]
+    assert differs == [True] * LENGTH + [False] * (FRAMES - LENGTH)
+    # Frames of the first window: just as if they were the whole clip.
+    with motion.attach(precise, model, LENGTH):
+        alone = run(precise, rows((x, t, c), list(range(LENGTH))))
+    assert far(first[:LENGTH], alone) <= 1e-9
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_loop_has_no_frame_that_is_special(precise: nn.Module, engine: str) -> None:
+    """Static windows that divide a loop: a clip turned by one of their hops gives the same, turned."""
+    model, inputs = random_model(), small.batch(8, size=(8, 8))
+    windows = Windows(8, LENGTH, 2, schedule="static", closed=True, engine=engine)
+    turned = [(frame + 2) % 8 for frame in range(8)]
+    with motion.attach(precise, model, 8, arrangement=Arrangement(windows)):
+        plain, moved = run(precise, inputs), run(precise, rows(inputs, turned))
+    assert far(moved, plain[turned]) <= 1e-9
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_prompts_side_by_side_and_windows(host: nn.Module, engine: str) -> None:
+    model, inputs = random_model(), batch(3)
+    windows = Windows(FRAMES, LENGTH, 1, engine=engine)
+    mixed = [row for frame in range(FRAMES) for row in (frame, FRAMES + frame)] + list(range(2 * FRAMES, 3 * FRAMES))
+    with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows)):
+        whole = run(host, inputs)
+    with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows, prompts=2)):
+        side_by_side = run(host, rows(inputs, mixed))
+    assert torch.equal(side_by_side, whole[mixed])
+
+
+def test_no_call_is_larger_than_a_window(host: nn.Module) -> None:
+    """Whatever the clip's length: this is what bounds the memory."""
+    model, inputs = random_model(), small.batch(40, size=(8, 8))
+    sizes: list[int] = []
+    layer = host.get_submodule("conv_in" if hasattr(host, "conv_in") else "input_blocks.0")
+    counter = layer.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    try:
+        with motion.attach(host, model, 40, arrangement=Arrangement(Windows(40, LENGTH, 1))):
+            run(host, inputs)
+    finally:
+        counter.remove()
+    assert set(sizes) == {LENGTH}
+
+
+@pytest.mark.parametrize("family", ["v1", "v3"])
+def test_spatial_layers_in_parts_change_nothing_beyond_rounding(precise: nn.Module, family: str) -> None:
+    model, inputs = random_model(family), batch(2)
+    windows = Windows(FRAMES, LENGTH, 1, engine="attention")
+    sizes: list[int] = []
+    with motion.attach(precise, model, FRAMES, arrangement=Arrangement(windows)):
+        whole = run(precise, inputs)
+    names = {name for name, _ in precise.named_modules()}
+    layer = "down_blocks.0.attentions.0.norm" if hasattr(precise, "conv_in") else "input_blocks.1.1.norm"
+    counter = precise.get_submodule(layer).register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    with motion.attach(precise, model, FRAMES, arrangement=Arrangement(windows, rows_at_once=6)):
+        in_parts = run(precise, inputs)
+        assert {name for name, _ in precise.named_modules()} == names
+    counter.remove()
+    assert sizes == [6, 6, 6, 2]
+    assert far(in_parts, whole) <= 1e-9
+    assert not any("forward" in vars(module) for module in precise.modules())
+
+
+def test_an_error_between_windows_leaves_the_scope_usable(host: nn.Module) -> None:
+    model, inputs = random_model(), batch()
+    calls = iter(range(100))
+
+    def stumble(*_: object) -> None:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+
+    with motion.attach(host, model, FRAMES, arrangement=Arrangement(Windows(FRAMES, LENGTH, 1, schedule="static"))):
+        plain = run(host, inputs)
+        hook = host.register_forward_pre_hook(stumble)
+        with pytest.raises(KeyboardInterrupt):
+            run(host, inputs)
+        hook.remove()
+        assert torch.equal(run(host, inputs), plain)
+
+
+def test_windows_reach_every_parameter_with_gradients(unet: nn.Module) -> None:
+    for engine in ENGINES:
+        model = random_model("v1").train().requires_grad_(True)
+        arrangement = Arrangement(Windows(FRAMES, LENGTH, 2, engine=engine))
+        with torch.enable_grad(), motion.attach(unet, model, FRAMES, arrangement=arrangement):
+            run(unet, batch()).square().mean().backward()
+        assert all(weight.grad is not None and weight.grad.any() for weight in model.parameters())
+
+
+def test_a_window_beyond_the_position_table_is_refused(unet: nn.Module) -> None:
+    with pytest.raises(MotionError, match=r"5 frames .* 1 to 4"):
+        motion.attach(unet, random_model(), FRAMES, arrangement=Arrangement(Windows(FRAMES, 5))).__enter__()
+    with pytest.raises(MotionError, match=r"arrangement is of 10 frames, not of 8"):
+        motion.attach(unet, random_model(), 8, arrangement=Arrangement(Windows(FRAMES, 4))).__enter__()

@@ -1,0 +1,57 @@
+"""Presets: kept whole or not at all, and never a page that does not open because of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motion.errors import MotionError
+from motion.settings.presets import KEPT, Presets
+from motion.settings.tab import Tab
+
+
+@pytest.fixture
+def presets(tmp_path: Path) -> Presets:
+    return Presets(tmp_path / "presets.json")
+
+
+def test_what_was_kept_comes_back(presets: Presets) -> None:
+    tab = Tab(enabled=True, module="v3", frames=24, formats=("mp4", "gif"), loop="closed")
+    presets.put("Löwe", tab)
+    presets.put("a", Tab())
+    assert presets.names() == ["a", "Löwe"]
+    found = presets.get("Löwe")
+    assert all(getattr(found, name) == getattr(tab, name) for name in KEPT)
+    assert not found.enabled
+    presets.drop("Löwe")
+    presets.drop("never there")
+    assert presets.names() == ["a"]
+
+
+def test_no_file_is_no_presets(presets: Presets) -> None:
+    assert presets.names() == []
+    with pytest.raises(MotionError, match="none yet"):
+        presets.get("a")
+    with pytest.raises(MotionError, match="needs a name"):
+        presets.put("  ", Tab())
+    assert not presets.path.exists()
+
+
+def test_presets_of_another_version_lose_what_is_unknown_and_refuse_what_is_invalid(presets: Presets) -> None:
+    presets.path.write_text('{"old": {"frames": 8, "gone": 1}, "bad": {"frames": 0}}')
+    assert presets.get("old") == Tab(frames=8)
+    with pytest.raises(MotionError, match="frames is 0"):
+        presets.get("bad")
+
+
+@given(text=st.text())
+def test_any_file_is_presets_or_one_sentence(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("presets") / "presets.json"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    try:
+        assert isinstance(Presets(path).names(), list)
+    except MotionError as error:
+        assert "move it away" in str(error)

@@ -1,0 +1,96 @@
+"""Prompt travel: what each frame is told, and the way between two texts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import motion
+from motion.errors import MotionError
+from motion.settings.prompts import INTERPOLATIONS, Mix, key_frames, linear, spherical, travel
+from motion.settings.settings import TRAVELS
+from motion.weights.lora import TRIGGER, Lora
+
+SEASONS = "a forest,\n0: spring\n4-6: summer\n-1: winter\nbest quality"
+
+
+def test_head_and_tail_stand_around_every_key_frame() -> None:
+    assert key_frames(SEASONS, 11) == {
+        0: "a forest, spring, best quality",
+        4: "a forest, summer, best quality",
+        6: "a forest, summer, best quality",
+        10: "a forest, winter, best quality",
+    }
+
+
+def test_a_prompt_without_key_frames_is_told_to_all_frames_as_it_is() -> None:
+    prompt = "a cat, 3: 4 ratio,\n(red:1.2)"
+    assert key_frames(prompt, 5) == {}
+    assert travel(prompt, 5) == [Mix(prompt, prompt)] * 5
+
+
+def test_frames_between_key_frames_mix_their_texts() -> None:
+    told = travel(SEASONS, 11)
+    spring, summer, winter = (f"a forest, {season}, best quality" for season in ("spring", "summer", "winter"))
+    assert told[0] == Mix(spring, spring)
+    assert told[1] == Mix(spring, summer, 0.25)
+    assert told[4:7] == [Mix(summer, summer)] * 3
+    assert told[8] == Mix(summer, winter, 0.5)
+    assert told[10] == Mix(winter, winter)
+
+
+def test_beyond_the_outer_key_frames_their_texts_hold_but_a_loop_goes_on() -> None:
+    prompt = "2: a\n6: b"
+    assert travel(prompt, 8)[:3] == [Mix("a", "a")] * 3
+    assert travel(prompt, 8)[6:] == [Mix("b", "b")] * 2
+    loop = travel(prompt, 8, closed=True)
+    assert [loop[7], loop[0], loop[1]] == [Mix("b", "a", 0.25), Mix("b", "a", 0.5), Mix("b", "a", 0.75)]
+
+
+@given(st.dictionaries(st.integers(0, 20), st.sampled_from("abc"), min_size=1), st.integers(21, 40), st.booleans())
+def test_key_frames_have_their_own_text_and_weights_are_between(
+    keys: dict[int, str], frames: int, closed: bool
+) -> None:
+    told = travel("\n".join(f"{frame}: {text}" for frame, text in keys.items()), frames, closed)
+    assert len(told) == frames
+    assert all(told[frame] == Mix(text, text) for frame, text in keys.items())
+    assert all(0 <= mix.weight < 1 and {mix.first, mix.second} <= set(keys.values()) for mix in told)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [("8: a", "key frame 8: .* 0 to 7"), ("-9: a", "key frame -9"), ("5-3: a", "5 to 3 go backwards")],
+)
+def test_key_frames_that_cannot_be_are_named(prompt: str, words: str) -> None:
+    with pytest.raises(MotionError, match=words):
+        travel(prompt, 8)
+
+
+def test_interpolations_are_exact() -> None:
+    assert INTERPOLATIONS.keys() == TRAVELS.keys()
+    first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    assert torch.equal(linear(first, second, 0.25), torch.tensor([[0.75, 0.25]]))
+    third = torch.tensor([[math.cos(math.pi / 6), math.sin(math.pi / 6)]])
+    torch.testing.assert_close(spherical(first, second, 1 / 3), third)
+    nearly = first + 1e-5 * second
+    torch.testing.assert_close(spherical(first, nearly, 0.5), linear(first, nearly, 0.5))
+    assert spherical(first, -first, 0.5).isfinite().all()
+    for interpolate in INTERPOLATIONS.values():
+        draw = torch.randn(2, 7, 8)
+        assert torch.equal(interpolate(*draw, 0.0), draw[0])
+        assert torch.equal(interpolate(*draw, 1.0), draw[1])
+
+
+def test_trigger_words_are_added_once() -> None:
+    first, second, none = (Lora(word, "motion", {}, {TRIGGER: word}) for word in ("slow pan", "zoom", ""))
+    assert motion.lora.prompted("a cat", [(first, 1.0), (second, 0.5), (first, 1.0), (none, 1.0)]) == (
+        "a cat, slow pan, zoom"
+    )
+    assert motion.lora.prompted("A Slow Pan", [(first, 1.0), (second, 0)]) == "A Slow Pan"
+    assert motion.lora.prompted("", [(first, 1.0)]) == "slow pan"
+    travelling = motion.lora.prompted("0: a cat\n-1: a dog", [(first, 1.0), (second, 1.0)])
+    assert key_frames(travelling, 4) == {0: "a cat, slow pan, zoom", 3: "a dog, slow pan, zoom"}

@@ -1,0 +1,258 @@
+"""The field table: what a clip accepts, and that its text reads back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motion.errors import MotionError
+from motion.fields.table import Image, Size, markdown
+from motion.fields.weighted import Weighted
+from motion.models.motion.architecture import SCHEDULES
+from motion.settings.parameters import infotext, parse_infotext
+from motion.settings.settings import (
+    BETAS,
+    FIELDS,
+    FITS,
+    FREEINIT_FILTERS,
+    LOOPS,
+    MOST_FRAMES,
+    RANDOM_SEED,
+    SAMPLERS,
+    SEED_MODES,
+    TRAVELS,
+    Clip,
+)
+from motion.settings.tab import FORMATS, STARTS, TAB_FIELDS, Tab
+
+SIDES = st.integers(8, 512).map(lambda n: 8 * n)
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"))
+PROMPTS = WORDS.map(str.strip).filter(lambda text: not text.startswith("Negative prompt:"))
+DRAWN: dict[str, Any] = {
+    "freeinit": st.integers(1, 5),
+    "freeinit_filter": st.sampled_from(list(FREEINIT_FILTERS)),
+    "travel": st.sampled_from(list(TRAVELS)),
+    "steady_colours": st.floats(0, 1),
+}
+CLIPS = st.builds(
+    Clip,
+    prompt=PROMPTS,
+    negative=PROMPTS,
+    steps=st.integers(1, 100),
+    sampler=st.sampled_from(list(SAMPLERS)),
+    cfg=st.floats(1, 100),
+    seed=st.integers(0, 2**63 - 1),
+    size=st.builds(Size, SIDES, SIDES),
+    clip_skip=st.integers(1, 12),
+    frames=st.integers(1, MOST_FRAMES),
+    fps=st.floats(0.1, 100),
+    scale=st.floats(0, 10),
+    loop=st.sampled_from(list(LOOPS)),
+    seed_mode=st.sampled_from(list(SEED_MODES)),
+    betas=st.sampled_from(list(BETAS)),
+    adapter_scale=st.floats(0, 1),
+    trigger_words=st.booleans(),
+    key_scale=st.floats(0, 10),
+    key_start=st.floats(0, 0.5),
+    key_end=st.floats(0.5, 1),
+    key_fit=st.sampled_from(list(FITS)),
+    **DRAWN,
+)
+WEIGHTED = st.builds(Weighted, WORDS.filter(bool), st.floats(-10, 10))
+TABS = st.builds(
+    Tab,
+    enabled=st.booleans(),
+    module=WORDS,
+    frames=st.integers(1, MOST_FRAMES),
+    fps=st.floats(0.1, 100),
+    formats=st.lists(st.sampled_from(list(FORMATS)), min_size=1, unique=True),
+    start=st.sampled_from(list(STARTS)),
+    fade_power=st.floats(0.1, 10),
+    loras=st.lists(WEIGHTED, max_size=4),
+    adapter=WORDS,
+    **DRAWN,
+)
+
+
+def test_the_table_and_the_dataclass_name_the_same_settings() -> None:
+    assert list(FIELDS) == [field.name for field in dataclasses.fields(Clip)]
+    assert len({row.label for row in FIELDS.values()}) == len({row.flag for row in FIELDS.values()}) == len(FIELDS)
+    assert Clip() == Clip(**{name: row.default for name, row in FIELDS.items()})
+    assert list(TAB_FIELDS) == [field.name for field in dataclasses.fields(Tab)]
+    assert Tab() == Tab(**{name: row.default for name, row in TAB_FIELDS.items()})
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    assert repr(Clip(frames=16.0).frames) == "16"  # type: ignore[arg-type]
+
+
+def test_both_tables_call_the_same_setting_the_same() -> None:
+    shared = FIELDS.keys() & TAB_FIELDS.keys()
+    assert {"frames", "fps", "scale", "loop"} <= shared
+    assert all(FIELDS[name] == TAB_FIELDS[name] for name in shared)
+    keys = [row.key for row in TAB_FIELDS.values() if row.key]
+    assert len(set(keys)) == len(keys)
+    assert all(key.startswith("Motion ") for key in keys)
+
+
+def test_every_setting_of_the_tab_has_a_place() -> None:
+    assert {row.group for row in TAB_FIELDS.values()} == {"main", "lora", "keys", "img2img", "advanced"}
+
+
+def test_the_documentation_is_the_table() -> None:
+    assert (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8").endswith(markdown(TAB_FIELDS))
+
+
+def test_every_named_schedule_is_there() -> None:
+    assert BETAS.keys() == {"auto", *SCHEDULES}
+
+
+@given(st.one_of(CLIPS, TABS))
+def test_every_written_value_is_read_back(settings: Clip | Tab) -> None:
+    for name, row in (FIELDS if isinstance(settings, Clip) else TAB_FIELDS).items():
+        if isinstance(row, Image):
+            continue
+        assert row.parse(row.write(getattr(settings, name))) == getattr(settings, name)
+
+
+@given(CLIPS, st.dictionaries(st.sampled_from(["Model", "Model hash", "LoRA", "Version"]), WORDS.filter(str.strip)))
+def test_infotext_is_read_back_whole(clip: Clip, extra: dict[str, str]) -> None:
+    stripped = {key: value.strip() for key, value in extra.items()}
+    assert parse_infotext(infotext(clip, stripped)) == (clip, stripped)
+
+
+@given(st.lists(WEIGHTED, max_size=4))
+def test_weighted_names_are_read_back_from_text_and_from_an_interface(items: list[Weighted]) -> None:
+    row = TAB_FIELDS["loras"]
+    assert row.parse(row.write(tuple(items))) == tuple(items)
+    assert row.check(row.shown(tuple(items))) == row.check([list(item) for item in items]) == tuple(items)
+
+
+def test_weighted_names_as_people_write_them() -> None:
+    row = TAB_FIELDS["loras"]
+    assert row.parse(" pan : 0.8,zoom,  C:\\x.safetensors:-1, ") == (
+        ("pan", 0.8), ("zoom", 1.0), ("C:\\x.safetensors", -1.0)
+    )  # fmt: skip
+    assert row.parse('"a, b":2, c:d') == (("a, b", 2.0), ("c:d", 1.0))
+    assert row.parse("") == row.parse(" ") == ()
+
+
+@given(st.text(st.sampled_from('ab:.,"\\ 0-e'), max_size=12))
+def test_any_text_is_weighted_names_or_one_sentence(text: str) -> None:
+    row = TAB_FIELDS["loras"]
+    try:
+        items = row.parse(text)
+    except MotionError as error:
+        assert "give name:weight" in str(error)
+    else:
+        assert row.parse(row.write(items)) == items
+        assert all(-10 <= item.weight <= 10 for item in items)
+
+
+def test_infotext_is_what_the_webui_reads() -> None:
+    clip = Clip(prompt="a red circle,\nmoving", negative="grey", seed=7, sampler="dpmpp_2m", cfg=7.5)
+    assert infotext(clip, {"Model": "my, model", "LoRA": ""}) == (
+        "a red circle,\nmoving\n"
+        "Negative prompt: grey\n"
+        "Steps: 25, Sampler: DPM++ 2M, CFG scale: 7.5, Seed: 7, Size: 512x512, Clip skip: 1, "
+        "Motion frames: 16, Motion FPS: 8, Motion scale: 1, Motion loop: None, Motion seed mode: Clip, "
+        "Motion noise: Auto, Motion beta schedule: Auto, Motion context length: 0, Motion context overlap: 4, "
+        "Motion context stride: 1, Motion context schedule: Uniform, Motion context fuse method: Pyramid, "
+        "Motion context engine: Denoiser, Motion FreeInit: 1, Motion FreeInit filter: Butterworth, "
+        "Motion steady colours: 0, "
+        "Motion prompt travel: Linear, Motion adapter scale: 1, Motion trigger words: no, "
+        'Zoom: 1, Model: "my, model"'
+    )
+    assert parse_infotext(infotext(clip))[0] == clip
+
+
+@given(st.text(max_size=40))
+def test_any_size_text_is_a_size_or_one_sentence(text: str) -> None:
+    try:
+        size = FIELDS["size"].parse(text)
+    except MotionError as error:
+        assert "multiple of 8 from 64 to 4096" in str(error)
+    else:
+        assert FIELDS["size"].parse(str(size)) == size
+        assert all(64 <= side <= 4096 and side % 8 == 0 for side in size)
+
+
+@given(st.sampled_from(list(FIELDS)), st.text(max_size=60))
+def test_no_text_raises_anything_but_motion_error(name: str, text: str) -> None:
+    try:
+        value = FIELDS[name].parse(text)
+    except MotionError as error:
+        assert str(error).startswith(name.replace("_", " "))
+    else:
+        assert FIELDS[name].check(value) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("frames", 0),
+        ("frames", 16.5),
+        ("frames", True),
+        ("frames", "16"),
+        ("steps", 251),
+        ("cfg", math.nan),
+        ("cfg", math.inf),
+        ("cfg", 0.5),
+        ("fps", 0),
+        ("scale", -1),
+        ("seed", -2),
+        ("seed", 2**63),
+        ("size", (512,)),
+        ("size", (512, 100)),
+        ("size", (512, 32)),
+        ("size", (512.0, 512)),
+        ("size", 512),
+        ("sampler", "plms"),
+        ("loop", "round"),
+        ("betas", None),
+        ("prompt", None),
+        ("prompt", "nul\0"),
+        ("negative", "half a pair \ud83d"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_remedy(name: str, value: Any) -> None:
+    with pytest.raises(MotionError, match=f"^{name} is .*: (give|choose)"):
+        Clip(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("enabled", 1), ("formats", ()), ("formats", "gif"), ("formats", ["gif", "avi"]), ("fade_power", 0)]
+    + [("loras", value) for value in ("pan:99", "pan:-11", '"pan', ["pan"], [["pan"]], [["", 1]], [["pan", True]], 5)],
+)
+def test_a_bad_value_of_the_tab_is_named_with_its_remedy(name: str, value: Any) -> None:
+    with pytest.raises(MotionError, match=f"^{name.replace('_', ' ')} is .*: (give|choose)"):
+        Tab(**{name: value})
+
+
+def test_lcm_has_few_steps() -> None:
+    assert Clip(sampler="lcm", steps=100).steps == 100
+    with pytest.raises(MotionError, match="LCM"):
+        Clip(sampler="lcm", steps=101)
+
+
+def test_a_random_seed_is_drawn_once_and_a_given_one_is_kept() -> None:
+    drawn = Clip(seed=RANDOM_SEED).seeded()
+    assert drawn.seed >= 0
+    assert drawn.seeded() is drawn
+    assert Clip(seed=5).seeded().seed == 5
+
+
+@pytest.mark.parametrize("text", ["", "only a prompt", "Steps: 25", "Steps: many, Size: 512x512", "a\nSeed: -7"])
+def test_foreign_infotext_gives_a_clip_or_a_sentence(text: str) -> None:
+    try:
+        clip, _ = parse_infotext(text)
+    except MotionError:
+        return
+    assert isinstance(clip, Clip)
