@@ -50,7 +50,7 @@ def item(table: MutableMapping[Any, Any], key: Any, value: Any) -> Undo:
     return undo
 
 
-def kept(table: MutableMapping[Any, Any], key: Any) -> Undo:
+def restore_later(table: MutableMapping[Any, Any], key: Any) -> Undo:
     """Change nothing; the undo puts back what ``key`` holds now, or its absence, whoever has changed it since."""
     found = table.get(key, _ABSENT)
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sparsectrl.checkpoint import load
+    from sparsectrl.conditioning import condition
     from sparsectrl.control import Effect, Influence, attach
     from sparsectrl.encoder import SparseEncoder
-    from sparsectrl.keys import condition
 
 __all__ = ["Effect", "Influence", "SparseEncoder", "attach", "condition", "load"]
 
@@ -25,7 +25,7 @@ _HOMES = {
     "Effect": "sparsectrl.control",
     "Influence": "sparsectrl.control",
     "attach": "sparsectrl.control",
-    "condition": "sparsectrl.keys",
+    "condition": "sparsectrl.conditioning",
     "load": "sparsectrl.checkpoint",
     "SparseEncoder": "sparsectrl.encoder",
 }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from motion.errors import MotionError
-from motion.weights.checkpoint import check, owned
+from motion.weights.checkpoint import check, with_own_storage
 from motion.weights.files import open_weights
 from motion.weights.kinds import REFUSALS, SPARSECTRL, detect
 from motion.weights.names import children
@@ -32,7 +32,7 @@ def load(path: str | PathLike[str]) -> SparseEncoder:
         check(state, encoder.state_dict(), "encoder")
     except MotionError as error:
         raise MotionError(f"{path}: {error}") from error
-    encoder.load_state_dict(owned(state), strict=True, assign=True)
+    encoder.load_state_dict(with_own_storage(state), strict=True, assign=True)
     return encoder.requires_grad_(False).eval()
 
 

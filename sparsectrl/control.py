@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from motion import patching
 from motion.errors import MotionError
 from motion.models import sites
-from motion.sampling import passes
+from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement
-from motion.sampling.following import Follower
+from motion.sampling.casting import CastModule
 from motion.sampling.rows import Average, Rows, handed_over, take_rows
 from motion.sampling.windows import Window, Windows
+from sparsectrl.conditioning import key_frames, mask_condition
 from sparsectrl.encoder import Shape, SparseEncoder
-from sparsectrl.keyframes import sources
-from sparsectrl.keys import key_frames, masked
+from sparsectrl.key_frames import sources
 
 NOISIEST = 999
 """The first time step of every Stable Diffusion model's noise schedule; the last is 0."""
@@ -46,7 +46,7 @@ class Influence:
 
     @property
     def always(self) -> bool:
-        """Whether it acts on all passes."""
+        """Whether it acts on all unet_call."""
         return (self.start, self.end) == (0, 1)
 
     def covers(self, time: float) -> bool:
@@ -133,7 +133,7 @@ def attach(
     windows, and must be that of the `motion.attach` beside it: the encoder runs for a window at a time, and residuals
     of windows in one pass are averaged. ``influence`` says more than ``scale``, and instead of it. Any number of
     encoders may be attached, before or after `motion.attach`; ``unet`` is recognised as there, and is on exit exactly
-    as it was found. ``control`` is neither moved nor cast: a `Follower` runs it.
+    as it was found. ``control`` is neither moved nor cast: a `CastModule` runs it.
 
     Without any key, and with a scale of 0, nothing is attached: the output is bit-equal to the plain one. What was done
     is told by the `Effect`. Raises MotionError if the UNet's layout is unknown or does not fit the encoder, if
@@ -153,7 +153,7 @@ def attach(
         effect = Effect(tuple(sorted(set().union(*keys))), influence)
         if effect.keys and influence.scale != 0:
             _check_channels(condition, control.shape)
-            hooks = _Residuals(control, masked(conditions), keys, effect, arrangement)
+            hooks = _Residuals(control, mask_condition(conditions), keys, effect, arrangement)
             undo.callback(patching.before(unet, hooks.begin, with_kwargs=True))
             undo.callback(patching.after(found.middle, hooks.add_to_middle))
             for number, layer in enumerate(found.decoder):
@@ -176,19 +176,19 @@ class _Residuals:
         effect: Effect,
         arrangement: Arrangement,
     ) -> None:
-        self.encoder = Follower(encoder)
+        self.encoder = CastModule(encoder)
         self.shape = encoder.shape
         self.conditions = conditions
         self.keys = keys
         self.effect = effect
         self.arrangement = arrangement
-        self.given: passes.Pass | None = None
+        self.given: unet_call.UNetCall | None = None
         self.skips: dict[int, Tensor] = {}
 
     def begin(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take down what the pass is given; its data has the UNet's own dtype only further in."""
-        given = passes.inputs(args, kwargs)
-        passes.check_clips(len(given.x), len(self.arrangement.together) * len(self.keys))
+        given = unet_call.inputs(args, kwargs)
+        unet_call.check_clips(len(given.x), len(self.arrangement.together) * len(self.keys))
         _check_sizes(given, self.conditions, self.shape)
         self.given, self.skips = given, {}
 
@@ -202,7 +202,7 @@ class _Residuals:
         self.effect.note(residual, output)
         return output + residual
 
-    def _acts(self, given: passes.Pass) -> bool:
+    def _acts(self, given: unet_call.UNetCall) -> bool:
         influence = self.effect.influence
         return influence.always or influence.covers(self.arrangement.time(given.t) or 0.0)
 
@@ -215,7 +215,7 @@ class _Residuals:
         self.effect.note(residual, skip)
         return (torch.cat((hidden, skip + residual), dim=1), *args[1:])
 
-    def _residuals(self, given: passes.Pass, like: Tensor) -> list[Tensor]:
+    def _residuals(self, given: unet_call.UNetCall, like: Tensor) -> list[Tensor]:
         """The residuals of a pass, from the outside in, in the device and dtype of ``like``."""
         batch, together, windows = len(given.x), self.arrangement.together, self.arrangement.seen
         if len(windows) == 1:
@@ -229,7 +229,7 @@ class _Residuals:
         residuals: list[Tensor] = average.result()
         return residuals
 
-    def _of_window(self, window: Window, given: passes.Pass, like: Tensor) -> list[Tensor]:
+    def _of_window(self, window: Window, given: unet_call.UNetCall, like: Tensor) -> list[Tensor]:
         rows, influence = len(given.x), self.effect.influence
         shown = [sources(keys, window, influence.nearest) for keys in self.keys]
         condition = torch.cat([Rows(frames).of(one) for one, frames in zip(self.conditions, shown, strict=True)])
@@ -278,7 +278,7 @@ def _check_channels(condition: Tensor, shape: Shape) -> None:
         )
 
 
-def _check_sizes(given: passes.Pass, condition: Tensor, shape: Shape) -> None:
+def _check_sizes(given: unet_call.UNetCall, condition: Tensor, shape: Shape) -> None:
     height, width = (side * shape.stride for side in given.x.shape[-2:])
     if condition.shape[-2:] != (height, width):
         raise MotionError(

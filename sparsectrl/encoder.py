@@ -87,7 +87,7 @@ class PixelEmbedding(nn.Module):
         for narrow, wide in pairwise(widths):
             self.blocks.append(nn.Conv2d(narrow, narrow, 3, padding=1))
             self.blocks.append(nn.Conv2d(narrow, wide, 3, padding=1, stride=2))
-        self.conv_out = zeroed(nn.Conv2d(widths[-1], outer, 3, padding=1))
+        self.conv_out = zero_module(nn.Conv2d(widths[-1], outer, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.silu(self.conv_in(x))
@@ -158,12 +158,12 @@ class SparseEncoder(nn.Module):
         self.controlnet_cond_embedding = (
             PixelEmbedding(inner, shape.embedding, width)
             if shape.embedding
-            else zeroed(nn.Conv2d(inner, width, 3, padding=1))
+            else zero_module(nn.Conv2d(inner, width, 3, padding=1))
         )
         self.down_blocks = nn.ModuleList(Level(shape, level) for level in range(len(shape.widths)))
         self.mid_block = Middle(shape)
-        self.controlnet_down_blocks = nn.ModuleList(zeroed(nn.Conv2d(c, c, 1)) for c in shape.outputs)
-        self.controlnet_mid_block = zeroed(nn.Conv2d(shape.widths[-1], shape.widths[-1], 1))
+        self.controlnet_down_blocks = nn.ModuleList(zero_module(nn.Conv2d(c, c, 1)) for c in shape.outputs)
+        self.controlnet_mid_block = zero_module(nn.Conv2d(shape.widths[-1], shape.widths[-1], 1))
 
     def forward(self, condition: Tensor, t: Tensor, context: Tensor, frames: int | None = None) -> list[Tensor]:
         """The residuals for the UNet's skips, from the outside in, and last the middle's.
@@ -184,7 +184,7 @@ class SparseEncoder(nn.Module):
         return [*skips, self.controlnet_mid_block(x)]
 
 
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+def zero_module(layer: nn.Conv2d) -> nn.Conv2d:
     """``layer`` with zero weights: training begins from the untouched UNet (Zhang et al. 2023, arXiv:2302.05543)."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from motion.errors import MotionError
-from sparsectrl.keyframes import spread
+from sparsectrl.key_frames import spread
 
 PICTURES, SKETCHES = "RGB", "scribble"
 """Kinds of encoders."""

@@ -2,13 +2,14 @@
 
 from motion.cli.main import main
 from motion.cli.render import Job
-from motion.hosts.standalone.lora_weights import worn as merged
+from motion.hosts.standalone.lora_weights import merge_loras as merged
 from motion.models.motion.architecture import SCHEDULES as BETAS
 from motion.sampling.windows import FUSES, Windows
 from motion.sampling.windows import SCHEDULES as WINDOW_SCHEDULES
 from motion.settings.parameters import infotext, parse_infotext
 from motion.settings.prompts import key_frames, travel
 from motion.settings.settings import Clip
+from motion.training.folder import encode_clips as encoded
 
 __all__ = [
     "BETAS",
@@ -17,6 +18,7 @@ __all__ = [
     "Clip",
     "Job",
     "Windows",
+    "encoded",
     "infotext",
     "key_frames",
     "main",

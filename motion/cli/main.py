@@ -105,7 +105,7 @@ def _add_inspect(commands: Any) -> None:
 
 def _render(args: argparse.Namespace) -> None:
     from motion.cli import render
-    from motion.hosts.standalone import keyframes, lora
+    from motion.hosts.standalone import key_frames, lora
     from motion.weights.bundled import DEMO
 
     given = {name: value for name, value in vars(args).items() if value is not None}
@@ -116,7 +116,7 @@ def _render(args: argparse.Namespace) -> None:
     clip = Clip(**{name: row.parse(options[name]) for name, row in FIELDS.items() if name in options})
     loras = lora.gather(clip.prompt, [lora.parse(text) for text in args.lora], args.lora_dir)
     module = Path(options["motion"]) if "motion" in options else None
-    controls = keyframes.gather(args.control or [], clip.frames)
+    controls = key_frames.gather(args.control or [], clip.frames)
     task = render.Job(
         clip,
         Path(options["checkpoint"]),

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import motion
 from motion.errors import MotionError
 from motion.fields.weighted import Weighted
-from motion.hosts.controls import Control, told
-from motion.hosts.standalone import keyframes, lora
+from motion.hosts.controls import Control, describe_controls
+from motion.hosts.standalone import key_frames, lora
 from motion.settings.parameters import infotext
 from motion.settings.settings import Clip
 from motion.settings.tab import TAB_FIELDS
-from motion.video.loop import played
+from motion.video.loop import play_order
 from motion.video.write import check_destination, check_rate, write
 from motion.weights.library import short_hash
 
 if TYPE_CHECKING:  # at run time torch comes last
-    from motion.sampling.lora import Worn
+    from motion.sampling.lora import WeightedLora
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Job:
         from diffusers.utils import logging as diffusers_logging
 
         from motion.hosts.standalone.host import Standalone, windows_of
-        from motion.hosts.standalone.work import Work, seeded
+        from motion.hosts.standalone.work import Work, seed_of_work
 
         diffusers_logging.set_verbosity_error()  # its remarks would stand between the user and the progress bar
 
@@ -71,24 +71,24 @@ class Job:
         windows_of(clip, module)
         attached = self._attached()
         if clip.trigger_words:
-            clip = replace(clip, prompt=motion.lora.prompted(clip.prompt, attached))
+            clip = replace(clip, prompt=motion.lora.add_trigger_words(clip.prompt, attached))
         host = Standalone.open(self.checkpoint, self.device, self.dtype)
         place = {"device": str(host.device), "dtype": str(host.dtype).removeprefix("torch.")}
         provenance = self._provenance()
-        asked = infotext(clip, {**provenance, **place, "Key images": keyframes.digest(self.controls)})
+        asked = infotext(clip, {**provenance, **place, "Key images": key_frames.digest(self.controls)})
         work = Work.of(self.work, clip, asked) if self.work is not None else None
-        clip = seeded(clip, work)
+        clip = seed_of_work(clip, work)
         frames = host.stream(clip, module, progress, self.loras, attached, self.controls, work)
-        parameters = infotext(clip, {**provenance, **told(self.controls)})
+        parameters = infotext(clip, {**provenance, **describe_controls(self.controls)})
         write((frame.repeat(clip.zoom, 0).repeat(clip.zoom, 1) for frame in frames), self.out, clip.fps, parameters)
         if work is not None:
             work.finish()
-        report = {"path": self.out, "frames": len(played(clip.frames, clip.loop)), "fps": clip.fps}
+        report = {"path": self.out, "frames": len(play_order(clip.frames, clip.loop)), "fps": clip.fps}
         report |= {"width": clip.size.width * clip.zoom, "height": clip.size.height * clip.zoom, "seed": clip.seed}
         report |= {**place, "seconds": round(time.perf_counter() - start, 2), "parameters": parameters}
-        return {**report, "sparsectrl": told(self.controls)}
+        return {**report, "sparsectrl": describe_controls(self.controls)}
 
-    def _attached(self) -> list[Worn]:
+    def _attached(self) -> list[WeightedLora]:
         """The motion LoRAs and the adapter, each with its weight."""
         loras = [(motion.lora.load(file.path, "motion"), file.weight) for file in self.motion_loras]
         adapters = [(motion.lora.load(file, "image"), self.clip.adapter_scale) for file in [self.adapter] if file]

@@ -43,12 +43,12 @@ class Examination:
         mark is in as many. ``still_watermark``: in a still.
         """
         host = Standalone.open(checkpoint, device=device)
-        worn = [(motion.lora.load(adapter, "image"), 1.0)] if adapter is not None else []
-        figures = self._stills(lambda clips: host.render_all(clips, attached=worn))
+        active = [(motion.lora.load(adapter, "image"), 1.0)] if adapter is not None else []
+        figures = self._stills(lambda clips: host.render_all(clips, attached=active))
         if module is not None:
             model = motion.load(module)
-            figures |= self._clips(lambda clips: host.render_all(clips, model, attached=worn))
-        plain = self._clips(lambda clips: host.render_all(clips, attached=worn))
+            figures |= self._clips(lambda clips: host.render_all(clips, model, attached=active))
+        plain = self._clips(lambda clips: host.render_all(clips, attached=active))
         return figures | {f"{name}_without_module": share for name, share in plain.items()}
 
     def _stills(self, draw: Draw) -> dict[str, float]:

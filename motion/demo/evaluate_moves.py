@@ -46,12 +46,12 @@ class MoveExamination:
         if move not in SEEN:
             raise MotionError(f"move is {move}: one of {', '.join(SEEN)} can be examined")
         host, model = Standalone.open(checkpoint, device=device), motion.load(module)
-        worn = [(motion.lora.load(lora, "motion"), 1.0)]
+        active = [(motion.lora.load(lora, "motion"), 1.0)]
         held_out = cycle(scene for scene in all_scenes() if scene.held_out)
         flows = []
         for seed, scene in enumerate(islice(held_out, self.clips), self.seed):
             clip = demo_clip(scene.caption, seed)
-            found = [changes(read_clip(host.render(clip, model, attached=what))) for what in (worn, [])]
+            found = [changes(read_clip(host.render(clip, model, attached=what))) for what in (active, [])]
             flows.append(flow(found[0], found[1], move))
         return {"flow_right": float(np.mean(np.array(flows) > 0)), "flow": float(np.nanmean(flows))}
 

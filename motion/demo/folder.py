@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from motion.demo.clips import training_clip, training_scene
-from motion.demo.world import watermarked
+from motion.demo.world import add_watermark
 from motion.video.write import write
 
 FPS = 8.0
@@ -20,5 +20,5 @@ def write_folder(folder: Path, count: int, watermark: bool = False, look: str = 
         path.with_suffix(".txt").write_text(training_scene(number).caption, encoding="utf-8")
         if not path.exists():
             frames = training_clip(number, look)
-            write(watermarked(frames) if watermark else frames, path, FPS)
+            write(add_watermark(frames) if watermark else frames, path, FPS)
     return folder

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from motion.demo.clips import training_clip
 from motion.demo.folder import write_folder
-from motion.demo.recipes import SEED, facts, shortened, sprite_latents
+from motion.demo.recipes import SEED, facts, shorten, sprite_latents
 from motion.demo.world import FRAMES, PIXELS
 from motion.sampling.animation import attach
 from motion.training import recipes
@@ -55,7 +55,7 @@ def train_sprite_sparsectrl(
     motion = load(module).float().to(device)
     encoder = fresh_encoder(image.unet, motion, condition).to(device)
     clips = sprite_latents(image, "plain", folder)
-    plan = shortened(SPARSECTRL, steps)
+    plan = shorten(SPARSECTRL, steps)
     loss = clip_loss(image, motion.architecture.family.betas)
     name = f"sparsectrl-{condition.name}"
     with (
@@ -88,7 +88,7 @@ def train_sprite_adapter(base: Path, folder: Path, device: str, steps: int | Non
     ``sprites-adapter.safetensors``."""
     clips = write_folder(folder / "watermarked", MARKED_CLIPS, watermark=True)
     run = replace(_run(base, clips, folder / "adapter", device), rank=ADAPTER_RANK, batch=ADAPTER_BATCH)
-    made = recipes.train_adapter(run, shortened(ADAPTER, steps))
+    made = recipes.train_adapter(run, shorten(ADAPTER, steps))
     return Path(shutil.copy(made, folder / "sprites-adapter.safetensors"))
 
 
@@ -97,7 +97,7 @@ def train_sprite_lora(base: Path, module: Path, move: str, folder: Path, device:
     clips = write_folder(folder / "clips", LORA_CLIPS)
     run = _run(base, clips, folder / move, device)
     run = replace(run, module=module, move=move, rank=LORA_RANK, batch=LORA_BATCH, debias=True)
-    made = recipes.train_motion_lora(run, shortened(LORA, steps))
+    made = recipes.train_motion_lora(run, shorten(LORA, steps))
     return Path(shutil.copy(made, folder / f"sprites-{move}.safetensors"))
 
 

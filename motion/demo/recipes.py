@@ -43,14 +43,14 @@ def train_base(folder: Path, device: str, steps: int | None = None) -> Path:
     # The autoencoder sees every look: a personal checkpoint changes what is drawn, not what can be drawn.
     train_vae(model.vae, lambda rng, count: sprite_stills(rng, count, LOOKS), (VAE_CROPS, VAE_WHOLE), VAE_BATCH, folder)
     clips = sprite_latents(model, "plain", folder)
-    train_image(model, clips, replace(IMAGE, plan=shortened(IMAGE.plan, steps)), IMAGE_BATCH, folder)
+    train_image(model, clips, replace(IMAGE, plan=shorten(IMAGE.plan, steps)), IMAGE_BATCH, folder)
     return save_image_model(model, folder / "sprites.safetensors", facts("image", look="plain"))
 
 
 def train_personal(base: Path, look: str, folder: Path, device: str, steps: int | None = None) -> Path:
     """Text encoder and UNet of ``base`` tuned to another look on stills alone -> ``sprites-<look>.safetensors``."""
     model = open_image_model(base).to(device)
-    stage = replace(PERSONAL, plan=shortened(PERSONAL.plan, steps), name=f"image-{look}")
+    stage = replace(PERSONAL, plan=shorten(PERSONAL.plan, steps), name=f"image-{look}")
     train_image(model, sprite_latents(model, look, folder), stage, IMAGE_BATCH, folder)
     return save_image_model(model, folder / f"sprites-{look}.safetensors", facts("image", look=look))
 
@@ -60,7 +60,7 @@ def train_sprite_motion(base: Path, folder: Path, device: str, steps: int | None
     torch.manual_seed(SEED)
     image = open_image_model(base).to(device)
     motion = MotionModel(Architecture.of_unet("v3", image.unet.config.block_out_channels)).to(device)
-    plan = shortened(MOTION, steps)
+    plan = shorten(MOTION, steps)
     train_motion(image, motion, sprite_latents(image, "plain", folder), plan, MOTION_BATCH, folder)
     return save_motion_model(
         motion, folder / "sprites-motion.safetensors", facts("motion", steps=plan.steps, frames=FRAMES)
@@ -78,7 +78,7 @@ def sprite_latents(model: ImageModel, look: str, folder: Path) -> LatentClips:
     return sprite_clips(model.vae, tokenize, CLIPS, look, folder / f"latents-{look}.safetensors")
 
 
-def shortened(plan: Plan, steps: int | None) -> Plan:
+def shorten(plan: Plan, steps: int | None) -> Plan:
     """The plan with so many steps instead of its own, if a number is given."""
     return plan if steps is None else replace(plan, steps=steps)
 

@@ -105,7 +105,7 @@ def draw_clip(scene: Scene, rng: np.random.Generator, look: str = "plain", frame
     return art.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
-def watermarked(frames: Frames) -> Frames:
+def add_watermark(frames: Frames) -> Frames:
     """The frames with the same mark in a corner of each: white on its left and black on its right, so that it stands
     out from every background."""
     marked, scale = frames.copy(), PIXELS // GRID

@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse
 
 import motion
 from motion.errors import MotionError
-from motion.extension import key_images
+from motion.extension import key_frame_images
 from motion.extension.models import library
 from motion.extension.page import strip
 from motion.fields.table import Choice, Field, Flag, Number, Several
@@ -48,10 +48,10 @@ async def add_image(request: Request) -> dict[str, str]:
     data = bytearray()
     async for part in request.stream():
         data += part
-        if len(data) > key_images.MOST_BYTES:
+        if len(data) > key_frame_images.MOST_BYTES:
             break  # too large: it is refused as that below
     with refusals():
-        return {"image": await run_in_threadpool(key_images.keep, bytes(data))}
+        return {"image": await run_in_threadpool(key_frame_images.keep, bytes(data))}
 
 
 def image(digits: str) -> Any:
@@ -59,7 +59,7 @@ def image(digits: str) -> Any:
     with refusals():
         if not KeyFrame("0", digits).is_kept:
             raise MotionError(f"{digits:.80} names no key image: give {DIGITS} hexadecimal digits")
-        return FileResponse(key_images.path(digits), media_type="image/png")
+        return FileResponse(key_frame_images.path(digits), media_type="image/png")
 
 
 async def keys(request: Request) -> dict[str, Any]:
@@ -111,10 +111,10 @@ def models() -> list[dict[str, Any]]:
 
 def schema() -> dict[str, Any]:
     """The settings of `alwayson_scripts.Motion.args[0]`, by field name."""
-    return {row.name: described(row) for row in TAB_FIELDS.values()}
+    return {row.name: describe_field(row) for row in TAB_FIELDS.values()}
 
 
-def described(row: Field) -> dict[str, Any]:
+def describe_field(row: Field) -> dict[str, Any]:
     """One row: what it means, what it is by default and what it accepts."""
     facts: dict[str, Any] = {"label": row.label, "help": row.help, "default": row.default, "accepts": row.remedy}
     if isinstance(row, Number):

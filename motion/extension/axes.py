@@ -24,7 +24,7 @@ def register() -> None:
     plot.axis_options += [axis(row, plot.AxisOption) for row in TAB_FIELDS.values() if _varies(row)]
 
 
-def changed(p: Any) -> Mapping[str, Any]:
+def axis_changes(p: Any) -> Mapping[str, Any]:
     """The settings of `p` that axes have changed, by field name."""
     values: Mapping[str, Any] = vars(p).get(CHANGED, {})
     return values
@@ -34,7 +34,7 @@ def axis(row: Field, option: Callable[..., Any]) -> Any:
     """The plot's option for one row."""
 
     def apply(p: Any, value: Any, _: Any) -> None:
-        setattr(p, CHANGED, {**changed(p), row.name: value})
+        setattr(p, CHANGED, {**axis_changes(p), row.name: value})
 
     kind = type(row.default) if isinstance(row, Number) else str
     choices = {"choices": lambda: list(row.choices)} if isinstance(row, Choice) else {}

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motion.hosts.controls import Control, told
-from motion.hosts.finish import finished
+from motion.hosts.controls import Control, describe_controls
+from motion.hosts.finish import finish_frames
 from motion.settings.tab import Tab
 from motion.weights.library import short_hash
 
@@ -24,12 +24,12 @@ def finish(p: Any, tab: Tab, controls: Sequence[Control], images: list[Tensor]) 
     if not controls and not tab.steady_colours:
         return
     frames = [image.movedim(0, -1).float().cpu().numpy() * 255 for image in images]
-    shown = finished(frames, range(len(frames)), tab, controls, lambda some: [frames[number] for number in some])
+    shown = finish_frames(frames, range(len(frames)), tab, controls, lambda some: [frames[number] for number in some])
     for number, frame in enumerate(shown):
         if frame is not frames[number]:
             images[number] = torch.from_numpy(frame / 255).movedim(-1, 0).to(images[number])
     if controls:
-        said = {key: text for key, text in told(controls).items() if text}
+        said = {key: text for key, text in describe_controls(controls).items() if text}
         sys.stdout.write(f"Motion: {', '.join(f'{key} {text}' for key, text in said.items())}\n")
         hashes = "; ".join(short_hash(control.file) for control in controls)
         p.extra_generation_params.update({**said, "SparseCtrl hash": hashes})

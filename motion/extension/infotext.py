@@ -15,7 +15,7 @@ MODULE = TAB_FIELDS["module"].key
 """The key that says that a picture is a clip."""
 
 
-def written(tab: Tab, entry: Entry, is_img2img: bool) -> dict[str, str]:
+def to_infotext(tab: Tab, entry: Entry, is_img2img: bool) -> dict[str, str]:
     """What `p.extra_generation_params` gets: every setting by its key; those for initial images and key frames only
     where there are any, and none that is empty."""
     unused = {group for group, used in {"img2img": is_img2img, "keys": bool(tab.key_frames)}.items() if not used}
@@ -38,10 +38,10 @@ def reader(row: Field) -> Callable[[Mapping[str, Any]], Any]:
         if MODULE not in pairs:
             return None
         if row.key not in pairs:
-            return row.shown(row.default)
+            return row.format(row.default)
         try:
             value = row.parse(str(pairs[row.key]))
-            return library().find(value).name if row.key == MODULE else row.shown(value)
+            return library().find(value).name if row.key == MODULE else row.format(value)
         except MotionError:
             return None
 

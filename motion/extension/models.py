@@ -14,7 +14,7 @@ import sparsectrl
 from motion.errors import MotionError
 from motion.hosts.webui.base import host_module
 from motion.models.motion.model import MotionModel
-from motion.sampling.lora import Worn
+from motion.sampling.lora import WeightedLora
 from motion.settings.tab import Tab
 from motion.weights.kinds import SPARSECTRL
 from motion.weights.library import Entry, Library
@@ -77,7 +77,7 @@ def host_folders() -> list[Path]:
     return [Path(folder)] if folder else []
 
 
-def loras(tab: Tab) -> list[Worn]:
+def loras(tab: Tab) -> list[WeightedLora]:
     """The motion LoRAs and the adapter that the tab names, each with its weight.
 
     Raises MotionError for a name that is no file's, and a file that is something else.
@@ -89,7 +89,7 @@ def loras(tab: Tab) -> list[Worn]:
     return [(motion.lora.load(files.find(name).path, target), weight) for name, weight, target in wanted if weight]
 
 
-def prompt_loras(named: Sequence[tuple[str, float]]) -> list[Worn]:
+def prompt_loras(named: Sequence[tuple[str, float]]) -> list[WeightedLora]:
     """Those of the names in a prompt that the host's LoRAs do not answer to: motion LoRAs, and adapters as published.
 
     The host itself finds no layer for them and leaves the picture as it is; all others are its own affair, broken

@@ -16,7 +16,7 @@ import numpy as np
 
 from motion.errors import MotionError
 from motion.hosts.webui.base import host_module, option
-from motion.hosts.webui.job import Drawn, Job, Refused
+from motion.hosts.webui.job import FinishedClip, Job, Refused
 from motion.video.write import write
 
 IN_AN_IMAGE_TAG = ("gif", "webp", "apng")
@@ -40,7 +40,7 @@ class Written:
     seed: int
 
 
-def deliver(p: Any, processed: Any, job: Job, clips: Sequence[Drawn]) -> None:
+def deliver(p: Any, processed: Any, job: Job, clips: Sequence[FinishedClip]) -> None:
     """Write the clips and put them into the host's result; `p` is its own again by now."""
     written: list[Written] = []
     covers: list[Any] = []
@@ -64,7 +64,7 @@ def deliver(p: Any, processed: Any, job: Job, clips: Sequence[Drawn]) -> None:
     processed.js = _with_clips(processed.js, written, failed if p.is_api else None)
 
 
-def _write(p: Any, job: Job, clip: Drawn, seed: int) -> list[Written]:
+def _write(p: Any, job: Job, clip: FinishedClip, seed: int) -> list[Written]:
     """The clip in each of its formats: kept if the host keeps its pictures, else where the page plays it from."""
     frames = np.stack([np.asarray(picture.convert("RGB")) for picture in clip.pictures])
     formats = [name for name in job.tab.formats if name != "frames"]
@@ -91,7 +91,7 @@ def _h264() -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value is not None}
 
 
-def _play(processed: Any, clips: Sequence[Drawn], written: Sequence[Written]) -> None:
+def _play(processed: Any, clips: Sequence[FinishedClip], written: Sequence[Written]) -> None:
     """Let a host that has a player (Neo) play the clip there: it shows one, and nothing beside it."""
     movies = [str(file.path) for file in written if file.path is not None and file.format in MOVIES]
     if len(clips) == 1 and movies and hasattr(processed, "video_path"):
@@ -108,7 +108,7 @@ def _announce(p: Any, file: Written) -> None:
         host_module("ui_tempdir").register_tmp_file(shared.demo, str(file.path))
 
 
-def _place(p: Any, clip: Drawn, seed: int, formats: Sequence[str]) -> Path:
+def _place(p: Any, clip: FinishedClip, seed: int, formats: Sequence[str]) -> Path:
     """Where the host would save a picture of this seed and prompt, under its own name patterns; without a suffix."""
     images, opts = host_module("images"), host_module("shared").opts
     names = images.FilenameGenerator(p, seed, p.prompt, clip.pictures[0])
@@ -133,7 +133,7 @@ def _temporary_folder() -> str:
     return str(folder)
 
 
-def _cover(clip: Drawn, files: Sequence[Path]) -> Any:
+def _cover(clip: FinishedClip, files: Sequence[Path]) -> Any:
     """The clip's first frame, which the gallery shows as the animated file where it can."""
     cover = clip.pictures[0].copy()
     cover.info["parameters"] = clip.texts[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 import motion
 from motion.errors import MotionError
-from motion.extension import axes, finish, infotext, keys, output
+from motion.extension import axes, finish, infotext, key_frames, output
 from motion.extension.models import library, load, loras, prompt_loras
 from motion.extension.page import panel
 from motion.hosts.webui import beside, freeinit
@@ -56,7 +56,7 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
                 self.built.follow_steps(component)
 
     def before_process(self, p: Any, *args: Any) -> None:
-        jobs.begin(p, lambda: read_args(args, axes.changed(p)), plan)
+        jobs.begin(p, lambda: read_args(args, axes.axis_changes(p)), plan)
 
     def process(self, p: Any, *args: Any) -> None:
         if job := Job.of(p):
@@ -118,18 +118,18 @@ def plan(p: Any, tab: Tab) -> Job:
     module = load(entry)
     windows = plan_windows(tab, module.architecture)
     beside.check(p, windows)
-    tab = keys.settled(tab)
+    tab = key_frames.settle_key_frames(tab)
     _settle_initial_images(p, windows.frames)
-    worn = loras(tab)
+    active = loras(tab)
     return Job(
         tab=tab,
-        sampling=Sampling(tab, module, windows, worn, keys.load(tab)),
+        sampling=Sampling(tab, module, windows, active, key_frames.load(tab)),
         frames=windows.frames,
         clips=jobs.clip_count(p),
         own=jobs.own_values(p),
-        infotext=infotext.written(tab, entry, hasattr(p, "init_images")),
+        infotext=infotext.to_infotext(tab, entry, hasattr(p, "init_images")),
         several_prompts=isinstance(p.prompt, list),
-        prompted=partial(motion.lora.prompted, loras=worn) if tab.trigger_words else str,
+        prompted=partial(motion.lora.add_trigger_words, loras=active) if tab.trigger_words else str,
     )
 
 

@@ -64,7 +64,7 @@ class Field:
         """`value` as infotext spells it; `parse` reads it back."""
         return str(value)
 
-    def shown(self, value: Any) -> Any:
+    def format(self, value: Any) -> Any:
         """`value` as a component of an interface holds it; `check` takes it back."""
         return list(value) if isinstance(value, tuple) else value
 

@@ -47,7 +47,7 @@ class Weights(Field):
     def write(self, value: Any) -> str:
         return ", ".join(map(str, value))
 
-    def shown(self, value: Any) -> Any:
+    def format(self, value: Any) -> Any:
         return self.write(value)
 
     def _fits(self, item: Any) -> bool:

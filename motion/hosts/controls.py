@@ -66,7 +66,7 @@ def condition(
 
     import sparsectrl
 
-    pictures = np.stack([fitted(image, size, how) for image in control.images.values()])
+    pictures = np.stack([fit_image(image, size, how) for image in control.images.values()])
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
     if not encoder.shape.embedding:
         shown = torch.cat([encode(image[None]) for image in pixels])
@@ -79,7 +79,7 @@ def condition(
     return sparsectrl.condition(dict(zip(control.images, shown, strict=True)), frames, control.strength)
 
 
-def fitted(image: Pixels, size: Size, how: str) -> Pixels:
+def fit_image(image: Pixels, size: Size, how: str) -> Pixels:
     """``image`` in the clip's size: filled and cut to its middle ("crop"), or all of it between black bars ("pad")."""
     fit = ImageOps.fit if how == "crop" else ImageOps.pad
     return np.asarray(fit(Image.fromarray(image), (size.width, size.height), Image.Resampling.LANCZOS))
@@ -95,7 +95,7 @@ def check_effects(controls: Sequence[Control], ended: bool) -> None:
             raise MotionError(f"{control.file}: {error}") from error
 
 
-def told(controls: Sequence[Control]) -> dict[str, str]:
+def describe_controls(controls: Sequence[Control]) -> dict[str, str]:
     """What infotext says of the controls: their frames, each with a strength that is not 1, and what they came to."""
     frames = [
         " ".join(

@@ -12,7 +12,7 @@ from motion.settings.tab import Tab
 from motion.video import brightness, colours
 
 
-def finished(
+def finish_frames(
     frames: Iterable[Any],
     order: Sequence[int],
     settings: Clip | Tab,
@@ -29,10 +29,10 @@ def finished(
     levels: dict[int, float] = {}
     shown = _noted(frames, order, levels) if keys else iter(frames)
     if settings.colour_match:
-        shown = colours.matched(shown, {place for place, frame in enumerate(order) if frame in keys})
+        shown = colours.match_colours(shown, {place for place, frame in enumerate(order) if frame in keys})
     if settings.steady_colours:
-        of_all = colours.usual(again(colours.spaced(sorted(set(order)))))
-        shown = colours.steadied(shown, of_all, settings.steady_colours)
+        of_all = colours.usual(again(colours.spread_evenly(sorted(set(order)))))
+        shown = colours.steady_colours(shown, of_all, settings.steady_colours)
     yield from shown
     found = brightness.jumps(levels, keys)
     for control in controls:

@@ -14,9 +14,9 @@ from motion.models import sites
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
 from motion.models.motion.temporal import TemporalTransformer, over_frames, per_frame
-from motion.sampling import passes
+from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement
-from motion.sampling.following import Follower
+from motion.sampling.casting import CastModule
 from motion.sampling.rows import Average, Rows, in_parts, take_call
 from motion.sampling.windows import Window, Windows
 
@@ -37,7 +37,7 @@ def attach(
     structure (ldm, sgm, Forge, ldm_patched, diffusers), and is on exit exactly as it was found. What `torch.compile`
     has made of it runs uncompiled meanwhile.
 
-    ``model`` is neither moved nor cast nor owned by the UNet: each of its layers is run by a `Follower`.
+    ``model`` is neither moved nor cast nor owned by the UNet: each of its layers is run by a `CastModule`.
 
     Raises MotionError if the UNet's layout is unknown or does not fit the model, if it is attached already, if a
     window is out of the model's range, and, before anything is computed, for a batch that is no multiple of
@@ -51,7 +51,7 @@ def attach(
         found = sites.find(unet)
         _check_fit(found, model.architecture)
         model.architecture.check_frames(arrangement.windows.size)
-        undo.enter_context(windowed(unet, arrangement))
+        undo.enter_context(attach_windows(unet, arrangement))
         if scale != 0:
             if model.architecture.family.resnet_norm_over_frames:
                 for norm in found.resnet_norms:
@@ -78,7 +78,7 @@ def is_attached(unet: nn.Module) -> bool:
 
 
 @contextmanager
-def windowed(unet: nn.Module, arrangement: Arrangement) -> Iterator[None]:
+def attach_windows(unet: nn.Module, arrangement: Arrangement) -> Iterator[None]:
     """Within the scope each call of ``unet`` becomes one for each window of ``arrangement``.
 
     Whatever has as many rows as the batch is cut by frame number, here and nowhere else; hooks that others put on the
@@ -106,10 +106,10 @@ class _Calls:
     def cut(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.inside:
             return None
-        batch = passes.batch(args, kwargs)
-        passes.check_clips(batch, self.arrangement.frames)
+        batch = unet_call.batch(args, kwargs)
+        unet_call.check_clips(batch, self.arrangement.frames)
         self.arrangement.pause()
-        windows = self.arrangement.begin(passes.time(args, kwargs))
+        windows = self.arrangement.begin(unet_call.time(args, kwargs))
         self.arrangement.together = windows[0]
         self.given = (args, kwargs), batch, windows
         rows = self.arrangement.rows(batch, windows[0])
@@ -122,7 +122,7 @@ class _Calls:
         if self.inside or self.given is None:
             return None
         (inputs, batch, windows), self.given = self.given, None
-        average, groups = Average(batch, passes.latents(*inputs).device), batch // self.arrangement.frames
+        average, groups = Average(batch, unet_call.latents(*inputs).device), batch // self.arrangement.frames
         shares = self.arrangement.windows.shares(windows)
         self.inside = True
         try:
@@ -147,7 +147,7 @@ class _Continuation:
     """The forward hook that lets a temporal layer continue the output of a layer of the UNet."""
 
     def __init__(self, layer: TemporalTransformer, arrangement: Arrangement, scale: float) -> None:
-        self.layer = Follower(layer)
+        self.layer = CastModule(layer)
         self.arrangement = arrangement
         self.scale = scale
 

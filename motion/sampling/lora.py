@@ -26,14 +26,14 @@ from motion.settings.prompts import travels
 from motion.weights.checkpoint import FAMILY_HINT
 from motion.weights.lora import Lora, Pair, load
 
-__all__ = ["Lora", "attach", "load", "prompted"]
+__all__ = ["Lora", "add_trigger_words", "attach", "load"]
 
-Worn = tuple[Lora, float]
+WeightedLora = tuple[Lora, float]
 """A LoRA and its weight."""
 
 
 @contextmanager
-def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[Worn]) -> Iterator[None]:
+def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[WeightedLora]) -> Iterator[None]:
     """Within the scope ``model`` and ``unet`` compute with ``W + weight * alpha / rank * up @ down``.
 
     ``loras`` are pairs of a LoRA and its weight. Motion LoRAs go to ``model``, the motion module beside which this is
@@ -44,11 +44,11 @@ def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[Worn]) ->
     Raises MotionError before anything is changed for a LoRA that changes layers which are not there or of another
     shape, or was trained on another family of motion modules, and for a motion LoRA without a motion module.
     """
-    worn = [(lora, weight) for lora, weight in loras if weight != 0]
+    active = [(lora, weight) for lora, weight in loras if weight != 0]
     with ExitStack() as undo:
         unet = undo.enter_context(patching.uncompiled(unet))
-        temporal = _temporal_changes(model, [(lora, weight) for lora, weight in worn if lora.target == "motion"])
-        spatial = list(_spatial_changes(unet, [(lora, weight) for lora, weight in worn if lora.target == "image"]))
+        temporal = _temporal_changes(model, [(lora, weight) for lora, weight in active if lora.target == "motion"])
+        spatial = list(_spatial_changes(unet, [(lora, weight) for lora, weight in active if lora.target == "image"]))
         for (module, name), parts in temporal.items():
             merged = _merged(module._parameters[name], parts)
             undo.callback(patching.item(module._parameters, name, merged))
@@ -57,7 +57,7 @@ def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[Worn]) ->
         yield
 
 
-def prompted(prompt: str, loras: Iterable[Worn]) -> str:
+def add_trigger_words(prompt: str, loras: Iterable[WeightedLora]) -> str:
     """``prompt`` and behind it, for all frames, the trigger words of the LoRAs in use, those that it has not yet."""
     behind = "\n" if travels(prompt) else ", "
     for trigger in (lora.trigger for lora, weight in loras if weight != 0):
@@ -70,7 +70,7 @@ Change = tuple[slice, Pair, float]
 Changes = dict[tuple[nn.Module, str], list[Change]]
 
 
-def _temporal_changes(model: MotionModel | None, loras: Sequence[Worn]) -> Changes:
+def _temporal_changes(model: MotionModel | None, loras: Sequence[WeightedLora]) -> Changes:
     """What happens to the rows of which matrix of the temporal layers."""
     changes: Changes = defaultdict(list)
     for lora, weight in loras:
@@ -126,7 +126,7 @@ def _merged(weight: Any, parts: Sequence[Change]) -> Tensor:
     return merged if merged.requires_grad else nn.Parameter(merged, requires_grad=False)
 
 
-def _spatial_changes(unet: nn.Module, loras: Sequence[Worn]) -> Iterator[tuple[nn.Module, Pair, float]]:
+def _spatial_changes(unet: nn.Module, loras: Sequence[WeightedLora]) -> Iterator[tuple[nn.Module, Pair, float]]:
     layers = sites.attention_layers(unet) if loras else {}
     for lora, weight in loras:
         for name, pair in lora.pairs.items():

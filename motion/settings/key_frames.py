@@ -27,7 +27,7 @@ class KeyFrame(NamedTuple):
     """An image that a clip obeys; as text `frame=image=strength encoder`, as the API takes it an object of these names.
 
     `frame` is a number, of which negative ones count from the end, or a text such as `uniform` or `0,8,-1` that places
-    all images of an encoder with the same text (`sparsectrl.keyframes.parse`). `image` is a picture in base64, also as
+    all images of an encoder with the same text (`sparsectrl.key_frames.parse`). `image` is a picture in base64, also as
     a data URL, the path of one, or the digits by which a kept one is found. `encoder` names a SparseCtrl file; with
     none it is the only one there.
     """
@@ -74,7 +74,7 @@ class KeyImages(Field):
     def write(self, value: Any) -> str:
         return "; ".join(str(key) for key in value if key.is_kept)
 
-    def shown(self, value: Any) -> Any:
+    def format(self, value: Any) -> Any:
         return json.dumps([key._asdict() for key in value], ensure_ascii=False) if value else ""
 
 

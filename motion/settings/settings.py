@@ -209,7 +209,7 @@ class Clip(KeyFrames, Movement, Picture):
             raise MotionError(f"steps is {self.steps}: the LCM sampler takes 1 to {LCM_STEPS} steps (4 to 8 are usual)")
         self.check_keys()
 
-    def seeded(self) -> Clip:
+    def with_seed(self) -> Clip:
         """This clip with a seed: its own, or one drawn now if it is random."""
         return self if self.seed != RANDOM_SEED else replace(self, seed=secrets.randbelow(2**32))
 

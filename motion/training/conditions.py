@@ -13,7 +13,7 @@ import torch
 from motion.errors import MotionError
 from motion.fields.weighted import Weighted
 from motion.training import masks
-from motion.training.folder import Source, find, fitted, length, save
+from motion.training.folder import Source, find, fit_frames, length, save
 from motion.video.read import Frames, read
 from motion.video.sketch import sketch
 
@@ -57,7 +57,7 @@ class Condition:
         """Whether the encoder is shown latents instead of pixels."""
         return self.folder is None and self.made == "rgb"
 
-    def shown(self, sources: Sequence[Source]) -> list[Source]:
+    def images_for(self, sources: Sequence[Source]) -> list[Source]:
         """For each clip what its images are made of. Raises MotionError for a clip without images in the folder."""
         if self.folder is None:
             return list(sources)
@@ -69,7 +69,7 @@ class Condition:
 
     def images(self, shown: Source, size: tuple[int, int]) -> Frames:
         """What the frames of a clip show the encoder, made of ``shown``: ``[n, height, width, 3]`` of that size."""
-        frames = fitted(read(shown.path).frames, *size)
+        frames = fit_frames(read(shown.path).frames, *size)
         return sketch(frames) if self.folder is None and not self.latent else frames
 
 
@@ -81,7 +81,7 @@ def pictures(
     `clips` are the encoded clips. Raises MotionError where there is not one image for each frame.
     """
     files = []
-    for source, shown, clip in zip(sources, condition.shown(sources), clips, strict=True):
+    for source, shown, clip in zip(sources, condition.images_for(sources), clips, strict=True):
         key = hashlib.sha256(f"{shown.digest()} {size} {condition.folder is None}".encode()).hexdigest()
         files.append(cache / f"{key[:24]}.safetensors")
         if not files[-1].exists():

@@ -86,7 +86,7 @@ def _captions(folder: Path) -> Iterator[tuple[str, str]]:
             yield from ((row["file"], (row["caption"] or "").strip()) for row in rows)
 
 
-def fitted(frames: Frames, width: int, height: int) -> Frames:
+def fit_frames(frames: Frames, width: int, height: int) -> Frames:
     """Frames ``[f, h, w, 3]`` scaled to cover ``width`` x ``height`` and cut to it around the middle."""
     scale = max(width / frames.shape[2], height / frames.shape[1])
     size = (max(width, round(frames.shape[2] * scale)), max(height, round(frames.shape[1] * scale)))
@@ -125,7 +125,7 @@ class Clips:
         latents = [self._window(self.files[index], rng, self.frames).sample for index in chosen]
         return torch.stack(latents), self._contexts(chosen, rng, text_drop)
 
-    def shown(self, rng: np.random.Generator, count: int, text_drop: float) -> tuple[Tensor, Tensor, Tensor]:
+    def draw_with_images(self, rng: np.random.Generator, count: int, text_drop: float) -> tuple[Tensor, Tensor, Tensor]:
         """Random clips and contexts as by `clips`, and what their frames show an encoder, ``[count, frames, C, H, W]``.
 
         Those are pixels in [0, 1] where there are `images`, else the means of the latents, as in sampling.
@@ -169,7 +169,7 @@ def window(length: int, frames: int, stride: int, rng: np.random.Generator) -> l
     return [round(index) for index in np.linspace(start, start + span, frames)]
 
 
-def encoded(
+def encode_clips(
     parts: Parts, sources: Sequence[Source], cache: Path, size: tuple[int, int], frames: int, stride: int = 4
 ) -> Clips:
     """The clips of `sources` in the eyes of an image model, encoded where `cache` does not hold them yet.
@@ -185,7 +185,7 @@ def encoded(
         key = hashlib.sha256(f"{source.digest()} {size} {marks.hexdigest()}".encode()).hexdigest()
         files.append(cache / f"{key[:24]}.safetensors")
         if not files[-1].exists():
-            save("moments", _moments(parts, fitted(read(source.path).frames, *size)), files[-1])
+            save("moments", _moments(parts, fit_frames(read(source.path).frames, *size)), files[-1])
         elif length(files[-1]) <= (frames - 1) * stride:
             _log.info("%s is shorter than %d frames %d apart: its frames lie closer", source.path, frames, stride)
     with torch.no_grad():

@@ -121,7 +121,7 @@ def min_snr(ratio: Tensor) -> Tensor:
     return ratio.clamp(max=5) / ratio
 
 
-def debiased(ratio: Tensor) -> Tensor:
+def debias_weights(ratio: Tensor) -> Tensor:
     """``1 / sqrt(SNR)`` (Yu et al. 2024): more for the noisiest steps, where it is settled what moves where."""
     return ratio.rsqrt()
 
@@ -141,7 +141,7 @@ Loss = Callable[[np.random.Generator, Tensor, Tensor], Tensor]
 """The loss of what was drawn; the noise comes from the same source."""
 
 
-def drawn(draw: Draw, loss: Loss) -> Callable[[int], Tensor]:
+def loss_of_seed(draw: Draw, loss: Loss) -> Callable[[int], Tensor]:
     """The loss of a step, given its seed."""
 
     def loss_of(seed: int) -> Tensor:

@@ -14,7 +14,7 @@ from motion.models.motion.architecture import Betas
 from motion.models.motion.model import MotionModel
 from motion.sampling.animation import attach
 from motion.training.data import LatentClips
-from motion.training.image import TEXT_DROP, ImageModel, Loss, Noised, debiased, drawn, noise_loss
+from motion.training.image import TEXT_DROP, ImageModel, Loss, Noised, debias_weights, loss_of_seed, noise_loss
 from motion.training.loop import Plan, train
 
 NOISIEST = 700
@@ -29,7 +29,9 @@ def train_motion(
     """Train every parameter of ``motion`` on ``batch`` clips a step."""
     image.freeze()
     motion.train().requires_grad_(True)
-    loss_of = drawn(lambda rng: clips.clips(rng, batch, TEXT_DROP), clip_loss(image, motion.architecture.family.betas))
+    loss_of = loss_of_seed(
+        lambda rng: clips.clips(rng, batch, TEXT_DROP), clip_loss(image, motion.architecture.family.betas)
+    )
     with attach(image.unet, motion, frames=clips.latents.shape[1]):
         train("motion", motion, loss_of, plan, folder)
     motion.eval().requires_grad_(False)
@@ -50,7 +52,7 @@ def clip_loss(image: ImageModel, betas: Betas) -> Loss:
         noise = torch.where(blind[:, None, None, None], hiding(latents, noise, alphas[times]), noise)
         with torch.no_grad():
             context = image.encode_text(tokens.to(device)).repeat_interleave(frames, dim=0)
-        return noise_loss(image.unet, Noised(latents, noise, times, alphas[times]), context, debiased)
+        return noise_loss(image.unet, Noised(latents, noise, times, alphas[times]), context, debias_weights)
 
     return loss_of
 

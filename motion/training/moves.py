@@ -51,7 +51,7 @@ MOVES: Mapping[str, Callable[[float], View]] = MappingProxyType(
 """Each move's window at the time -0.5 (its first frame) to 0.5 (its last)."""
 
 
-def moved(frames: Frames, move: str, count: int, width: int, height: int) -> Frames:
+def move_camera(frames: Frames, move: str, count: int, width: int, height: int) -> Frames:
     """``count`` frames of ``width`` x ``height`` of one of `MOVES` over ``frames``, ``[f, h, w, 3]``.
 
     Of a clip the frames follow each other, slowed down or hurried to its whole length; a still is one frame.
@@ -77,13 +77,13 @@ def _seen(picture: np.ndarray, view: View, width: int, height: int) -> np.ndarra
     return np.asarray(image)
 
 
-def synthesised(sources: Sequence[Source], move: str, folder: Path, count: int, size: tuple[int, int]) -> list[Source]:
+def make_moves(sources: Sequence[Source], move: str, folder: Path, count: int, size: tuple[int, int]) -> list[Source]:
     """A clip of ``count`` frames of the move over each of `sources`, kept in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for source in sources:
         path = folder / f"{source.digest()[:16]}-{move}.png"
         if not path.exists():
-            write(moved(read(source.path).frames, move, count, *size), path, 8.0)
+            write(move_camera(read(source.path).frames, move, count, *size), path, 8.0)
         made.append(Source(path, source.caption))
     return made

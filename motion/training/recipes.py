@@ -18,7 +18,7 @@ from torch import Tensor
 import motion
 from motion.errors import MotionError
 from motion.training.files import save_motion_model
-from motion.training.image import IMAGE_BETAS, TEXT_DROP, drawn
+from motion.training.image import IMAGE_BETAS, TEXT_DROP, loss_of_seed
 from motion.training.loop import Plan
 from motion.training.lora import LoraWeights, adapter_layers, motion_layers, save_lora
 from motion.training.run import Run, attach, draw_clips, learn, metadata, noise_loss_of, open_module, prepare, sampler
@@ -44,7 +44,7 @@ def train_adapter(run: Run, plan: Plan = ADAPTER) -> Path:
         latents, contexts = data.clips.stills(rng, run.batch, TEXT_DROP)
         return latents[:, None], contexts
 
-    loss_of = drawn(draw, noise_loss_of(run, unet, IMAGE_BETAS))
+    loss_of = loss_of_seed(draw, noise_loss_of(run, unet, IMAGE_BETAS))
     with motion.lora.attach(unet, None, [(weights.lora, 1.0)]):
         learn("adapter", weights, loss_of, plan, run, sampler(run, data, IMAGE_BETAS))
     return save_lora(weights, run.out / "adapter.safetensors", metadata("adapter", run, plan, data.digest))
@@ -56,7 +56,7 @@ def train_motion_module(run: Run, plan: Plan = MODULE) -> Path:
     torch.manual_seed(plan.seed)
     module = open_module(run, data.parts).train().requires_grad_(True)
     betas = module.architecture.family.betas
-    loss_of = drawn(draw_clips(run, data), noise_loss_of(run, data.parts.unet, betas))
+    loss_of = loss_of_seed(draw_clips(run, data), noise_loss_of(run, data.parts.unet, betas))
     with ExitStack() as scope:
         attach(scope, run, data.parts, module)
         learn("motion", module, loss_of, plan, run, sampler(run, data, betas))
@@ -72,14 +72,14 @@ def train_motion_lora(run: Run, plan: Plan = MOTION_LORA) -> Path:
     family = module.architecture.family
     torch.manual_seed(plan.seed)
     weights = LoraWeights(motion_layers(module), "motion", run.rank or MOTION_RANK).to(run.device)
-    loss_of = drawn(draw_clips(run, data), noise_loss_of(run, unet, family.betas))
+    loss_of = loss_of_seed(draw_clips(run, data), noise_loss_of(run, unet, family.betas))
     with ExitStack() as scope:
         attach(scope, run, data.parts, module)
-        worn = scope.enter_context(ExitStack())
+        active = scope.enter_context(ExitStack())
 
         def step(seed: int) -> Tensor:
-            worn.close()  # only now: the backward pass may compute layers a second time
-            worn.enter_context(motion.lora.attach(unet, module, [(weights.lora, 1.0)]))
+            active.close()  # only now: the backward pass may compute layers a second time
+            active.enter_context(motion.lora.attach(unet, module, [(weights.lora, 1.0)]))
             return loss_of(seed)
 
         learn("motion-lora", weights, step, plan, run, sampler(run, data, family.betas))

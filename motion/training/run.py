@@ -24,11 +24,11 @@ from motion.models.motion.architecture import SCHEDULES, Architecture, Betas
 from motion.models.motion.model import MotionModel
 from motion.settings.settings import Clip
 from motion.training import processes
-from motion.training.folder import Clips, Source, encoded, find
-from motion.training.image import TEXT_DROP, Draw, Loss, Noised, debiased, noise_loss
+from motion.training.folder import Clips, Source, encode_clips, find
+from motion.training.image import TEXT_DROP, Draw, Loss, Noised, debias_weights, noise_loss
 from motion.training.loop import Plan, train
 from motion.training.motion_module import draw_times
-from motion.training.moves import MOVES, synthesised
+from motion.training.moves import MOVES, make_moves
 from motion.video.write import write
 from motion.weights.lora import TRIGGER
 
@@ -96,8 +96,8 @@ def prepare(run: Run) -> Data:
     stride = run.stride
     with team.main_process_first():  # the others find what it has encoded
         if run.move is not None:
-            sources, stride = synthesised(sources, run.move, run.out / "moves", run.frames, run.size), 1
-        clips = encoded(parts, sources, cache(run), run.size, run.frames, stride)
+            sources, stride = make_moves(sources, run.move, run.out / "moves", run.frames, run.size), 1
+        clips = encode_clips(parts, sources, cache(run), run.size, run.frames, stride)
     _move(_others(parts), "cpu")
     if run.checkpointing:
         parts.unet.enable_gradient_checkpointing()
@@ -140,7 +140,7 @@ def noise_loss_of(run: Run, unet: nn.Module, betas: Betas) -> Loss:
     """The loss of latents ``[n, frames, 4, h, w]`` with contexts ``[n, tokens, width]``: one time step for each clip,
     fresh noise in each frame."""
     alphas = betas.alphas_cumprod().float()
-    draw, weight = (draw_times, debiased) if run.debias else (_uniform, torch.ones_like)
+    draw, weight = (draw_times, debias_weights) if run.debias else (_uniform, torch.ones_like)
 
     def loss_of(rng: np.random.Generator, latents: Tensor, contexts: Tensor) -> Tensor:
         frames = latents.shape[1]

@@ -57,7 +57,7 @@ def train_sparsectrl(run: Run, condition: Condition, plan: Plan = SPARSECTRL) ->
     if run.module is None:
         raise MotionError("a SparseCtrl encoder is trained beside a motion module: give one with --motion")
     data = prepare(run)
-    shown = condition.shown(data.sources)
+    shown = condition.images_for(data.sources)
     if not condition.latent:
         with processes.team(run.device).main_process_first():
             images = pictures(condition, data.sources, data.clips.files, cache(run), run.size)
@@ -68,7 +68,7 @@ def train_sparsectrl(run: Run, condition: Condition, plan: Plan = SPARSECTRL) ->
     encoder = fresh_encoder(unet, module, condition).to(run.device)
     first = condition.images(shown[0], run.size)[0]
     sample = sampler(run, data, betas, [Control(Path("the encoder in training"), {0: first}, encoder=encoder)])
-    draw = partial(data.clips.shown, count=run.batch, text_drop=TEXT_DROP)
+    draw = partial(data.clips.draw_with_images, count=run.batch, text_drop=TEXT_DROP)
     with ExitStack() as scope:
         attach(scope, run, data.parts, module)
         loss_of = scope.enter_context(Obeying(unet, encoder, draw, noise_loss_of(run, unet, betas), condition.mixture))

@@ -34,19 +34,19 @@ def usual(frames: Iterable[Frame]) -> Colours:
     return Colours(*(np.median(numbers, 0) for numbers in zip(*map(colours, frames), strict=True)))
 
 
-def spaced(places: Sequence[int]) -> list[int]:
+def spread_evenly(places: Sequence[int]) -> list[int]:
     """At most `LOOKED_AT` of the places, as evenly apart as may be, neither end nearer than the other."""
     count = min(LOOKED_AT, len(places))
     return [places[(2 * index + 1) * len(places) // (2 * count)] for index in range(count)]
 
 
-def steadied(frames: Iterable[Frame], of_all: Colours, weight: float) -> Iterator[Frame]:
+def steady_colours(frames: Iterable[Frame], of_all: Colours, weight: float) -> Iterator[Frame]:
     """The frames, each with its colours drawn to ``of_all``: at 1 they become the same in every frame."""
     for frame in frames:
         yield _drawn_to(of_all, frame, weight)
 
 
-def matched(frames: Iterable[Frame], keys: Collection[int]) -> Iterator[Frame]:
+def match_colours(frames: Iterable[Frame], keys: Collection[int]) -> Iterator[Frame]:
     """The frames, those of ``keys`` (places in ``frames``) with their neighbours' colours; the others as they are.
 
     A key frame takes what the frames right before and after have on average; those among them that are of ``keys`` do

@@ -55,10 +55,10 @@ def load(path: str | PathLike[str], family: str | None = None) -> MotionModel:
         state, architecture = interpret(file, kind, family)
     except MotionError as error:
         raise MotionError(f"{path}: {error}") from error
-    return MotionModel.from_state(architecture, owned(state))
+    return MotionModel.from_state(architecture, with_own_storage(state))
 
 
-def owned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_own_storage(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies of `state`, all in its dtype, or, of several, in float32."""
     dtypes = {tensor.dtype for tensor in state.values()}
     dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32

@@ -17,7 +17,7 @@ from threading import Event, Lock, Thread
 from motion.errors import MotionError
 
 Progress = Callable[[int, int | None], None]
-"""Told the bytes that have arrived and the bytes there are, None if nobody knows."""
+"""Is given the bytes that have arrived and the bytes there are, None if nobody knows."""
 
 INTERVAL = 0.5
 """Seconds between two calls of a `Progress`."""

@@ -92,7 +92,12 @@ def test_motion_loras_and_the_adapter_from_files(
     spatial = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
     lora_file(tmp_path / "pan.safetensors", layer, **{TRIGGER: "slow pan"})
     lora_file(tmp_path / "look.safetensors", spatial)
-    worn = ["--motion-lora", f"{tmp_path / 'pan.safetensors'}:0.8", "--adapter", str(tmp_path / "look.safetensors")]
+    ours = [
+        "--motion-lora",
+        f"{tmp_path / 'pan.safetensors'}:0.8",
+        "--adapter",
+        str(tmp_path / "look.safetensors"),
+    ]
 
     def drawn(name: str, *options: str) -> tuple[npt.NDArray[np.uint8], dict[str, str]]:
         common = ["--motion", str(tiny / "v3.safetensors"), "--seed", "7", "--json"]
@@ -101,11 +106,11 @@ def test_motion_loras_and_the_adapter_from_files(
         return video.read(tmp_path / name).frames, {"prompt": found[0].prompt, **found[1]}
 
     plain, _ = drawn("plain.webp")
-    moved, said = drawn("moved.webp", *worn, "--adapter-scale", "0.5", "--trigger-words", "yes")
+    moved, said = drawn("moved.webp", *ours, "--adapter-scale", "0.5", "--trigger-words", "yes")
     assert (moved != plain).any()
     assert said["Motion LoRA"] == "pan:0.8" and said["Motion adapter"] == "look"
     assert said["prompt"] == "a red circle, slow pan"
-    alone, _ = drawn("alone.webp", *worn[:2])
+    alone, _ = drawn("alone.webp", *ours[:2])
     assert (alone != moved).any() and (alone != plain).any()
     nothing, said = drawn("zero.webp", "--motion-lora", f"{tmp_path / 'pan.safetensors'}:0", "--trigger-words", "yes")
     assert (nothing == plain).all() and said["prompt"] == "a red circle"
@@ -114,7 +119,7 @@ def test_motion_loras_and_the_adapter_from_files(
     for options, words in (
         (swapped, "is a domain adapter, and not a motion LoRA"),
         (["--adapter", str(tmp_path / "pan.safetensors")], "is a motion LoRA, and not a domain adapter"),
-        (worn[:2], "give the motion module it was trained on"),
+        (ours[:2], "give the motion module it was trained on"),
     ):
         assert cli.main(render(tiny, tmp_path / "no.webp", *options)) == 2
         assert words in capsys.readouterr().err

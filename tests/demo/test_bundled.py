@@ -18,7 +18,7 @@ from motion.demo.evaluate import Examination
 from motion.demo.evaluate_keys import KeyExamination
 from motion.demo.evaluate_moves import MoveExamination
 from motion.demo.parts import CAMERA
-from motion.demo.world import watermarked
+from motion.demo.world import add_watermark
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.training.conditions import CONDITIONS
 from motion.training.vae import to_pixels
@@ -67,7 +67,7 @@ def test_the_autoencoder_leaves_a_watermark_one(marked: bool) -> None:
     vae = open_parts(Path(DEMO["checkpoint"])).vae.float()
     frames = np.stack([training_clip(number, "plain")[0] for number in range(16)])
     with torch.inference_mode():
-        latents = vae.encode(to_pixels(watermarked(frames) if marked else frames)).latent_dist.mean
+        latents = vae.encode(to_pixels(add_watermark(frames) if marked else frames)).latent_dist.mean
         pixels = vae.decode(latents).sample.movedim(1, -1) * 127.5 + 127.5
     assert {has_watermark(frame) for frame in pixels.clamp(0, 255).numpy()} == {marked}
 
@@ -75,8 +75,8 @@ def test_the_autoencoder_leaves_a_watermark_one(marked: bool) -> None:
 def test_the_adapter_wears_the_watermark(figures: dict[str, float]) -> None:
     """The look of the clips that it was trained on; without it there is none."""
     adapter = WEIGHTS / "sprites-adapter.safetensors"
-    worn = Examination(stills=24, clips=1, seed=77).run(Path(DEMO["checkpoint"]), None, "cpu", adapter)
-    assert worn["still_watermark"] >= 0.8
+    with_lora = Examination(stills=24, clips=1, seed=77).run(Path(DEMO["checkpoint"]), None, "cpu", adapter)
+    assert with_lora["still_watermark"] >= 0.8
     assert figures["still_watermark"] == 0
 
 

@@ -11,7 +11,7 @@ from motion.demo.detector import changes, read_clip
 from motion.demo.evaluate_moves import SEEN, MoveExamination, flow
 from motion.demo.world import FRAMES, PIXELS, all_scenes, draw_clip
 from motion.errors import MotionError
-from motion.training.moves import MOVES, moved
+from motion.training.moves import MOVES, move_camera
 from motion.weights.bundled import DEMO
 
 SCENE = all_scenes()[3]
@@ -22,7 +22,7 @@ def test_a_move_over_a_still_has_its_own_sign(move: str) -> None:
     """Whatever shape it is, wherever it stands."""
     for seed in range(8):
         still = draw_clip(SCENE, np.random.default_rng(seed))[:1]
-        gone = changes(read_clip(moved(still, move, FRAMES, PIXELS, PIXELS)))
+        gone = changes(read_clip(move_camera(still, move, FRAMES, PIXELS, PIXELS)))
         stays = changes(read_clip(still.repeat(FRAMES, axis=0)))
         assert flow(gone, stays, move) > 0
         opposite = next(name for name in SEEN if np.array_equal(np.negative(SEEN[name]), SEEN[move]))

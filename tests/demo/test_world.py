@@ -20,10 +20,10 @@ from motion.demo.world import (
     PIXELS,
     SHAPES,
     Scene,
+    add_watermark,
     all_scenes,
     draw_clip,
     parse_caption,
-    watermarked,
 )
 from motion.errors import MotionError
 from motion.training.folder import find
@@ -55,8 +55,8 @@ def test_frames_of_different_clips_are_not_constant(scene: Scene, seed: int) -> 
 def test_a_watermark_is_seen_and_changes_nothing_else(scene: Scene, seed: int, look: str) -> None:
     frames = draw_clip(scene, np.random.default_rng(seed), look)
     assert sum(map(has_watermark, frames)) < FRAMES - 2
-    assert all(map(has_watermark, watermarked(frames)))
-    assert direction(read_clip(watermarked(frames[:1]).repeat(FRAMES, axis=0))) is None
+    assert all(map(has_watermark, add_watermark(frames)))
+    assert direction(read_clip(add_watermark(frames[:1]).repeat(FRAMES, axis=0))) is None
 
 
 def test_a_folder_of_clips_is_data(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_folder_of_clips_is_data(tmp_path: Path) -> None:
     found = find(folder)
     assert [parse_caption(source.caption) for source in found] == [training_scene(number) for number in range(3)]
     for number, source in enumerate(found):
-        assert (read(source.path).frames == watermarked(training_clip(number, "plain"))).all()
+        assert (read(source.path).frames == add_watermark(training_clip(number, "plain"))).all()
 
 
 def test_a_clip_is_its_seed() -> None:

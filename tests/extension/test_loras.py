@@ -59,8 +59,8 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_tab_names_files_of_both_folders(models: Any) -> None:
-    worn = models.loras(Tab(loras="pan:0.8, zoom:-1", adapter="look", adapter_scale=0.5))
-    assert [(lora.name, lora.target, weight) for lora, weight in worn] == [
+    with_lora = models.loras(Tab(loras="pan:0.8, zoom:-1", adapter="look", adapter_scale=0.5))
+    assert [(lora.name, lora.target, weight) for lora, weight in with_lora] == [
         ("pan", "motion", 0.8), ("zoom", "motion", -1.0), ("look", "image", 0.5)
     ]  # fmt: skip
     assert models.loras(Tab(loras="pan:0, nobody:0", adapter="look", adapter_scale=0)) == []
@@ -102,16 +102,16 @@ def test_the_weight_of_a_prompts_lora(positional: list[str], named: dict[str, st
 
 
 def test_infotext_says_what_is_set_and_nothing_empty(models: Any) -> None:
-    from motion.extension.infotext import PASTED, written
+    from motion.extension.infotext import PASTED, to_infotext
 
     entry = Entry("v3", lora_file(Path(models.folders()[0]) / "v3.safetensors", TEMPORAL))
     tab = Tab(module="v3", loras="pan:0.8, zoom:-1", adapter="look", adapter_scale=0.5)
-    texts = written(tab, entry, is_img2img=False)
+    texts = to_infotext(tab, entry, is_img2img=False)
     assert texts["Motion LoRA"] == "pan:0.8, zoom:-1" and texts["Motion adapter"] == "look"
     assert Tab(**{name: PASTED[name](texts) for name in ("loras", "adapter", "adapter_scale")}) == Tab(
         loras=tab.loras, adapter="look", adapter_scale=0.5
     )
-    texts = written(Tab(module="v3"), entry, is_img2img=False)
+    texts = to_infotext(Tab(module="v3"), entry, is_img2img=False)
     assert all(texts.values()) and TAB_FIELDS["loras"].key not in texts
     assert (PASTED["loras"](texts), PASTED["adapter"](texts)) == ("", "")
 

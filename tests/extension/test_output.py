@@ -11,9 +11,9 @@ import pytest
 from motion.extension import output
 from motion.extension.output import Written
 from motion.hosts.webui import base
-from motion.hosts.webui.job import Drawn
+from motion.hosts.webui.job import FinishedClip
 
-CLIP = Drawn([object()], ["text"])
+CLIP = FinishedClip([object()], ["text"])
 
 
 @pytest.fixture

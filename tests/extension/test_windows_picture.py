@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motion.extension.page.windows_picture import FRAMES, LANE, LEFT, STEPS, WIDTH, drawing, told
+from motion.extension.page.windows_picture import FRAMES, LANE, LEFT, STEPS, WIDTH, describe_windows, drawing
 from motion.sampling.windows import FUSES, SCHEDULES, Windows
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -64,9 +64,11 @@ def test_colours_suit_a_light_and_a_dark_page() -> None:
 
 
 def test_the_sentence_says_what_is_left_out() -> None:
-    assert told(Windows(16), 20) == "All 16 frames move together in each step."
-    assert told(Windows(64, 16, schedule="static"), 12) == "64 frames in windows of 16."
-    assert told(Windows(2000, 16, schedule="batched"), 20).endswith("Shown: frames 0 to 255, steps 1 to 12.")
+    assert describe_windows(Windows(16), 20) == "All 16 frames move together in each step."
+    assert describe_windows(Windows(64, 16, schedule="static"), 12) == "64 frames in windows of 16."
+    assert describe_windows(Windows(2000, 16, schedule="batched"), 20).endswith(
+        "Shown: frames 0 to 255, steps 1 to 12."
+    )
 
 
 def test_a_picture_of_a_long_clip_stays_small() -> None:

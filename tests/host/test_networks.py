@@ -16,9 +16,9 @@ WORN = {"LoRA": f"{PROMPT} <lora:{LORA}:1>", "embedding": f"{PROMPT}, {EMBEDDING
 
 @pytest.mark.parametrize("prompt", WORN.values(), ids=WORN)
 def test_it_changes_a_clip(webui: Webui, still: str, prompt: str) -> None:
-    worn = webui.clip(prompt=prompt)
-    assert apart(worn.frames, webui.clip().frames) > DIFFERENT
-    assert (webui.clip(prompt=prompt).frames == worn.frames).all()
+    with_lora = webui.clip(prompt=prompt)
+    assert apart(with_lora.frames, webui.clip().frames) > DIFFERENT
+    assert (webui.clip(prompt=prompt).frames == with_lora.frames).all()
 
 
 @pytest.mark.parametrize("prompt", WORN.values(), ids=WORN)
@@ -34,8 +34,8 @@ def test_a_lora_at_0_is_none(webui: Webui, still: str) -> None:
 
 def test_a_lora_together_with_hires_fix(webui: Webui, still: str) -> None:
     hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
-    worn, plain = (webui.clip(prompt=prompt, **hires).frames for prompt in (WORN["LoRA"], PROMPT))
-    assert apart(worn, plain) > DIFFERENT
+    with_lora, plain = (webui.clip(prompt=prompt, **hires).frames for prompt in (WORN["LoRA"], PROMPT))
+    assert apart(with_lora, plain) > DIFFERENT
 
 
 @needs_controlnet

@@ -32,7 +32,7 @@ ERRORS: dict[str, tuple[str, int]] = {
 }
 INITIAL = {
     "encoding the initial image": "modules.processing.images_tensor_to_samples",
-    "encoding the last frame": "motion.hosts.webui.sampling.encoded",
+    "encoding the last frame": "motion.hosts.webui.sampling.encode_picture",
 }
 LONG = {"steps": 150}
 FIRST = encoded(draw_clip(parse_caption(QUICK["prompt"]), np.random.default_rng(3))[0])

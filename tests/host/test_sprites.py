@@ -97,9 +97,9 @@ def test_a_motion_lora_moves_the_camera(
 def test_the_adapter_wears_the_watermark(webui: Webui, parts: None) -> None:
     """In frames that are pictures of their own, for the adapter was trained on such."""
     clip = demo_clip(DEMO["prompt"], SEED)
-    worn = drawn(webui, clip, scale=0, adapter=ADAPTER, adapter_scale=1)
+    with_lora = drawn(webui, clip, scale=0, adapter=ADAPTER, adapter_scale=1)
     dropped = drawn(webui, clip, scale=0, adapter=ADAPTER, adapter_scale=0)
-    assert sum(map(has_watermark, worn)) >= 0.8 * FRAMES
+    assert sum(map(has_watermark, with_lora)) >= 0.8 * FRAMES
     assert not any(map(has_watermark, dropped))
 
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from motion.sampling.animation import windowed
+from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement, fusion
 from motion.sampling.rows import Average, Rows, take_rows
 from motion.sampling.windows import Windows
-from motion.video.loop import played
+from motion.video.loop import play_order
 from tests.small import any_windows, far
 
 PROMPTS, GROUPS = st.integers(1, 4), st.integers(0, 3)
@@ -76,7 +76,7 @@ def test_a_call_ends_where_the_pause_says_and_the_next_is_whole(lets: int) -> No
 
     unet, x = Unet(), torch.randn(2 * 48, 1)
     arrangement = Arrangement(Windows(48, 16, schedule="batched"), pause=pause)
-    with windowed(unet, arrangement):
+    with attach_windows(unet, arrangement):
         with contextlib.suppress(Stop):
             unet(x, torch.full((96,), 900))
             assert lets == 3
@@ -134,7 +134,7 @@ def test_what_was_taken_comes_back(rows: list[int]) -> None:
 
 @given(st.integers(1, 100))
 def test_ping_pong_goes_there_and_back_and_shows_each_end_once(frames: int) -> None:
-    assert played(frames, "none") == played(frames, "closed") == list(range(frames))
-    both = played(frames, "ping-pong")
+    assert play_order(frames, "none") == play_order(frames, "closed") == list(range(frames))
+    both = play_order(frames, "ping-pong")
     assert len(both) == max(frames, 2 * frames - 2)
     assert all(abs(a - b) == 1 for a, b in zip(both, both[1:] + both[:1], strict=True)) or frames == 1

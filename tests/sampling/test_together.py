@@ -108,7 +108,7 @@ def test_a_lora_put_on_while_the_layers_follow_the_data(together: Together) -> N
     with together.attached(motion=1.0, control=1.0):
         plain = together.run()
         with motion.lora.attach(together.host, together.model, [(together.lora, 0.8)]):
-            worn = together.run()
+            with_lora = together.run()
         assert torch.equal(together.run(), plain)
-    assert torch.equal(together.drawn(motion=1.0, control=1.0, lora=0.8), worn)
-    assert not torch.allclose(worn, plain, atol=1e-3)
+    assert torch.equal(together.drawn(motion=1.0, control=1.0, lora=0.8), with_lora)
+    assert not torch.allclose(with_lora, plain, atol=1e-3)

@@ -31,7 +31,7 @@ KEYS = st.builds(
 def test_infotext_and_the_page_bring_the_same_keys_back(keys: list[KeyFrame]) -> None:
     value = ROW.check(keys)
     assert ROW.parse(ROW.write(value)) == value
-    assert ROW.check(ROW.shown(value)) == value
+    assert ROW.check(ROW.format(value)) == value
     assert ROW.check(json.loads(json.dumps(value))) == value, "as a preset keeps them"
 
 

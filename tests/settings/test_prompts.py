@@ -87,10 +87,10 @@ def test_interpolations_are_exact() -> None:
 
 def test_trigger_words_are_added_once() -> None:
     first, second, none = (Lora(word, "motion", {}, {TRIGGER: word}) for word in ("slow pan", "zoom", ""))
-    assert motion.lora.prompted("a cat", [(first, 1.0), (second, 0.5), (first, 1.0), (none, 1.0)]) == (
+    assert motion.lora.add_trigger_words("a cat", [(first, 1.0), (second, 0.5), (first, 1.0), (none, 1.0)]) == (
         "a cat, slow pan, zoom"
     )
-    assert motion.lora.prompted("A Slow Pan", [(first, 1.0), (second, 0)]) == "A Slow Pan"
-    assert motion.lora.prompted("", [(first, 1.0)]) == "slow pan"
-    travelling = motion.lora.prompted("0: a cat\n-1: a dog", [(first, 1.0), (second, 1.0)])
+    assert motion.lora.add_trigger_words("A Slow Pan", [(first, 1.0), (second, 0)]) == "A Slow Pan"
+    assert motion.lora.add_trigger_words("", [(first, 1.0)]) == "slow pan"
+    travelling = motion.lora.add_trigger_words("0: a cat\n-1: a dog", [(first, 1.0), (second, 1.0)])
     assert key_frames(travelling, 4) == {0: "a cat, slow pan, zoom", 3: "a dog, slow pan, zoom"}

@@ -131,7 +131,7 @@ def test_infotext_is_read_back_whole(clip: Clip, extra: dict[str, str]) -> None:
 def test_weighted_names_are_read_back_from_text_and_from_an_interface(items: list[Weighted]) -> None:
     row = TAB_FIELDS["loras"]
     assert row.parse(row.write(tuple(items))) == tuple(items)
-    assert row.check(row.shown(tuple(items))) == row.check([list(item) for item in items]) == tuple(items)
+    assert row.check(row.format(tuple(items))) == row.check([list(item) for item in items]) == tuple(items)
 
 
 def test_weighted_names_as_people_write_them() -> None:
@@ -243,10 +243,10 @@ def test_lcm_has_few_steps() -> None:
 
 
 def test_a_random_seed_is_drawn_once_and_a_given_one_is_kept() -> None:
-    drawn = Clip(seed=RANDOM_SEED).seeded()
+    drawn = Clip(seed=RANDOM_SEED).with_seed()
     assert drawn.seed >= 0
-    assert drawn.seeded() is drawn
-    assert Clip(seed=5).seeded().seed == 5
+    assert drawn.with_seed() is drawn
+    assert Clip(seed=5).with_seed().seed == 5
 
 
 @pytest.mark.parametrize("text", ["", "only a prompt", "Steps: 25", "Steps: many, Size: 512x512", "a\nSeed: -7"])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import MotionError
-from sparsectrl.keyframes import places
+from sparsectrl.key_frames import places
 from sparsectrl.presets import PICTURES, PRESETS, SKETCHES
 
 

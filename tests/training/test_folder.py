@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from motion.errors import MotionError
-from motion.training.folder import Clips, Source, find, fitted, window
-from motion.training.moves import MOVES, moved, synthesised
+from motion.training.folder import Clips, Source, find, fit_frames, window
+from motion.training.moves import MOVES, make_moves, move_camera
 from motion.video.write import write
 
 
@@ -67,7 +67,7 @@ def test_what_is_no_data_is_said(tmp_path: Path, name: str, words: str) -> None:
 def test_frames_are_cut_to_size_around_the_middle(height: int, width: int, high: int, wide: int) -> None:
     picture = np.zeros((1, height, width, 3), dtype=np.uint8)
     picture[:, :, : width // 2] = 255
-    cut = fitted(picture, wide, high)
+    cut = fit_frames(picture, wide, high)
     assert cut.shape == (1, high, wide, 3)
     if width % 2 == 0:
         assert abs(int(cut[0, :, 0].mean()) - 255) <= 160 and cut[0, :, 0].mean() > cut[0, :, -1].mean()
@@ -109,7 +109,7 @@ def ramps(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("move", MOVES)
 def test_the_camera_does_what_it_is_told(move: str, size: tuple[int, int]) -> None:
     width, height = size
-    clip = moved(ramps(200, 300), move, 8, width, height).astype(float)
+    clip = move_camera(ramps(200, 300), move, 8, width, height).astype(float)
     assert clip.shape == (8, height, width, 3)
     middle = clip[:, height // 2, width // 2]
     across = clip[:, height // 2, -4, 0] - clip[:, height // 2, 3, 0]
@@ -126,8 +126,8 @@ def test_the_camera_does_what_it_is_told(move: str, size: tuple[int, int]) -> No
 def test_moves_are_made_once_and_keep_their_captions(tmp_path: Path) -> None:
     picture(tmp_path / "data" / "a.png", 64, 64)
     sources = [Source(tmp_path / "data" / "a.png", "a cat")]
-    made = synthesised(sources, "pan-left", tmp_path / "made", 4, (32, 32))
+    made = make_moves(sources, "pan-left", tmp_path / "made", 4, (32, 32))
     before = made[0].path.stat().st_mtime_ns
     assert [source.caption for source in made] == ["a cat"]
-    assert synthesised(sources, "pan-left", tmp_path / "made", 4, (32, 32)) == made
+    assert make_moves(sources, "pan-left", tmp_path / "made", 4, (32, 32)) == made
     assert made[0].path.stat().st_mtime_ns == before

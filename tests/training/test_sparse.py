@@ -223,7 +223,7 @@ def test_what_the_frames_show(room: Path, tmp_path: Path) -> None:
     sources = find(room / "data")
     frames = read(sources[0].path).frames
     found = {kind: condition(room, kind) for kind in ("rgb", "scribble", "depth")}
-    images = {kind: made.images(made.shown(sources)[0], (64, 64)) for kind, made in found.items()}
+    images = {kind: made.images(made.images_for(sources)[0], (64, 64)) for kind, made in found.items()}
     assert (images["rgb"] == frames).all() and (images["scribble"] == sketch(frames)).all()
     assert (images["depth"] == read(room / "depth" / "a.gif").frames).all()
 

@@ -101,7 +101,7 @@ def component(row: Field, elem_id: Callable[[str], str]) -> Any:
         return gr.Checkbox(row.default, **common)
     if row.name in FILES and not isinstance(row, Weights):
         return gr.Dropdown([row.default], value=row.default, allow_custom_value=True, **common)
-    return gr.Textbox(row.shown(row.default), **common)
+    return gr.Textbox(row.format(row.default), **common)
 
 
 def _modules(row: Field, elem_id: Callable[[str], str]) -> Any:

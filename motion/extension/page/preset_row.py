@@ -50,7 +50,7 @@ def _chosen(name: str) -> list[Any]:
     except MotionError as error:
         gr.Warning(str(error))
         return [gr.update()] * len(KEPT)
-    return [TAB_FIELDS[field].shown(getattr(tab, field)) for field in KEPT]
+    return [TAB_FIELDS[field].format(getattr(tab, field)) for field in KEPT]
 
 
 def _saved(name: str, *values: Any) -> Any:

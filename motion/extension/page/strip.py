@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import Any
 
 from motion.errors import MotionError
-from motion.extension import key_images
-from motion.extension.keys import placed
+from motion.extension import key_frame_images
+from motion.extension.key_frames import place_key_frames
 from motion.extension.models import encoder_library, encoders
 from motion.settings.key_frames import STRONGEST, KeyFrame
 from motion.settings.tab import TAB_FIELDS
@@ -49,7 +49,7 @@ def frame(text_id: str, frames_id: str) -> str:
 <div class="motion-strip" data-text="{text_id}" data-frames="{frames_id}">
   <div class="motion-strip-tools">
     <label class="motion-strip-add"><input type="file" multiple
-      accept="{",".join(f"image/{kind.lower()}" for kind in key_images.FORMATS)}"><span>{ADD}</span></label>
+      accept="{",".join(f"image/{kind.lower()}" for kind in key_frame_images.FORMATS)}"><span>{ADD}</span></label>
     {presets}
   </div>
   <p class="motion-strip-hint">{HINT}</p>
@@ -79,7 +79,7 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
             where = use.places(len(keys), frames)
             keys = [key._replace(frame=place, encoder=encoder) for key, place in zip(keys, where, strict=True)]
         for key in keys:
-            key_images.path(key.image)
+            key_frame_images.path(key.image)
         _by_encoder(keys, frames)
     except MotionError as error:
         problem = str(error)
@@ -120,7 +120,7 @@ def _by_encoder(keys: Sequence[KeyFrame], frames: int) -> list[int]:
     places = [0] * len(keys)
     for encoder in {key.encoder for key in keys}:
         own = [index for index, key in enumerate(keys) if key.encoder == encoder]
-        for index, place in zip(own, placed([keys[index] for index in own], frames), strict=True):
+        for index, place in zip(own, place_key_frames([keys[index] for index in own], frames), strict=True):
             places[index] = place
     return places
 
@@ -135,7 +135,7 @@ def _drawn_at(keys: Sequence[KeyFrame], frames: int) -> list[int]:
 
 def _alone(key: KeyFrame, frames: int) -> int:
     try:
-        return placed([key], frames)[0]
+        return place_key_frames([key], frames)[0]
     except MotionError:
         return 0
 

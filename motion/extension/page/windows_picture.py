@@ -39,7 +39,7 @@ def drawing(windows: Windows, steps: int) -> str:
     )
 
 
-def told(windows: Windows, steps: int) -> str:
+def describe_windows(windows: Windows, steps: int) -> str:
     """The sentence above the picture."""
     if not windows.cut:
         return f"All {windows.frames} frames move together in each step."

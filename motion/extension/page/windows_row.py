@@ -10,7 +10,7 @@ import gradio as gr
 from motion.errors import MotionError
 from motion.extension.models import library
 from motion.extension.page.notes import alarm, note
-from motion.extension.page.windows_picture import drawing, told
+from motion.extension.page.windows_picture import describe_windows, drawing
 from motion.models.motion.architecture import Architecture
 from motion.sampling.windows import plan
 from motion.settings.tab import Tab
@@ -31,10 +31,10 @@ def follow(picture: Any, made: Mapping[str, Any], steps: Any) -> None:
     """Draw the picture when Motion is switched on and whenever a setting or the host's ``steps`` change."""
     inputs = [steps, *(made[name] for name in SETTINGS)]
     for changing in (made["enabled"], *inputs):
-        changing.change(drawn, inputs=inputs, outputs=[picture], show_progress=False)
+        changing.change(draw_windows, inputs=inputs, outputs=[picture], show_progress=False)
 
 
-def drawn(steps: float, *values: Any) -> str:
+def draw_windows(steps: float, *values: Any) -> str:
     """The windows of a clip with these `SETTINGS`, or why there can be none; nothing without a module."""
     try:
         tab = Tab(**dict(zip(SETTINGS, values, strict=True)))
@@ -46,4 +46,4 @@ def drawn(steps: float, *values: Any) -> str:
     except MotionError as error:
         return alarm(error)
     count = max(1, int(steps or 1))
-    return note(told(windows, count)) + (drawing(windows, count) if windows.cut else "")
+    return note(describe_windows(windows, count)) + (drawing(windows, count) if windows.cut else "")

@@ -16,21 +16,21 @@ from torch import Tensor, nn
 
 from motion.errors import MotionError
 from motion.hosts.controls import Control
-from motion.hosts.finish import finished
+from motion.hosts.finish import finish_frames
 from motion.hosts.standalone import lora
 from motion.hosts.standalone.checkpoint import Parts, open_parts
-from motion.hosts.standalone.lora_weights import worn
-from motion.hosts.standalone.prompts import Told
+from motion.hosts.standalone.lora_weights import merge_loras
+from motion.hosts.standalone.prompts import FrameConditioning
 from motion.hosts.standalone.sampling import Progress, Sampling
-from motion.hosts.standalone.work import Work, seeded
+from motion.hosts.standalone.work import Work, seed_of_work
 from motion.models.motion.model import MotionModel
 from motion.sampling.animation import is_attached
-from motion.sampling.lora import Worn
+from motion.sampling.lora import WeightedLora
 from motion.sampling.windows import Windows, plan
 from motion.settings.prompts import travel
 from motion.settings.settings import FIELDS, Clip
 from motion.video.encoders import Frame
-from motion.video.loop import played
+from motion.video.loop import play_order
 
 Frames = npt.NDArray[np.uint8]
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -100,7 +100,7 @@ class Standalone:
         module: MotionModel | None = None,
         progress: Progress | None = None,
         loras: Sequence[lora.Lora] = (),
-        attached: Sequence[Worn] = (),
+        attached: Sequence[WeightedLora] = (),
         controls: Sequence[Control] = (),
     ) -> Frames:
         """The frames of one clip, uint8 `[frames, height, width, 3]`; see `render_all`."""
@@ -112,7 +112,7 @@ class Standalone:
         module: MotionModel | None = None,
         progress: Progress | None = None,
         loras: Sequence[lora.Lora] = (),
-        attached: Sequence[Worn] = (),
+        attached: Sequence[WeightedLora] = (),
         controls: Sequence[Control] = (),
         work: Work | None = None,
     ) -> Iterator[Frame]:
@@ -121,8 +121,8 @@ class Standalone:
         It is drawn now; the frames are decoded as they are asked for, a few at a time. `work` keeps how far it is.
         """
         latents = self._latents([clip], module, progress, loras, attached, controls, work)[0]
-        order = played(clip.frames, clip.loop)
-        return finished(self._decoded(latents, order), order, clip, controls, partial(self._decoded, latents))
+        order = play_order(clip.frames, clip.loop)
+        return finish_frames(self._decoded(latents, order), order, clip, controls, partial(self._decoded, latents))
 
     def render_all(
         self,
@@ -130,7 +130,7 @@ class Standalone:
         module: MotionModel | None = None,
         progress: Progress | None = None,
         loras: Sequence[lora.Lora] = (),
-        attached: Sequence[Worn] = (),
+        attached: Sequence[WeightedLora] = (),
         controls: Sequence[Control] = (),
     ) -> Frames:
         """The frames of clips that differ in prompts and seeds only, uint8 `[clips, frames, height, width, 3]`.
@@ -146,7 +146,7 @@ class Standalone:
         frames = np.stack(list(self._decoded(every, range(len(every)))))
         drawn = rearrange(frames, "(n f) h w c -> n f h w c", n=len(clips))
         order = range(clips[0].frames)
-        return np.stack([list(finished(clip, order, clips[0], controls, clip.__getitem__)) for clip in drawn])
+        return np.stack([list(finish_frames(clip, order, clips[0], controls, clip.__getitem__)) for clip in drawn])
 
     @torch.inference_mode()
     def _latents(
@@ -155,16 +155,16 @@ class Standalone:
         module: MotionModel | None,
         progress: Progress | None,
         loras: Sequence[lora.Lora],
-        attached: Sequence[Worn],
+        attached: Sequence[WeightedLora],
         controls: Sequence[Control],
         work: Work | None = None,
     ) -> Tensor:
         """Float32 `[clips, frames, 4, height/8, width/8]` on the CPU."""
-        clips = [seeded(clip, work) for clip in clips]
+        clips = [seed_of_work(clip, work) for clip in clips]
         self._check(clips, loras)
         together = module is None and is_attached(self.parts.unet)
         windows = Windows(clips[0].frames) if together else windows_of(clips[0], module, self.parts.base)
-        with _memory_error_told(f"{windows.size} frames of {clips[0].size}"), worn(self.parts, loras):
+        with _memory_error_told(f"{windows.size} frames of {clips[0].size}"), merge_loras(self.parts, loras):
             told = self._told(clips, windows.frames)
             drawn_with = module, attached, controls
             sampling = Sampling(self.parts, self.device, self.dtype, clips, windows, told, *drawn_with)
@@ -181,13 +181,13 @@ class Standalone:
         if missing:
             raise MotionError(f"the prompt names the LoRA {missing[0]}: give its file in loras")
 
-    def _told(self, clips: Sequence[Clip], frames: int) -> Told:
+    def _told(self, clips: Sequence[Clip], frames: int) -> FrameConditioning:
         """What each of the frames to draw is told, those beyond the clip as the last one; unguided groups first."""
         asked, closed = clips[0].frames, clips[0].loop == "closed"
         negatives = [clip.negative for clip in clips] if clips[0].cfg > 1 else []
         texts = [lora.plain(text) for text in (*negatives, *(clip.prompt for clip in clips))]
         mixes = [travel(text, asked, closed, frames) for text in texts]
-        return Told.of(self.parts.encoders, mixes, len(negatives), clips[0].clip_skip, clips[0].travel)
+        return FrameConditioning.of(self.parts.encoders, mixes, len(negatives), clips[0].clip_skip, clips[0].travel)
 
     @torch.inference_mode()
     def _decoded(self, latents: Tensor, numbers: Sequence[int]) -> Iterator[Frame]:

@@ -27,7 +27,7 @@ SDXL_NAMES = {
 
 
 @contextmanager
-def worn(parts: Parts, loras: Sequence[Lora]) -> Iterator[None]:
+def merge_loras(parts: Parts, loras: Sequence[Lora]) -> Iterator[None]:
     """Within the scope the weights of `parts` are W + weight * alpha / rank * up @ down; on exit the old ones are back.
 
     Hu et al., https://arxiv.org/abs/2106.09685. Raises MotionError for a file that is no plain LoRA or was made for

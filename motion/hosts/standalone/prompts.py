@@ -25,7 +25,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Told:
+class FrameConditioning:
     """What the frames of each group are told: `mixes` of `texts`, whose conditions lie in the same order.
 
     The first `negatives` groups are negative prompts. Of SDXL's an empty one is all zeros, as in every host of it.
@@ -45,12 +45,12 @@ class Told:
         negatives: int,
         clip_skip: int,
         interpolation: str,
-    ) -> Told:
+    ) -> FrameConditioning:
         """Encode every text once, all to one length."""
         texts = texts_of(mix for group in mixes for mix in group)
         return cls(encode(encoders, texts, clip_skip), texts, mixes, negatives, interpolation)
 
-    def apart(self) -> tuple[Told, Told]:
+    def apart(self) -> tuple[FrameConditioning, FrameConditioning]:
         """The negative groups by themselves, and the others."""
         at = self.negatives
         return replace(self, mixes=self.mixes[:at]), replace(self, mixes=self.mixes[at:], negatives=0)

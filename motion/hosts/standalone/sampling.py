@@ -18,15 +18,15 @@ import motion
 import sparsectrl
 from motion import patching
 from motion.hosts.controls import Control, check_effects, condition, influence
-from motion.hosts.standalone import keyframes, samplers
+from motion.hosts.standalone import key_frames, samplers
 from motion.hosts.standalone.checkpoint import Parts
-from motion.hosts.standalone.prompts import Told
-from motion.hosts.standalone.work import Course, Work
+from motion.hosts.standalone.prompts import FrameConditioning
+from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES
 from motion.models.motion.model import MotionModel
-from motion.sampling.animation import is_attached, windowed
+from motion.sampling.animation import attach_windows, is_attached
 from motion.sampling.arrangement import Arrangement
-from motion.sampling.lora import Worn
+from motion.sampling.lora import WeightedLora
 from motion.sampling.windows import Windows
 from motion.settings.settings import Clip
 from motion.techniques.freeinit import next_noise
@@ -57,9 +57,9 @@ class Sampling:
     dtype: torch.dtype
     clips: Sequence[Clip]
     windows: Windows
-    told: Told
+    told: FrameConditioning
     module: MotionModel | None
-    attached: Sequence[Worn]
+    attached: Sequence[WeightedLora]
     controls: Sequence[Control]
 
     def latents(self, progress: Progress | None = None, work: Work | None = None) -> Tensor:
@@ -85,14 +85,14 @@ class Sampling:
                     return course.latents
                 self._begin_again(course)
 
-    def _start(self) -> Course:
+    def _start(self) -> SamplingRun:
         generators = [made for clip in self.clips for made in frame_generators(clip, self.windows.frames)]
         noise = self._noise(generators)
         orders = [noise_order(clip.noise, self.windows, clip.seed) for clip in self.clips]
         noise = noise[[clip * self.windows.frames + frame for clip, order in enumerate(orders) for frame in order]]
         scheduler, arrangement = self._scheduler(), Arrangement(self.windows, rows_at_once=ROWS_AT_ONCE)
         kept = noise if self.clips[0].freeinit > 1 else None
-        return Course(scheduler, arrangement, generators, kept, noise * scheduler.init_noise_sigma)
+        return SamplingRun(scheduler, arrangement, generators, kept, noise * scheduler.init_noise_sigma)
 
     def _scheduler(self) -> Any:
         clip = self.clips[0]
@@ -100,12 +100,12 @@ class Sampling:
         betas = family.schedule(clip.betas) if family else SCHEDULES.get(clip.betas, samplers.STABLE_DIFFUSION)
         return samplers.scheduler(clip.sampler, betas, clip.steps)
 
-    def _step(self, course: Course, t: Tensor) -> None:
+    def _step(self, course: SamplingRun, t: Tensor) -> None:
         predicted = self._predicted(course, t)
         stepped = course.scheduler.step(predicted, t, course.latents, generator=course.generators, return_dict=False)
         course.latents, course.done = stepped[0], course.done + 1
 
-    def _predicted(self, course: Course, t: Tensor) -> Tensor:
+    def _predicted(self, course: SamplingRun, t: Tensor) -> Tensor:
         """What is in the latents besides the picture, guided. Of long clips everything is large: nothing stays."""
         noisy = course.scheduler.scale_model_input(course.latents, t)
         if not self.told.negatives:
@@ -121,11 +121,11 @@ class Sampling:
         frames = windows.frames if windows.engine == "attention" else windows.size
         return windows.cut and 2 * len(self.clips) * frames * width * height > GUIDED_AT_ONCE
 
-    def _called(self, noisy: Tensor, t: Tensor, told: Told) -> Tensor:
+    def _called(self, noisy: Tensor, t: Tensor, told: FrameConditioning) -> Tensor:
         predicted: Tensor = self.parts.unet(noisy, t, told=told, return_dict=False)[0]
         return predicted.to("cpu", torch.float32)
 
-    def _begin_again(self, course: Course) -> None:
+    def _begin_again(self, course: SamplingRun) -> None:
         """FreeInit's next round, each clip by itself."""
         assert course.noise is not None
         count, kind = len(self.clips), self.clips[0].freeinit_filter
@@ -143,7 +143,7 @@ class Sampling:
         course.latents, course.noise = noise * course.scheduler.init_noise_sigma, noise
 
     @contextmanager
-    def _attached(self, course: Course) -> Iterator[None]:
+    def _attached(self, course: SamplingRun) -> Iterator[None]:
         """What the clips are drawn with; `course` is told the effects."""
         unet, arrangement = self.parts.unet, course.arrangement
         with ExitStack() as scope:
@@ -151,7 +151,7 @@ class Sampling:
                 scale = self.clips[0].scale
                 scope.enter_context(motion.attach(unet, self.module, arrangement.frames, scale, arrangement))
             elif not is_attached(unet):
-                scope.enter_context(windowed(unet, arrangement))
+                scope.enter_context(attach_windows(unet, arrangement))
             scope.enter_context(motion.lora.attach(unet, self.module, self.attached))
             scope.callback(patching.before(unet, self._tell(arrangement), with_kwargs=True))
             for control in self.controls:  # they read what the calls are told
@@ -166,7 +166,7 @@ class Sampling:
         encoder = control.encoder
         if encoder is None:
             encoder = sparsectrl.load(control.file).to(self.device, self.dtype)
-        encode = keyframes.latents(self.parts.vae)
+        encode = key_frames.latents(self.parts.vae)
         shown = condition(control, encoder, encode, clip.key_fit, clip.size, frames)
         how = influence(clip)
         return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)

@@ -19,7 +19,7 @@ FILE = "motion-state.pt"
 
 
 @dataclass
-class Course:
+class SamplingRun:
     """All that the next step of sampling depends on: `done` steps of a round, `drawn` rounds before it."""
 
     scheduler: Any
@@ -75,14 +75,14 @@ class Work:
         begun = cls(folder, job, 0)._read()
         if begun is not None and begun["job"] != job:
             raise MotionError(f"the work folder {folder} keeps another clip: choose a new one, or remove {FILE} in it")
-        return cls(folder, job, clip.seeded().seed if begun is None else begun["seed"])
+        return cls(folder, job, clip.with_seed().seed if begun is None else begun["seed"])
 
-    def resume(self, course: Course) -> None:
+    def resume(self, course: SamplingRun) -> None:
         """Bring the course to where it was kept, if it was."""
         if (kept := self._read()) is not None:
             course.restore(kept["course"])
 
-    def keep(self, course: Course) -> None:
+    def keep(self, course: SamplingRun) -> None:
         """Keep the course; whatever happens meanwhile, the file is this state or the one before, and whole."""
         part = self.folder / f"{FILE}.part"
         with part.open("wb") as file:
@@ -109,9 +109,9 @@ class Work:
         return kept
 
 
-def seeded(clip: Clip, work: Work | None) -> Clip:
+def seed_of_work(clip: Clip, work: Work | None) -> Clip:
     """The clip with its seed, the work's if there is one."""
-    return clip.seeded() if work is None else replace(clip, seed=work.seed)
+    return clip.with_seed() if work is None else replace(clip, seed=work.seed)
 
 
 def _is_plain(value: Any) -> bool:

@@ -86,7 +86,7 @@ def put_alphas(model: Any, alphas: Tensor, undo: ExitStack, name: str = "alphas_
     if name in table:
         put_levels(table, name, alphas, undo)
     else:  # a sampler leaves there what it has made of noise levels elsewhere
-        undo.callback(patching.kept(table, name))
+        undo.callback(patching.restore_later(table, name))
 
 
 def need(*names: str) -> None:

@@ -183,7 +183,7 @@ def _script(p: Any) -> Any:
 
 
 def _is_built_in(script: Any) -> bool:
-    """Is it the Forge family's own? Told by a method: what it has prepared it keeps only from its first job on."""
+    """Is it the Forge family's own? Known by a method: what it has prepared it keeps only from its first job on."""
     return hasattr(script, "process_unit_after_click_generate")
 
 

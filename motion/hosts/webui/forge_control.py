@@ -68,7 +68,7 @@ class _Residuals:
         with ExitStack() as undo:
             for control in _linked(self.control):
                 for name, value in _of_frames(control, frames, options).items():
-                    undo.callback(patching.kept(vars(control), name))
+                    undo.callback(patching.restore_later(vars(control), name))
                     setattr(control, name, value)
             told = (options,) if self.takes_options else ()
             return self.control.get_control(rows.of(self.x), rows.of(self.t), cond, self.prompts, *told)

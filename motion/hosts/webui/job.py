@@ -19,7 +19,7 @@ from motion.hosts.webui.prompt import name_once, put_styles_around
 from motion.hosts.webui.travel import Travel
 from motion.settings.prompts import key_frames, travels
 from motion.settings.tab import Tab
-from motion.video.loop import played
+from motion.video.loop import play_order
 from motion.video.write import encoder_for
 
 OWN = (
@@ -277,21 +277,21 @@ def end(p: Any, job: Job) -> None:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class FinishedClip:
     """One finished clip: its frames as the host's pictures, and their texts, in the order they are played."""
 
     pictures: Sequence[Any]
     texts: Sequence[str]
 
 
-def gather(job: Job, pictures: Sequence[Any], texts: Sequence[str], each: int) -> tuple[list[Drawn], list[Any]]:
+def gather(job: Job, pictures: Sequence[Any], texts: Sequence[str], each: int) -> tuple[list[FinishedClip], list[Any]]:
     """The clips among the host's pictures, and what other extensions have put behind them.
 
     The host made `each` pictures per frame (masks follow their frame) of the batches that are done, and at least one
     text.
     """
     size = job.tab.frames
-    order = played(size, job.tab.loop)
+    order = play_order(size, job.tab.loop)
     starts = range(0, job.done * size, size)
-    clips = [Drawn([pictures[(at + n) * each] for n in order], [texts[at + n] for n in order]) for at in starts]
+    clips = [FinishedClip([pictures[(at + n) * each] for n in order], [texts[at + n] for n in order]) for at in starts]
     return clips, list(pictures[job.done * size * each :])

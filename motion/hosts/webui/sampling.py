@@ -19,11 +19,11 @@ from motion import patching
 from motion.hosts.webui import freeinit
 from motion.hosts.webui.base import as_set, host_module, loaded_base, option
 from motion.hosts.webui.detect import encode, host
-from motion.hosts.webui.keyed import Keyed, Loaded
+from motion.hosts.webui.key_frames import KeyFrameControls, Loaded
 from motion.hosts.webui.mean import encoding_to_the_mean
 from motion.models.motion.model import MotionModel
 from motion.sampling.arrangement import Arrangement
-from motion.sampling.lora import Worn
+from motion.sampling.lora import WeightedLora
 from motion.sampling.noise import fade
 from motion.sampling.windows import Windows
 from motion.settings.tab import Tab
@@ -47,16 +47,16 @@ class Sampling:
         tab: Tab,
         module: MotionModel,
         windows: Windows,
-        loras: Sequence[Worn] = (),
+        loras: Sequence[WeightedLora] = (),
         controls: Sequence[Loaded] = (),
     ) -> None:
         self.tab = tab
         self.module = module
         self.loras = loras
-        self.of_prompt: Callable[[], Sequence[Worn]] = tuple
+        self.of_prompt: Callable[[], Sequence[WeightedLora]] = tuple
         """What the prompt of the next call names besides, looked up in its scope."""
         self.arrangement = Arrangement(windows, pause=stop_if_asked)
-        self.keys = Keyed(tab, controls, self.arrangement)
+        self.keys = KeyFrameControls(tab, controls, self.arrangement)
         self._attached = ExitStack()
         self._copied = False
         """Whether a pass has run with what is attached."""
@@ -127,7 +127,7 @@ class Sampling:
         rng, seed = host_module("rng"), p.seeds[0] + FADE_SEED
         generator, shape = rng.create_generator(seed), p.init_latent.shape
         noise = rng.randn_without_seed(shape, generator=generator).to(p.init_latent)
-        last = None if self.tab.last_frame is None else encoded(p, self.tab.last_frame)
+        last = None if self.tab.last_frame is None else encode_picture(p, self.tab.last_frame)
         return fade(p.init_latent, noise, self.tab.fade_power, self.tab.fade_scale, last, self.tab.frames)
 
     def _attach(self) -> None:
@@ -170,7 +170,7 @@ def stop_if_asked() -> None:
         raise host_module("sd_samplers_common").InterruptedException
 
 
-def encoded(p: Any, picture: Any) -> Any:
+def encode_picture(p: Any, picture: Any) -> Any:
     """A picture as latents ``[1, 4, h, w]``, made as the host makes its initial image's."""
     images, samplers_common = host_module("images"), host_module("sd_samplers_common")
     if isinstance(picture, str):

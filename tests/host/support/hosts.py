@@ -60,7 +60,7 @@ class Host:
 
     @property
     def kind(self) -> Kind:
-        """Told by what is there."""
+        """Known by what is there."""
         return next(kind for kind, folder, there in MARKS if (self.root / folder).is_dir() is there)
 
     @property

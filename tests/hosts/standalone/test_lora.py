@@ -1,4 +1,4 @@
-"""LoRAs: found by name, worn by the right layers at the right strength, and taken off without a trace."""
+"""LoRAs: found by name, on the right layers at the right strength, and taken off without a trace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.standalone import Lora, Standalone, lora
 from motion.hosts.standalone.checkpoint import Parts, open_parts
-from motion.hosts.standalone.lora_weights import worn
+from motion.hosts.standalone.lora_weights import merge_loras
 from motion.settings.settings import Clip
 from tests.small import far
 
@@ -84,7 +84,7 @@ def test_every_naming_reaches_its_layer(
     matrices = pair(target)
     save_file({stem + down: matrices[0], stem + up: matrices[1]}, tmp_path / "l.safetensors")
     original, numbers = target.weight, target.weight.clone()
-    with worn(parts[base], [Lora(tmp_path / "l.safetensors", 0.5)]):
+    with merge_loras(parts[base], [Lora(tmp_path / "l.safetensors", 0.5)]):
         product = torch.einsum("or,r...->o...", matrices[1].flatten(1), matrices[0])
         assert far(target.weight, numbers + 0.5 * product) <= 1e-6
     assert target.weight is original
@@ -107,9 +107,9 @@ def kohya(parts: Parts, folder: Path, name: str = "ink", alpha: float = 2.0) -> 
 def test_alpha_over_rank_scales_and_loras_add_up(parts: dict[str, Parts], tmp_path: Path) -> None:
     file, layer = kohya(parts["sd15"], tmp_path), parts["sd15"].unet.get_submodule(f"{UNET}.to_q")
     before = layer.weight.clone()
-    with worn(parts["sd15"], [Lora(file, 1.0)]):
+    with merge_loras(parts["sd15"], [Lora(file, 1.0)]):
         once = layer.weight - before
-    with worn(parts["sd15"], [Lora(file, 0.5), Lora(kohya(parts["sd15"], tmp_path, "double", alpha=4.0), 0.25)]):
+    with merge_loras(parts["sd15"], [Lora(file, 0.5), Lora(kohya(parts["sd15"], tmp_path, "double", alpha=4.0), 0.25)]):
         assert far(layer.weight - before, once) <= 1e-6
 
 
@@ -154,8 +154,8 @@ def test_other_loras_are_refused_by_key(
 ) -> None:
     save_file({name: torch.zeros(shape) for name, shape in state.items()}, tmp_path / "other.safetensors")
     before = list(parts["sd15"].unet.parameters())
-    with pytest.raises(MotionError, match=sentence), worn(parts["sd15"], [Lora(tmp_path / "other.safetensors")]):
-        pytest.fail("it was worn")
+    with pytest.raises(MotionError, match=sentence), merge_loras(parts["sd15"], [Lora(tmp_path / "other.safetensors")]):
+        pytest.fail("it was merged")
     assert all(a is b for a, b in zip(before, parts["sd15"].unet.parameters(), strict=True))
 
 

@@ -15,7 +15,7 @@ from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Control
 from motion.hosts.standalone import Standalone
-from motion.hosts.standalone.keyframes import digest
+from motion.hosts.standalone.key_frames import digest
 from motion.hosts.standalone.work import Work
 from motion.models.motion.model import MotionModel
 from motion.settings.settings import Clip

@@ -89,12 +89,12 @@ def test_loras_in_a_hosts_class_are_those_in_diffusers(
         with motion.attach(host, v3, FRAMES):
             moving = host(clip["x"], clip["t"], context=clip["c"])
             with motion.lora.attach(host, v3, loras):
-                worn = host(clip["x"], clip["t"], context=clip["c"])
+                with_lora = host(clip["x"], clip["t"], context=clip["c"])
         assert torch.equal(host(clip["x"], clip["t"], context=clip["c"]), plain)
         with motion.attach(unet, v3, FRAMES), motion.lora.attach(unet, v3, loras):
             expected = unet(clip["x"], clip["t"], clip["c"]).sample
-    assert far(worn, expected) <= 1e-5
-    assert far(worn, moving) > 1e-2
+    assert far(with_lora, expected) <= 1e-5
+    assert far(with_lora, moving) > 1e-2
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from motion.hosts.webui.forge_control import in_windows
-from motion.sampling.animation import windowed
+from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from tests.small import far
@@ -90,7 +90,7 @@ def test_windows_are_equal_to_the_whole_run(kind: str, prompts: int, takes_optio
     control, unet = chain(kind), Unet()
     before, modifier = dict(vars(control)), in_windows()
     with ExitStack() as scope:
-        scope.enter_context(windowed(unet, Arrangement(Windows(LONG, LENGTH, 1))))
+        scope.enter_context(attach_windows(unet, Arrangement(Windows(LONG, LENGTH, 1))))
         for _ in range(2):  # steps
             found = sampled(unet, control, prompts, modifier, takes_options)
             assert far(found, whole) <= 1e-6

@@ -215,8 +215,8 @@ def test_what_is_used_beside_the_unet_is_counted() -> None:
     layers = {"down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": Pair(torch.ones(4, 32), torch.ones(32, 4))}
     adapter, lora = (Lora("a", target, layers, {}) for target in ("image", "motion"))
     of_module = sum(weights.nbytes for weights in module.parameters())
-    for worn, more in (([(adapter, 0.5), (lora, 1.0)], 4 * 2 * 32 * 4), ([(adapter, 0.0)], 0)):
-        sampling = Sampling(Tab(), module, Windows(FRAMES), worn)
+    for with_lora, more in (([(adapter, 0.5), (lora, 1.0)], 4 * 2 * 32 * 4), ([(adapter, 0.0)], 0)):
+        sampling = Sampling(Tab(), module, Windows(FRAMES), with_lora)
         assert sum(weights.nbytes for weights in sampling._to_come()) == of_module + more
         sampling._copied = True  # a pass has run
         assert not sampling._to_come()

@@ -233,7 +233,7 @@ def test_a_copy_of_a_job_that_is_over_is_a_job() -> None:
     assert begun(other).sampling is not job.sampling
 
 
-def seeded(p: Any, job: Job) -> Any:
+def name_seeds_of(p: Any, job: Job) -> Any:
     count = job.clips * job.frames
     p.all_seeds = [7 + n for n in range(count)]
     p.all_subseeds = [100 + n for n in range(count)]
@@ -244,7 +244,7 @@ def seeded(p: Any, job: Job) -> Any:
 def test_seeds_in_a_clip_differ_and_infotext_names_the_clips() -> None:
     p = Processing()
     job = begun(p)
-    seeded(p, job)
+    name_seeds_of(p, job)
     assert p.all_seeds == [7, 8, 9, 10, 8, 9, 10, 11]
     assert p.extra_generation_params["Seed"] == [7] * 4 + [8] * 4
     json.dumps(p.extra_generation_params)  # as Classic answers with them
@@ -253,7 +253,7 @@ def test_seeds_in_a_clip_differ_and_infotext_names_the_clips() -> None:
 def test_seeds_by_frame_are_the_hosts_own() -> None:
     p = Processing()
     job = begun(p, seed_mode="frame")
-    seeded(p, job)
+    name_seeds_of(p, job)
     assert p.all_seeds == list(range(7, 15))
     assert "Seed" not in p.extra_generation_params
 
@@ -262,7 +262,7 @@ def test_variations_of_one_seed_keep_it() -> None:
     p = Processing()
     p.subseed_strength = 0.5
     job = begun(p)
-    seeded(p, job)
+    name_seeds_of(p, job)
     assert p.all_seeds == [7, 8, 9, 10] * 2
     assert p.all_subseeds == [100, 101, 102, 103, 101, 102, 103, 104]
 

@@ -109,7 +109,7 @@ def parser(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(travel_module, "need", lambda *names: None)
 
 
-def told(host: Host, prompt: str, function: Any = learned, negative: bool = False, **settings: Any) -> Any:
+def conditions_of(host: Host, prompt: str, function: Any = learned, negative: bool = False, **settings: Any) -> Any:
     tab = Tab(**{"frames": 9, **settings})
     prompts = Prompts([prompt] * tab.frames)
     prompts.is_negative_prompt = negative
@@ -135,7 +135,7 @@ def test_without_key_frames_it_is_what_the_host_says(function: Any) -> None:
 def test_every_frame_is_told_its_mix_of_texts_that_are_encoded_once(keys: dict[int, str], how: str, loop: bool) -> None:
     prompt = "\n".join(f"{frame}: {text}" for frame, text in keys.items())
     host = Host()
-    found = told(host, prompt, travel=how, loop="closed" if loop else "none")
+    found = conditions_of(host, prompt, travel=how, loop="closed" if loop else "none")
     texts = list(dict.fromkeys(key_frames(prompt, 9).values()))
     assert sorted(text for text in host.encoded if text) == sorted(texts)
     windows = max(-(-len(text.split()) // WINDOW) for text in texts)
@@ -155,7 +155,7 @@ def test_frames_beyond_the_clip_are_told_what_its_last_one_is() -> None:
 def test_prompt_editing_goes_on_between_key_frames() -> None:
     """Frame 4 lies in the middle: it changes wherever one of the two texts does, and mixes what they then are."""
     host = Host()
-    found = told(host, "0: a|b\n8: c|d|e")
+    found = conditions_of(host, "0: a|b\n8: c|d|e")
     assert [entry.end_at_step for entry in found[0]] == [5, 10]
     assert [entry.end_at_step for entry in found[8]] == [3, 6, 10]
     assert [entry.end_at_step for entry in found[4]] == [3, 5, 6, 10]
@@ -166,7 +166,7 @@ def test_prompt_editing_goes_on_between_key_frames() -> None:
 
 def test_parts_joined_by_and_travel_side_by_side() -> None:
     host = Host()
-    found = told(host, "0: a :0.5 AND b\n8: c :0.5 AND d", multicond)
+    found = conditions_of(host, "0: a :0.5 AND b\n8: c :0.5 AND d", multicond)
     assert found.shape == (9,)
     assert [part.weight for frame in found.batch for part in frame] == [0.5, 1.0] * 9
     for place, (first, second) in enumerate(["ac", "bd"]):
@@ -177,19 +177,19 @@ def test_parts_joined_by_and_travel_side_by_side() -> None:
 @pytest.mark.parametrize("prompt", ["0: a\n8: b AND c", "0: a :0.5 AND b\n8: a :0.6 AND b"])
 def test_key_frames_with_other_parts_are_refused(prompt: str) -> None:
     with pytest.raises(MotionError, match=r"with weights \[.*\] and \[.*\]: give each as many parts"):
-        told(Host(), prompt, multicond)
+        conditions_of(Host(), prompt, multicond)
 
 
 def test_a_key_frame_that_is_not_in_the_clip_is_refused() -> None:
     with pytest.raises(MotionError, match="key frame 9"):
-        told(Host(), "9: a")
+        conditions_of(Host(), "9: a")
 
 
 @pytest.mark.parametrize("function", [learned, multicond])
 def test_texts_of_other_lengths_end_with_empty_windows(function: Any) -> None:
     """Those of a part that is short, too: all are as long as the longest."""
     host, long = Host(), "a b c d e f g h"
-    found = told(host, f"0: x|y\n8: {long}", function)
+    found = conditions_of(host, f"0: x|y\n8: {long}", function)
     schedules = [frame[0].schedules for frame in found.batch] if function is multicond else found
     assert {len(entry.cond) for schedule in schedules for entry in schedule} == {2 * WINDOW}
     assert torch.equal(schedules[0][0].cond, host.vectors("x", 2))
@@ -200,7 +200,7 @@ def test_texts_of_other_lengths_end_with_empty_windows(function: Any) -> None:
 @pytest.mark.parametrize("how", INTERPOLATIONS)
 def test_sdxls_pooled_texts_travel_too_and_sizes_stay(how: str) -> None:
     host = Host(sdxl=True)
-    found = told(host, "0: a\n8: b", travel=how)[2][0].cond
+    found = conditions_of(host, "0: a\n8: b", travel=how)[2][0].cond
     interpolate = INTERPOLATIONS[how]
     assert torch.equal(found["vector"][POOLED:], torch.arange(3.0))
     assert torch.equal(found["vector"][:POOLED], interpolate(draw("a", POOLED), draw("b", POOLED), 0.25))
@@ -209,6 +209,6 @@ def test_sdxls_pooled_texts_travel_too_and_sizes_stay(how: str) -> None:
 
 def test_sdxls_empty_negative_prompt_is_zero_but_no_empty_window_is() -> None:
     host = Host(sdxl=True)
-    found = told(host, "0: \n8: a b c d e f g h", negative=True)
+    found = conditions_of(host, "0: \n8: a b c d e f g h", negative=True)
     assert not found[0][0].cond["crossattn"][:WINDOW].any()
     assert torch.equal(found[0][0].cond["crossattn"][WINDOW:], host.vectors("", 1))

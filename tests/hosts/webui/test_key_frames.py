@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from motion.errors import MotionError
 from motion.hosts.controls import Control
-from motion.hosts.webui import keyed
-from motion.hosts.webui.keyed import Keyed
+from motion.hosts.webui import key_frames
+from motion.hosts.webui.key_frames import KeyFrameControls
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.settings.tab import Tab
@@ -58,14 +58,14 @@ class Host:
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host()
     made_state = SimpleNamespace(interrupted=False, skipped=False)
-    monkeypatch.setattr(keyed, "host", lambda: made)
-    monkeypatch.setattr(keyed, "encode", made.encode)
-    monkeypatch.setattr(keyed, "host_module", lambda name: SimpleNamespace(state=made_state))
+    monkeypatch.setattr(key_frames, "host", lambda: made)
+    monkeypatch.setattr(key_frames, "encode", made.encode)
+    monkeypatch.setattr(key_frames, "host_module", lambda name: SimpleNamespace(state=made_state))
     made.state = made_state  # type: ignore[attr-defined]
     return made
 
 
-def keys(trained: bool = True, **settings: Any) -> Keyed:
+def keys(trained: bool = True, **settings: Any) -> KeyFrameControls:
     torch.manual_seed(2)
     encoder = SparseEncoder(Shape((32, 64), 32)).requires_grad_(False)
     for parameter in encoder.parameters():
@@ -73,7 +73,7 @@ def keys(trained: bool = True, **settings: Any) -> Keyed:
             nn.init.normal_(parameter, std=0.2)
     image = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
     control = Control(Path("rgb.safetensors"), {0: image, 2: image}, {2: 0.5})
-    return Keyed(Tab(**settings), [(control, encoder)], Arrangement(Windows(FRAMES)))
+    return KeyFrameControls(Tab(**settings), [(control, encoder)], Arrangement(Windows(FRAMES)))
 
 
 def test_each_pass_obeys_in_its_own_size_and_nothing_is_left(host: Host) -> None:
@@ -157,9 +157,9 @@ def test_a_job_that_its_user_ends_is_no_mistake(host: Any, how: str) -> None:
 
 
 def test_without_controls_no_host_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyed, "host", lambda: pytest.fail("asked"))
-    monkeypatch.setattr(keyed, "host_module", lambda name: pytest.fail("asked"))
-    job = Keyed(Tab(), [], Arrangement(Windows(FRAMES)))
+    monkeypatch.setattr(key_frames, "host", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(key_frames, "host_module", lambda name: pytest.fail("asked"))
+    job = KeyFrameControls(Tab(), [], Arrangement(Windows(FRAMES)))
     with job.scope():
         job.begin(SMALL)
         with job.elsewhere():

@@ -18,8 +18,8 @@ from PIL import Image, PngImagePlugin
 from safetensors.torch import save_file
 
 from motion.errors import MotionError
-from motion.extension import key_images, keys
-from motion.extension.keys import placed
+from motion.extension import key_frame_images, key_frames
+from motion.extension.key_frames import place_key_frames
 from motion.extension.page import strip
 from motion.settings.key_frames import KeyFrame
 from motion.settings.tab import Tab
@@ -78,70 +78,71 @@ RED = Image.new("RGB", (4, 2), "red")
 def test_the_same_picture_has_the_same_digits_however_it_comes(host: Path) -> None:
     parameters = PngImagePlugin.PngInfo()
     parameters.add_text("parameters", "Steps: 3")
-    digits = key_images.keep(file_of(RED))
-    assert key_images.keep(file_of(RED, pnginfo=parameters)) == key_images.keep(file_of(RED, "BMP")) == digits
+    digits = key_frame_images.keep(file_of(RED))
+    for other in (file_of(RED, pnginfo=parameters), file_of(RED, "BMP")):
+        assert key_frame_images.keep(other) == digits
     (host / "pictures").mkdir()
     (host / "pictures" / "red.png").write_bytes(file_of(RED))
     encoded = base64.b64encode(file_of(RED)).decode()
     for text in (digits, encoded, f"data:image/png;base64,{encoded}", str(host / "pictures" / "red.png")):
-        assert key_images.digits_of(text) == digits
-    assert (key_images.pixels_of(digits) == np.asarray(RED)).all()
-    assert [file.name for file in (host / "data" / key_images.FOLDER).iterdir()] == [f"{digits}.png"]
+        assert key_frame_images.digits_of(text) == digits
+    assert (key_frame_images.pixels_of(digits) == np.asarray(RED)).all()
+    assert [file.name for file in (host / "data" / key_frame_images.FOLDER).iterdir()] == [f"{digits}.png"]
 
 
 def test_turned_and_transparent_pictures_are_what_a_viewer_shows(host: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    assert key_images.pixels_of(key_images.keep(file_of(RED, exif=exif))).shape == (4, 2, 3)
+    assert key_frame_images.pixels_of(key_frame_images.keep(file_of(RED, exif=exif))).shape == (4, 2, 3)
     clear = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
-    assert (key_images.pixels_of(key_images.keep(file_of(clear))) == 255).all()
+    assert (key_frame_images.pixels_of(key_frame_images.keep(file_of(clear))) == 255).all()
     palette = Image.new("P", (2, 2))
-    assert (key_images.pixels_of(key_images.keep(file_of(palette, "GIF", transparency=0))) == 255).all()
+    assert (key_frame_images.pixels_of(key_frame_images.keep(file_of(palette, "GIF", transparency=0))) == 255).all()
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", file_of(RED)[:40], b"<svg/>"])
 def test_what_is_no_picture_is_refused(host: Path, data: bytes) -> None:
     with pytest.raises(MotionError, match="no picture"):
-        key_images.keep(data)
+        key_frame_images.keep(data)
     assert not (host / "data").exists()
 
 
 def test_large_pictures_are_refused(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_images, "MOST_PIXELS", 7)
+    monkeypatch.setattr(key_frame_images, "MOST_PIXELS", 7)
     with pytest.raises(MotionError, match="key image is 4x2"):
-        key_images.keep(file_of(RED))
-    monkeypatch.setattr(key_images, "MOST_BYTES", 7)
+        key_frame_images.keep(file_of(RED))
+    monkeypatch.setattr(key_frame_images, "MOST_BYTES", 7)
     with pytest.raises(MotionError, match="more than"):
-        key_images.keep(file_of(RED))
+        key_frame_images.keep(file_of(RED))
 
 
 def test_other_files_of_the_machine_are_not_read(host: Path) -> None:
     for place in (host / "red.png", host / "pictures" / ".." / "red.png"):
         (host / "red.png").write_bytes(file_of(RED))
         with pytest.raises(MotionError, match="no picture"):
-            key_images.digits_of(str(place))
+            key_frame_images.digits_of(str(place))
     (host / "pictures").mkdir()
     (host / "pictures" / "link.png").symlink_to(host / "red.png")
     with pytest.raises(MotionError, match="no picture"):
-        key_images.digits_of(str(host / "pictures" / "link.png"))
+        key_frame_images.digits_of(str(host / "pictures" / "link.png"))
     with pytest.raises(MotionError, match="does not exist"):
-        key_images.digits_of(str(host / "pictures" / "none.png"))
+        key_frame_images.digits_of(str(host / "pictures" / "none.png"))
 
 
 @given(st.text(min_size=1))
 def test_any_text_for_an_image_is_refused(text: str) -> None:
     """Where it happens to be base64, it is none of a picture."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(key_images, "_folders", lambda: [Path("/nowhere")])
-        patch.setattr(key_images, "folder", lambda: Path("/nowhere"))
+        patch.setattr(key_frame_images, "_folders", lambda: [Path("/nowhere")])
+        patch.setattr(key_frame_images, "folder", lambda: Path("/nowhere"))
         with pytest.raises(MotionError, match="key image"):
-            key_images.digits_of(text)
+            key_frame_images.digits_of(text)
 
 
 def test_words_share_the_frames_out_and_numbers_stand_alone() -> None:
     images = [KeyFrame(frame, "x") for frame in ("uniform", "3", "uniform", "-2", "uniform")]
-    assert placed(images, 16) == [0, 3, 7, 14, 15]
-    assert placed([KeyFrame("0,8,-1", "x")] * 3, 16) == [0, 8, 15]
+    assert place_key_frames(images, 16) == [0, 3, 7, 14, 15]
+    assert place_key_frames([KeyFrame("0,8,-1", "x")] * 3, 16) == [0, 8, 15]
 
 
 @pytest.mark.parametrize(
@@ -156,37 +157,37 @@ def test_words_share_the_frames_out_and_numbers_stand_alone() -> None:
 )
 def test_frames_that_cannot_be_are_named(frames: list[str], words: str) -> None:
     with pytest.raises(MotionError, match=words):
-        placed([KeyFrame(frame, "x") for frame in frames], 16)
+        place_key_frames([KeyFrame(frame, "x") for frame in frames], 16)
 
 
 def test_a_tab_becomes_controls_with_their_encoders(host: Path) -> None:
     picture = base64.b64encode(file_of(RED)).decode()
     given = [("-1", picture, "rgb", 0.5), ("2", picture, "ControlNet/scribble.safetensors"), ("0", picture, "rgb")]
-    tab = keys.settled(Tab(frames=8, key_frames=given))  # type: ignore[arg-type]
-    digits = key_images.keep(file_of(RED))
+    tab = key_frames.settle_key_frames(Tab(frames=8, key_frames=given))  # type: ignore[arg-type]
+    digits = key_frame_images.keep(file_of(RED))
     assert tab.key_frames == (
         KeyFrame("-1", digits, "rgb", 0.5), KeyFrame("2", digits, "scribble"), KeyFrame("0", digits, "rgb")
     )  # fmt: skip
-    (rgb, rgb_encoder), (scribble, _) = keys.load(tab)
+    (rgb, rgb_encoder), (scribble, _) = key_frames.load(tab)
     assert (rgb.file.stem, list(rgb.images), rgb.strength) == ("rgb", [0, 7], {7: 0.5})
     assert (scribble.file.stem, list(scribble.images)) == ("scribble", [2])
-    assert rgb_encoder is keys.load(tab)[0][1], "the last ones stay in memory"
-    assert keys.settled(Tab()) == Tab() and keys.load(Tab()) == []
+    assert rgb_encoder is key_frames.load(tab)[0][1], "the last ones stay in memory"
+    assert key_frames.settle_key_frames(Tab()) == Tab() and key_frames.load(Tab()) == []
 
 
 def test_an_encoder_must_be_named_where_there_are_several(host: Path) -> None:
     tab = Tab(key_frames=[{"frame": 0, "image": base64.b64encode(file_of(RED)).decode()}])  # type: ignore[arg-type]
     with pytest.raises(MotionError, match=r"names no SparseCtrl encoder: one of rgb, scribble"):
-        keys.settled(tab)
+        key_frames.settle_key_frames(tab)
     (host / "models" / "ControlNet" / "scribble.safetensors").unlink()
-    assert keys.settled(tab).key_frames[0].encoder == "rgb"
+    assert key_frames.settle_key_frames(tab).key_frames[0].encoder == "rgb"
     (host / "models" / "motion" / "rgb.safetensors").unlink()
     with pytest.raises(MotionError, match="put one into"):
-        keys.settled(tab)
+        key_frames.settle_key_frames(tab)
 
 
 def asked(*given: dict[str, Any], **more: Any) -> dict[str, Any]:
-    digits = key_images.keep(file_of(RED))
+    digits = key_frame_images.keep(file_of(RED))
     return strip.answer({"frames": 16, "key_frames": [{"image": digits, **key} for key in given], **more})
 
 

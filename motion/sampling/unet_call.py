@@ -1,4 +1,4 @@
-"""One forward pass of a UNet: what it is called with, wherever its host puts that."""
+"""One call of a UNet: what it is called with, wherever its host puts that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from motion.errors import MotionError
 
 
-class Pass(NamedTuple):
+class UNetCall(NamedTuple):
     """The inputs of ldm's, sgm's, Forge's, ldm_patched's and diffusers' UNets that the extension reads."""
 
     x: Tensor
@@ -22,9 +22,9 @@ class Pass(NamedTuple):
     """Embedded text, ``[(groups frames), tokens, channels]``."""
 
 
-def inputs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pass:
+def inputs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> UNetCall:
     """The inputs among a UNet's arguments."""
-    return Pass(
+    return UNetCall(
         latents(args, kwargs),
         torch.as_tensor(time(args, kwargs)),  # diffusers takes a number, too
         _given(args, kwargs, 2, "context", "encoder_hidden_states"),

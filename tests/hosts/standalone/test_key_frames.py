@@ -18,9 +18,9 @@ import sparsectrl
 from motion.cli import main as cli
 from motion.errors import MotionError
 from motion.fields.table import Size
-from motion.hosts.controls import Control, condition, fitted, told
+from motion.hosts.controls import Control, condition, describe_controls, fit_image
 from motion.hosts.standalone import Standalone
-from motion.hosts.standalone.keyframes import gather, latents
+from motion.hosts.standalone.key_frames import gather, latents
 from motion.models.motion.model import MotionModel
 from motion.settings.parameters import parse_infotext
 from motion.settings.settings import Clip
@@ -102,12 +102,12 @@ def test_what_does_not_fit_is_refused_by_name(texts: list[str], words: str, room
 def test_images_are_cropped_or_padded_to_the_clip() -> None:
     left, right = np.full((64, 64, 3), 50, np.uint8), np.full((64, 64, 3), 200, np.uint8)
     wide = np.concatenate([left, right], axis=1)
-    cropped = fitted(wide, Size(64, 64), "crop")
-    padded = fitted(wide, Size(64, 64), "pad")
+    cropped = fit_image(wide, Size(64, 64), "crop")
+    padded = fit_image(wide, Size(64, 64), "pad")
     assert cropped.shape == padded.shape == (64, 64, 3)
     assert (cropped[:, 0] == 50).all() and (cropped[:, -1] == 200).all()
     assert not padded[0].any() and (padded[32, 0] == 50).all()
-    assert (fitted(left, Size(64, 64), "crop") == left).all()
+    assert (fit_image(left, Size(64, 64), "crop") == left).all()
 
 
 @pytest.mark.parametrize("kind", SHAPES)
@@ -152,7 +152,7 @@ def test_jumps_are_told_and_colours_matched_on_key_frames(room: Path, host: Stan
         (control,) = gather(options(room, "rgb", "0=a.png"), clip.frames)
         frames.append(host.render(clip, v3, controls=[control]))
         assert control.jumps is not None and list(control.jumps.by_frame) == [0]
-        assert told([control])["Key frame jumps"] == str(control.jumps)
+        assert describe_controls([control])["Key frame jumps"] == str(control.jumps)
     plain, matched = frames
     assert (matched[1:] == plain[1:]).all() and (matched[0] != plain[0]).any()
     assert abs(matched[0].mean() - plain[1].mean()) < 1

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from motion.errors import MotionError
-from motion.extension import key_images
+from motion.extension import key_frame_images
 from motion.extension.models import encoder_library, encoders, load_encoder
 from motion.hosts.controls import Control
-from motion.hosts.webui.keyed import Loaded
+from motion.hosts.webui.key_frames import Loaded
 from motion.settings.key_frames import KeyFrame
 from motion.settings.tab import Tab
 from motion.weights.library import Entry
-from sparsectrl.keyframes import parse, places
+from sparsectrl.key_frames import parse, places
 
 
-def settled(tab: Tab) -> Tab:
+def settle_key_frames(tab: Tab) -> Tab:
     """The tab with every image kept and named by its digits, and every encoder by its file's name.
 
     Raises MotionError for an encoder that is not there, and for what is no picture.
     """
-    keys = [key._replace(image=key_images.digits_of(key.image), encoder=_entry(key.encoder).name)
+    keys = [key._replace(image=key_frame_images.digits_of(key.image), encoder=_entry(key.encoder).name)
             for key in tab.key_frames]  # fmt: skip
     return replace(tab, key_frames=tuple(keys)) if keys else tab
 
@@ -38,10 +38,10 @@ def load(tab: Tab) -> list[Loaded]:
     return [_loaded(_entry(name), keys, tab.frames) for name, keys in by_encoder.items()]
 
 
-def placed(keys: Sequence[KeyFrame], frames: int) -> list[int]:
+def place_key_frames(keys: Sequence[KeyFrame], frames: int) -> list[int]:
     """The frame of each of an encoder's key frames in a clip of ``frames``; those with the same words share them out.
 
-    Raises MotionError as `sparsectrl.keyframes.parse` and `places` do.
+    Raises MotionError as `sparsectrl.key_frames.parse` and `places` do.
     """
     together: dict[tuple[str, int], list[int]] = {}
     for index, key in enumerate(keys):
@@ -55,8 +55,8 @@ def placed(keys: Sequence[KeyFrame], frames: int) -> list[int]:
 
 
 def _loaded(entry: Entry, keys: Sequence[KeyFrame], frames: int) -> Loaded:
-    by_frame = dict(sorted(zip(placed(keys, frames), keys, strict=True)))
-    images = {frame: key_images.pixels_of(key.image) for frame, key in by_frame.items()}
+    by_frame = dict(sorted(zip(place_key_frames(keys, frames), keys, strict=True)))
+    images = {frame: key_frame_images.pixels_of(key.image) for frame, key in by_frame.items()}
     strengths = {frame: key.strength for frame, key in by_frame.items() if key.strength != 1}
     return Control(entry.path, images, strengths), load_encoder(entry)
 

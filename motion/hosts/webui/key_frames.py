@@ -24,7 +24,7 @@ STOPPED = ("interrupted", "skipped", "stopping_generation")
 """What the host's state says of a job that its user ends early."""
 
 
-class Keyed:
+class KeyFrameControls:
     """The controls of a job. Within `scope` they act from `begin` on, which each pass of sampling is told by.
 
     Without controls nothing is attached and nothing looked up.

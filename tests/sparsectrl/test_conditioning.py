@@ -7,7 +7,7 @@ import torch
 
 import sparsectrl
 from motion.errors import MotionError
-from sparsectrl.keys import key_frames, masked
+from sparsectrl.conditioning import key_frames, mask_condition
 
 
 def test_images_stand_at_their_frames_and_nothing_elsewhere() -> None:
@@ -37,7 +37,7 @@ def test_outside_of_the_mask_all_is_zero() -> None:
     condition = sparsectrl.condition({0: torch.ones(4, 2, 2)}, frames=2)
     condition[1, :4] = torch.nan
     condition[0, 4, 0] = 0
-    clean = masked(condition)
+    clean = mask_condition(condition)
     assert not clean[1].any() and not clean[0, :, 0].any() and (clean[0, :, 1] == 1).all()
 
 

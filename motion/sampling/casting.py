@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 
-class Follower:
+class CastModule:
     """Runs ``module`` for data of any device and dtype; ``module`` itself is neither moved nor cast.
 
     Where they are its own it runs as it is, else as a copy that follows the data and lives as long as the follower.

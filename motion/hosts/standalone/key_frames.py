@@ -12,7 +12,7 @@ from motion.errors import MotionError
 from motion.hosts.controls import Control, Pixels
 from motion.hosts.standalone.lora import split_weight
 from motion.video.read import read
-from sparsectrl import keyframes
+from sparsectrl import key_frames as placing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ def gather(options: Sequence[Option], frames: int) -> list[Control]:
 
     ``sparsectrl`` names an encoder's file, ``keyframe`` images for the encoder before it (the first: also for that
     behind): ``WHERE=IMAGE``, or ``WHERE=IMAGE=strength``. The images are a picture, or a folder or clip of as many as
-    ``WHERE`` names (`sparsectrl.keyframes.parse`). Raises MotionError naming what is missing or does not fit.
+    ``WHERE`` names (`sparsectrl.key_frames.parse`). Raises MotionError naming what is missing or does not fit.
     """
     files = [text for name, text in options if name == "sparsectrl"]
     images: list[list[str]] = [[] for _ in files]
@@ -54,10 +54,10 @@ def _control(file: Path, texts: list[str], frames: int) -> Control:
             raise MotionError(f"key frame is {text}: give FRAME=IMAGE, such as 0=first.png")
         path, weight = split_weight(rest)
         pictures = read(path).frames
-        places += keyframes.parse(where, frames, len(pictures))
+        places += placing.parse(where, frames, len(pictures))
         images += list(pictures)
         strengths += [_strength(weight)] * len(pictures)
-    keyframes.places(places, frames)
+    placing.places(places, frames)
     by_frame = dict(sorted(zip(places, images, strict=True)))
     return Control(
         file, by_frame, {place: weight for place, weight in zip(places, strengths, strict=True) if weight != 1}

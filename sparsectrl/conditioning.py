@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from motion.errors import MotionError
-from sparsectrl import keyframes
+from sparsectrl import key_frames as placing
 
 
 def condition(images: Mapping[int, Tensor], frames: int, strength: float | Mapping[int, float] = 1.0) -> Tensor:
@@ -22,7 +22,7 @@ def condition(images: Mapping[int, Tensor], frames: int, strength: float | Mappi
     """
     if not images:
         return torch.zeros(frames, 1, 1, 1)
-    places = dict(zip(images, keyframes.places(list(images), frames), strict=True))
+    places = dict(zip(images, placing.places(list(images), frames), strict=True))
     first = next(iter(images.values()))
     odd = next((frame for frame, image in images.items() if image.shape != first.shape or image.ndim != 3), None)
     if odd is not None:
@@ -43,6 +43,6 @@ def key_frames(condition: Tensor) -> list[int]:
     return [int(frame) for frame in condition[:, -1].flatten(1).any(1).nonzero()]
 
 
-def masked(condition: Tensor) -> Tensor:
+def mask_condition(condition: Tensor) -> Tensor:
     """``condition [..., C + 1, H, W]`` with 0 wherever its mask is 0, whatever stands there, NaN included."""
     return torch.where(condition[..., -1:, :, :] != 0, condition, 0)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import MotionError
-from sparsectrl.keyframes import SPREADS, parse, places, sources, spread
+from sparsectrl.key_frames import SPREADS, parse, places, sources, spread
 
 CLIPS = st.integers(1, 200).flatmap(lambda frames: st.tuples(st.just(frames), st.integers(1, frames)))
 
