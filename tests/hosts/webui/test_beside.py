@@ -35,7 +35,6 @@ def reference(module: str = "reference_only", enabled: bool = True) -> Any:
         (job("First Block Cache / TeaCache Integrated", True), "First Block Cache"),
         (job("ControlNet", reference(enabled=False), reference("reference_adain")), "ControlNet's reference_adain"),
     ],
-    ids=str,
 )
 def test_what_keeps_something_from_call_to_call_is_refused_in_windows(p: Any, name: str) -> None:
     with pytest.raises(MotionError, match=r"cannot work on a clip in windows: disable it, or set .*Temporal attention"):
@@ -56,7 +55,6 @@ def test_what_keeps_something_from_call_to_call_is_refused_in_windows(p: Any, na
         job("StyleAlign Integrated", True),
         job("ControlNet", reference("canny"), reference(enabled=False)),
     ],
-    ids=str,
 )
 def test_all_else_may_be_drawn(p: Any) -> None:
     beside.check(p, CUT)
