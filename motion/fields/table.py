@@ -216,11 +216,9 @@ class Image(Field):
         return ""
 
 
-def setting(
-    kind: type[Field], default: Any, label: str, help: str, *limits: Any, key: str | None = None, group: str = "main"
-) -> Any:
-    """Declare a field of a settings dataclass; `limits` are the rest of the row's own fields, `key` is the label."""
-    row = partial(_row, kind, default, label, help, limits, label if key is None else key, group)
+def setting(kind: type[Field], default: Any, label: str, help: str, *limits: Any, key: str, group: str = "main") -> Any:
+    """Declare a field of a settings dataclass; `limits` are the rest of the row's own fields."""
+    row = partial(_row, kind, default, label, help, limits, key, group)
     return field(default=default, metadata={"row": row})
 
 

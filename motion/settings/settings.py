@@ -66,14 +66,22 @@ FITS: Mapping[str, str] = MappingProxyType({"crop": "Crop", "pad": "Pad"})
 class Picture:
     """What a WebUI asks for by itself."""
 
-    prompt: str = setting(Field, "", "Prompt", "what to draw; <lora:name:weight> adds a LoRA")
-    negative: str = setting(Field, "", "Negative prompt", "what to keep away from")
-    steps: int = setting(Number, 25, "Steps", "denoising steps", 1, 250)
-    sampler: str = setting(Choice, "ddim", "Sampler", "denoising method: " + ", ".join(SAMPLERS), SAMPLERS)
-    cfg: float = setting(Number, 8.0, "CFG scale", "how closely to follow the prompt; 1 = no guidance", 1, 100)
-    seed: int = setting(Number, RANDOM_SEED, "Seed", "start of the noise; -1 = random", RANDOM_SEED, 2**63 - 1)
-    size: Size = setting(Pixels, Size(512, 512), "Size", "pixels of a frame", 64, 4096, 8)  # noqa: RUF009
-    clip_skip: int = setting(Number, 1, "Clip skip", "SD1.5: use the text encoder's n-th last layer", 1, 12)
+    prompt: str = setting(Field, "", "Prompt", "what to draw; <lora:name:weight> adds a LoRA", key="Prompt")
+    negative: str = setting(Field, "", "Negative prompt", "what to keep away from", key="Negative prompt")
+    steps: int = setting(Number, 25, "Steps", "denoising steps", 1, 250, key="Steps")
+    sampler: str = setting(
+        Choice, "ddim", "Sampler", "denoising method: " + ", ".join(SAMPLERS), SAMPLERS, key="Sampler"
+    )
+    cfg: float = setting(
+        Number, 8.0, "CFG scale", "how closely to follow the prompt; 1 = no guidance", 1, 100, key="CFG scale"
+    )
+    seed: int = setting(
+        Number, RANDOM_SEED, "Seed", "start of the noise; -1 = random", RANDOM_SEED, 2**63 - 1, key="Seed"
+    )
+    size: Size = setting(Pixels, Size(512, 512), "Size", "pixels of a frame", 64, 4096, 8, key="Size")  # noqa: RUF009
+    clip_skip: int = setting(
+        Number, 1, "Clip skip", "SD1.5: use the text encoder's n-th last layer", 1, 12, key="Clip skip"
+    )
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,9 @@ class Movement:
 
     frames: int = setting(Number, 16, "Frames", "frames in the clip", 1, MOST_FRAMES, 1, 32, key="Motion frames")
     fps: float = setting(Number, 8.0, "FPS", "frames per second", 0.1, 100, 1, 30, key="Motion FPS")
-    scale: float = setting(Number, 1.0, "Motion scale", "strength of the motion module; 0 = off", 0, 10, 0.05, 2)
+    scale: float = setting(
+        Number, 1.0, "Motion scale", "strength of the motion module; 0 = off", 0, 10, 0.05, 2, key="Motion scale"
+    )
     loop: str = setting(
         Choice, "none", "Loop", "closed: the last frame leads into the first; ping-pong: there and back", LOOPS,
         key="Motion loop",
@@ -201,7 +211,9 @@ class Clip(KeyFrames, Movement, Picture):
     Raises MotionError naming the first value that is out of range.
     """
 
-    zoom: int = setting(Number, 1, "Zoom", "draw each pixel of the finished frames n x n, for pixel art", 1, 16)
+    zoom: int = setting(
+        Number, 1, "Zoom", "draw each pixel of the finished frames n x n, for pixel art", 1, 16, key="Zoom"
+    )
 
     def __post_init__(self) -> None:
         check(self, FIELDS)

@@ -23,10 +23,12 @@ class Switch:
     """Whether a clip is made at all, and by which module."""
 
     enabled: bool = setting(Flag, False, "Enable", "make a clip instead of a picture", key="")
-    module: str = setting(Field, "", "Motion module", "the file in models/motion that moves the checkpoint")
+    module: str = setting(
+        Field, "", "Motion module", "the file in models/motion that moves the checkpoint", key="Motion module"
+    )
     loras: tuple[Weighted, ...] = setting(
         Weights, (), "Motion LoRA", "camera moves and motions of one's own: name:weight, name:weight ...", -10, 10,
-        group="lora",
+        key="Motion LoRA", group="lora",
     )  # fmt: skip
     adapter: str = setting(
         Field, "", "Domain adapter", "the image LoRA that was trained beside the motion module (v3)",
