@@ -21,7 +21,10 @@ from torch import Tensor, nn
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
 from motion.weights.ldm import unet_name
-from tests.small import TEXT, WIDTHS
+from tests.support.small import TEXT, WIDTHS
+from tests.support.tiny import tiny
+
+__all__ = ["tiny"]  # a fixture
 
 # The tensors here are small: a second thread brings little alone, and beside other work it waits more than it computes.
 torch.set_num_threads(1)

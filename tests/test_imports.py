@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,13 @@ def test_only_the_hosts_rooms_import_hosts(path: Path) -> None:
     room = path.relative_to(ROOT).as_posix()
     strangers = {name for name in imported(path) & MAY_IMPORT.keys() if not room.startswith(MAY_IMPORT[name])}
     assert not strangers
+
+
+@pytest.mark.parametrize("name", ["motion", "sparsectrl", "motion.hosts.standalone"])
+def test_what_a_package_exports_is_sorted_and_there(name: str) -> None:
+    package = import_module(name)
+    assert package.__all__ == sorted(package.__all__)
+    assert all(getattr(package, public) is not None for public in package.__all__)
 
 
 def test_the_packages_import_cheaply() -> None:

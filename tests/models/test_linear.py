@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from motion.models.motion.linear import Linear, linear
-from tests.small import far
+from tests.support.small import far
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import motion
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
-from tests.small import far
+from tests.support.small import far
 
 State = dict[str, Tensor]
 Oracle = Callable[[str], State]

@@ -9,7 +9,7 @@ from motion.models.motion import temporal
 from motion.models.motion.architecture import Architecture, Slot
 from motion.models.motion.model import MotionModel
 from motion.models.motion.temporal import GRID_LIMIT, TemporalTransformer
-from tests.small import far
+from tests.support.small import far
 
 
 def random_layer(channels: int = 32, norm_over_frames: bool = False) -> TemporalTransformer:

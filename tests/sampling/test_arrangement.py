@@ -15,7 +15,7 @@ from motion.sampling.arrangement import Arrangement, fusion
 from motion.sampling.rows import Average, Rows, take_rows
 from motion.sampling.windows import Windows
 from motion.video.loop import play_order
-from tests.small import any_windows, far
+from tests.support.small import any_windows, far
 
 PROMPTS, GROUPS = st.integers(1, 4), st.integers(0, 3)
 WINDOWS = any_windows(40)

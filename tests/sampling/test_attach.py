@@ -17,8 +17,8 @@ from motion.errors import MotionError
 from motion.models.motion.model import MotionModel
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
-from tests import small
-from tests.small import far, random_model, rows, run
+from tests.support import small
+from tests.support.small import far, random_model, rows, run
 
 Everything = Callable[[nn.Module], dict[str, Any]]
 FRAMES = 4

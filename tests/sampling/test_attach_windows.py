@@ -12,8 +12,8 @@ import motion
 from motion.errors import MotionError
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import SCHEDULES, Windows
-from tests import small
-from tests.small import far, rows, run
+from tests.support import small
+from tests.support.small import far, rows, run
 
 FRAMES, LENGTH = 10, 4
 ENGINES = ["denoiser", "attention"]

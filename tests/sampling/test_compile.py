@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import motion
 import sparsectrl
 from motion.weights.lora import Lora
-from tests.small import TEXT, batch, far, keyed, random_encoder, random_model, random_pair, run
+from tests.support.small import TEXT, batch, far, keyed, random_encoder, random_model, random_pair, run
 
 FRAMES, WIDTHS = 2, (32, 32)
 Scope = Callable[[nn.Module], AbstractContextManager[object]]

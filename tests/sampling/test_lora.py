@@ -16,8 +16,8 @@ from motion.errors import MotionError
 from motion.models import sites
 from motion.models.motion.model import MotionModel
 from motion.weights.lora import Lora, Pair
-from tests import small
-from tests.small import far, random_model, random_pair, run
+from tests.support import small
+from tests.support.small import far, random_model, random_pair, run
 
 FRAMES = 2
 pytestmark = pytest.mark.usefixtures("inference")

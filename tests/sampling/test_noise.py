@@ -12,7 +12,7 @@ from motion.sampling.windows import Windows
 from motion.settings.settings import FREEINIT_FILTERS, NOISES
 from motion.techniques.freeinit import FILTERS, low_pass, reinitialize_noise
 from motion.techniques.freenoise import noise_order
-from tests.small import far
+from tests.support.small import far
 
 FRAMES, POWERS, SCALES = st.integers(1, 64), st.floats(0.1, 10), st.floats(1, 1024)
 

@@ -16,8 +16,8 @@ from motion.models import sites
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.weights.lora import Lora
-from tests import small
-from tests.small import far, keyed, random_encoder, random_model, random_pair, run
+from tests.support import small
+from tests.support.small import far, keyed, random_encoder, random_model, random_pair, run
 
 FRAMES, LENGTH = 6, 4
 PROJECTION = "temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q"

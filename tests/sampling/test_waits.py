@@ -15,7 +15,7 @@ import sparsectrl
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from sparsectrl import Influence
-from tests.small import batch, keyed, random_encoder, random_model, run
+from tests.support.small import batch, keyed, random_encoder, random_model, run
 
 LONG, LENGTH, STEPS = 10, 4, 3
 WAITING = {Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.__bool__, Tensor.__index__, Tensor.tolist, Tensor.cpu}

@@ -13,7 +13,7 @@ from motion.errors import MotionError
 from motion.models.motion.architecture import Architecture
 from motion.sampling.windows import FUSES, SCHEDULES, Windows, plan
 from motion.settings.settings import CONTEXT_FUSES, CONTEXT_SCHEDULES, Clip
-from tests.small import any_windows
+from tests.support.small import any_windows
 
 CUT = any_windows(130)
 STEPS, TIMES = st.integers(0, 300), st.floats(0, 1)

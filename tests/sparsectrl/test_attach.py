@@ -21,8 +21,8 @@ from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from sparsectrl.control import Influence
 from sparsectrl.encoder import SparseEncoder
-from tests import small
-from tests.small import WIDTHS, far, random_encoder, run
+from tests.support import small
+from tests.support.small import WIDTHS, far, random_encoder, run
 
 Everything = Callable[[nn.Module], dict[str, Any]]
 FRAMES = 4

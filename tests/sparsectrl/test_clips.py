@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import sparsectrl
 from motion.errors import MotionError
 from sparsectrl.encoder import Shape, SparseEncoder
-from tests.small import far
+from tests.support.small import far
 
 FRAMES = 3
 

@@ -14,7 +14,7 @@ import motion
 import sparsectrl
 from motion.models.motion.model import MotionModel
 from sparsectrl.encoder import SparseEncoder
-from tests.small import far
+from tests.support.small import far
 
 State = dict[str, Tensor]
 SCALE = 0.8

@@ -19,7 +19,7 @@ from motion.training.image import IMAGE_BETAS, ImageModel, Noised, Stage, Widths
 from motion.training.loop import Plan
 from motion.training.motion_module import NOISIEST, draw_times, hiding, train_motion
 from motion.training.vae import LATENT_SCALE, build_vae, normalise_latents, to_pixels
-from tests.small import far
+from tests.support.small import far
 
 PLAN = Plan(steps=2, learning_rate=1e-3, warmup=1, ema=0.5)
 NARROW = Widths(unet=(32, 32, 32, 32), vae=(32, 32, 32, 32), text=16, text_layers=1)

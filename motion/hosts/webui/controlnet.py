@@ -203,7 +203,13 @@ def _changed(unit: Any, fields: dict[str, Any]) -> Any:
 
 def _one_per_frame(given: Any, frames: int, undo: ExitStack) -> Path:
     """A folder of `frames` pictures made from a folder or a video; it is removed when `undo` is closed."""
-    source = Path(given.splitlines()[0].strip() if isinstance(given, str) and given.strip() else str(given))
+    first, *others = str(given).strip().splitlines() or [""]
+    if any(line.strip() for line in others):
+        raise MotionError(
+            f"ControlNet's batch input has a line {others[0].strip()!r} besides its folder, which does nothing in a clip: "
+            "name the folder alone, and give key frames in Motion's own list"
+        )
+    source = Path(first.strip())
     is_video = source.suffix.lower() in VIDEOS and source.is_file()
     pictures = list(read(source).frames) if is_video else _files(source)
     folder = Path(undo.enter_context(TemporaryDirectory(prefix="motion-hints-")))

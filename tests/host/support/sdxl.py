@@ -13,7 +13,7 @@ from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from motion.training.files import save_tensors
-from tests.sdxl import sdxl_checkpoint
+from tests.support.sdxl import sdxl_checkpoint
 
 from .models import link, made_once, random_vae, text_config, write_module, write_text_folder
 

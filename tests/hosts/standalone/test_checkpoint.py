@@ -16,7 +16,7 @@ from motion.errors import MotionError
 from motion.hosts.standalone import Standalone, shapes
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.tokens import clip_tokenizer
-from tests.small import far
+from tests.support.small import far
 
 
 def assert_same(parts: Parts, originals: tuple[nn.Module, ...]) -> None:

@@ -25,7 +25,7 @@ from motion.hosts.standalone.work import FILE, Work
 from motion.models.motion.model import MotionModel
 from motion.settings.settings import NOISES, SAMPLERS, Clip
 from motion.techniques.freenoise import noise_order
-from tests.small import far
+from tests.support.small import far
 
 # diffusers 0.42 turns tensors into arrays in a way NumPy 2.4 frowns upon, whenever a scheduler holds sigmas.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")

@@ -17,7 +17,7 @@ from motion.hosts.standalone import Lora, Standalone, lora
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.lora_weights import merge_loras
 from motion.settings.settings import Clip
-from tests.small import far
+from tests.support.small import far
 
 UNET = "down_blocks.1.attentions.0.transformer_blocks.0.attn1"
 TEXT = "encoder.layers.0.self_attn.q_proj"

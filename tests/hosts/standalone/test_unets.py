@@ -20,7 +20,7 @@ from motion.models.motion.model import MotionModel
 from motion.training.lora import Layers, LoraWeights, adapter_layers, motion_layers
 from motion.weights.ldm import unet_name
 from motion.weights.lora import Lora, Target
-from tests.small import far
+from tests.support.small import far
 
 WEBUI = Path(os.environ.get("SD_WEBUI_DIR", "/nowhere"))
 CLASSES = {

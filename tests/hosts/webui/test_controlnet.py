@@ -190,6 +190,13 @@ def test_an_input_that_is_not_there_is_refused(tmp_path: Path) -> None:
         controlnet.units_per_frame(p, FRAMES, undo)
 
 
+@pytest.mark.parametrize("line", ["keyframe:0,8", "mask:/masks"])
+def test_lines_that_would_do_nothing_are_refused(folder: Path, line: str) -> None:
+    p = processing({"enabled": True, "batch_images": f"{folder}\n{line}"})
+    with ExitStack() as undo, pytest.raises(MotionError, match=f"a line '{line}' besides its folder"):
+        controlnet.units_per_frame(p, FRAMES, undo)
+
+
 def test_without_the_extension_there_is_nothing_to_do() -> None:
     p = SimpleNamespace(scripts=None)
     controlnet.units_per_frame(p, FRAMES, ExitStack())

@@ -13,7 +13,7 @@ from motion.hosts.webui.forge_control import in_windows
 from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
-from tests.small import far
+from tests.support.small import far
 
 LONG, LENGTH = 10, 4
 
