@@ -82,7 +82,8 @@ def _built_in_unit(unit: Any, script: Any, frames: int, undo: ExitStack) -> Any:
     """A unit of the Forge family with as many images as frames, or the unit as it is."""
     given = unit
     if isinstance(unit, dict):
-        made = script.get_enabled_units([unit])
+        # Made without its batch at first: Classic cannot make a unit with one.
+        made = script.get_enabled_units([{key: value for key, value in unit.items() if not key.startswith("batch_")}])
         if len(made) != 1:
             return unit
         unit = made[0]
@@ -92,6 +93,8 @@ def _built_in_unit(unit: Any, script: Any, frames: int, undo: ExitStack) -> Any:
     modes = {mode.value: mode for mode in type(simple)} if isinstance(simple, Enum) else {}
     if "batch" not in modes:
         return _shown_one_by_one(given, unit, script, frames, undo)
+    if isinstance(given, dict):
+        (unit,) = script.get_enabled_units([given])
     mode = getattr(unit.input_mode, "value", unit.input_mode)  # Forge takes over what the API was given
     if mode == "batch":
         folder = _one_per_frame(unit.batch_image_dir, frames, undo)
@@ -111,7 +114,8 @@ def _shown_one_by_one(given: Any, unit: Any, script: Any, frames: int, undo: Exi
     if not (isinstance(given, dict) and given.get("input_mode", "batch") == "batch" and given.get("batch_image_dir")):
         return unit
     files = sorted(_one_per_frame(given["batch_image_dir"], frames, undo).iterdir())
-    shown, ask = _changed(unit, {"enabled": True}), script.get_input_data
+    simple = {name: getattr(type(unit)(), name) for name in ("input_mode",) if hasattr(unit, name)}
+    shown, ask = _changed(unit, simple), script.get_input_data
 
     def all_images(p: Any, asked: Any, *others: Any) -> Any:
         if asked is not shown:
@@ -206,7 +210,7 @@ def _one_per_frame(given: Any, frames: int, undo: ExitStack) -> Path:
     first, *others = str(given).strip().splitlines() or [""]
     if any(line.strip() for line in others):
         raise MotionError(
-            f"ControlNet's batch input has a line {others[0].strip()!r} besides its folder, which does nothing in a clip: "
+            f"ControlNet's batch input has a line {others[0].strip()!r} besides its folder, which does nothing here: "
             "name the folder alone, and give key frames in Motion's own list"
         )
     source = Path(first.strip())

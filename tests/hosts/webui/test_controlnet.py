@@ -142,28 +142,45 @@ def test_the_built_in_one_gets_as_many_images_as_frames(kind: Any, folder: Path)
 
 
 class OneImage:
-    """A unit of Neo's since 2026, and in what it can do Classic's."""
+    """A unit of Neo's since 2026."""
 
-    def __init__(self, enabled: bool = True, image: Any = None, image_fg: Any = None, **unknown: Any) -> None:
+    def __init__(self, enabled: bool = True, image: Any = None, image_fg: Any = None) -> None:
         self.enabled, self.image, self.image_fg = enabled, image, image_fg
 
 
-def test_where_a_unit_knows_one_image_the_job_is_given_one_for_each_frame(folder: Path) -> None:
+class Simple(Enum):
+    SIMPLE = "simple"
+
+
+class OneImageClassic(OneImage):
+    """Classic's, which has a mode for its input, and one of it."""
+
+    def __init__(self, enabled: bool = True, image: Any = None, input_mode: Any = Simple.SIMPLE) -> None:
+        super().__init__(enabled, image, np.zeros(1))
+        self.input_mode = input_mode
+
+
+@pytest.mark.parametrize(("kind", "fields"), [(OneImage, {}), (OneImageClassic, {"input_mode": "batch"})])
+def test_where_a_unit_knows_one_image_the_job_is_given_one_for_each_frame(
+    folder: Path, kind: Any, fields: dict[str, Any]
+) -> None:
     def asked(p: Any, unit: Any, *others: Any) -> Any:
         assert others == ("preprocessor", 64, 64)
         assert unit.image["image"].shape == unit.image["mask"].shape and not unit.image_fg.any()
         return [[int(unit.image["image"].max()), None]], "crop"
 
-    p = processing({"batch_image_dir": str(folder)}, {"image": "one"})
-    made = {"get_enabled_units": lambda units: [OneImage(**unit) if isinstance(unit, dict) else unit for unit in units]}
+    p = processing({"batch_image_dir": str(folder), **fields}, {"image": "one"})
+    made = {"get_enabled_units": lambda units: [kind(**unit) if isinstance(unit, dict) else unit for unit in units]}
     vars(p.script).update(process_unit_after_click_generate=None, get_input_data=asked, **made)
     with ExitStack() as undo:
         controlnet.units_per_frame(p, FRAMES, undo)
         _, several, one, _ = p.script_args_value
         assert p.script.get_enabled_units([several]) == [several], "the host takes it as it is"
+        assert getattr(several, "input_mode", Simple.SIMPLE) is Simple.SIMPLE
         found, mode = p.script.get_input_data(p, several, "preprocessor", 64, 64)
         assert ([shade for shade, _ in found], mode) == ([0, 1, 2, 2], "crop")
-        other = OneImage(image={"image": np.full((2, 2, 3), 9), "mask": np.zeros((2, 2, 3))}, image_fg=np.zeros(1))
+        other = kind(image={"image": np.full((2, 2, 3), 9), "mask": np.zeros((2, 2, 3))})
+        other.image_fg = np.zeros(1)
         assert p.script.get_input_data(p, other, "preprocessor", 64, 64) == ([[9, None]], "crop")
         assert one.image == "one"
     assert p.script.get_input_data is asked
