@@ -44,7 +44,8 @@ class _InWindows:
 
     def get_control(self, x: Tensor, t: Tensor, cond: dict[str, Any], prompts: int, *options: Any) -> _Residuals:
         """The host asks for the residuals of a batch of ``prompts`` clips; reForge hands its ``options`` over, too."""
-        return _Residuals(self.previous_controlnet, x, t, cond, prompts, bool(options))
+        # A copy: reForge puts what it is given here among the very conditions that it has asked with.
+        return _Residuals(self.previous_controlnet, x, t, dict(cond), prompts, bool(options))
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,9 @@ def sampled(unet: nn.Module, control: Any, prompts: int, modifier: Any = None, t
     while link is not None:
         link.transformer_options, link = options, link.previous_controlnet
     cond, t = {"c_crossattn": text, "transformer_options": options}, torch.full((prompts * LONG,), 0.5)
-    made = one.get_control(x, t, cond.copy(), prompts, *([options] if takes_options else []))
+    # reForge hands its very conditions over, and puts the answer among them.
+    asked = cond if takes_options else cond.copy()
+    cond["control"] = made = one.get_control(x, t, asked, prompts, *([options] if takes_options else []))
     output: Tensor = unet(x, timesteps=t, control=made, transformer_options=options)
     return output
 
