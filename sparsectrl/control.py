@@ -112,7 +112,7 @@ class Effect:
 
 
 def _square_sum(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dtype=torch.float32).square()
+    return torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32)).square()
 
 
 @contextmanager
