@@ -35,6 +35,20 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 ORACLE = Path(__file__).parent / "oracle"
+SLOW = (
+    *("cli/test_render.py", "cli/test_train.py", "demo/test_bundled.py", "demo/test_evaluate", "hosts/standalone/"),
+    *("sampling/test_attach", "sampling/test_compile.py", "sampling/test_lora.py", "sampling/test_together.py"),
+    *("sampling/test_waits.py", "sparsectrl/test_attach.py", "sparsectrl/test_clips.py", "sparsectrl/test_parity.py"),
+    *("sparsectrl/test_windows.py", "training/", "weights/test_download.py", "weights/test_library.py"),
+)
+"""Where the tests are that take seconds each: the inner loop, ``pytest -m "not slow"``, leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow."""
+    for item in items:
+        if item.path.relative_to(ORACLE.parent).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 def oracle(name: str) -> dict[str, Tensor]:

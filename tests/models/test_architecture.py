@@ -19,10 +19,21 @@ def test_betas_mean_what_diffusers_means(family: Family) -> None:
     torch.testing.assert_close(betas.alphas_cumprod().float(), scheduler.alphas_cumprod, rtol=1e-4, atol=0)
 
 
-def test_betas_begin_and_end_where_they_say() -> None:
-    betas = FAMILIES["sdxl"].betas.values()
-    assert betas[0].item() == pytest.approx(0.00085)
-    assert betas[-1].item() == pytest.approx(0.020)
+PUBLISHED = {
+    **dict.fromkeys(("v1", "v2", "v3", "animatelcm"), ("linear", 0.00085, 0.012)),
+    "sdxl": ("scaled_linear", 0.00085, 0.020),
+    "hotshot": ("scaled_linear", 0.00085, 0.012),
+}
+"""The schedules of the authors' configurations."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_betas_begin_and_end_where_the_authors_do(family: str) -> None:
+    schedule, start, end = PUBLISHED[family]
+    betas = FAMILIES[family].betas
+    assert betas.schedule == schedule
+    assert betas.values()[0].item() == pytest.approx(start)
+    assert betas.values()[-1].item() == pytest.approx(end)
 
 
 @pytest.mark.parametrize(
