@@ -70,7 +70,11 @@ def _open(path: Path, image: Callable[[Any], _Result], movie: Callable[[Any], _R
             with Image.open(path, formats=_IMAGES) as picture:
                 return image(picture)
         except UnidentifiedImageError:
-            with import_av().open(str(path.resolve()), options=_MOVIES, metadata_errors="replace") as container:
+            av = import_av()  # from 19 on without the option
+            lenient = (
+                {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+            )
+            with av.open(str(path.resolve()), options=_MOVIES, **lenient) as container:
                 return movie(container)
     except MotionError:
         raise

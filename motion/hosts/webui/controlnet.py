@@ -144,8 +144,9 @@ def built_in_modules(p: Any, prefix: str) -> list[str]:
     script = _script(p)
     if script is None or not _is_built_in(script):
         return []
-    units = script.get_enabled_units(list(p.script_args[script.args_from : script.args_to]))
-    modules = (str(_field(unit, "module", "")) for unit in units)
+    units = p.script_args[script.args_from : script.args_to]
+    enabled = (unit for unit in units if _field(unit, "enabled", isinstance(unit, dict)))
+    modules = (str(_field(unit, "module", "")) for unit in enabled)
     return [f"ControlNet's {module}" for module in modules if module.startswith(prefix)]
 
 

@@ -20,7 +20,6 @@ def job(title: str, *args: Any) -> Any:
     script = SimpleNamespace(title=lambda: title, args_from=2, args_to=2 + len(args))
     if title == "ControlNet":
         script.process_unit_after_click_generate = None
-        script.get_enabled_units = lambda units: [unit for unit in units if unit.enabled]
     return SimpleNamespace(scripts=SimpleNamespace(alwayson_scripts=[script]), script_args=(0, True, *args))
 
 
@@ -34,6 +33,7 @@ def reference(module: str = "reference_only", enabled: bool = True) -> Any:
         (job(SAG, True, 0.5), SAG),
         (job("First Block Cache / TeaCache Integrated", True), "First Block Cache"),
         (job("ControlNet", reference(enabled=False), reference("reference_adain")), "ControlNet's reference_adain"),
+        (job("ControlNet", {"module": "reference_only", "batch_image_dir": "hints"}), "ControlNet's reference_only"),
     ],
 )
 def test_what_keeps_something_from_call_to_call_is_refused_in_windows(p: Any, name: str) -> None:
