@@ -71,9 +71,7 @@ def _open(path: Path, image: Callable[[Any], _Result], movie: Callable[[Any], _R
                 return image(picture)
         except UnidentifiedImageError:
             av = import_av()  # from 19 on without the option
-            lenient = (
-                {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
-            )
+            lenient = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
             with av.open(str(path.resolve()), options=_MOVIES, **lenient) as container:
                 return movie(container)
     except MotionError:
