@@ -14,7 +14,6 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -89,10 +88,10 @@ def _built_in_unit(unit: Any, script: Any, frames: int, undo: ExitStack) -> Any:
         unit = made[0]
     if not _field(unit, "enabled", False):
         return unit
-    simple = getattr(type(unit)(), "input_mode", None)
-    modes = {mode.value: mode for mode in type(simple)} if isinstance(simple, Enum) else {}
-    if "batch" not in modes:
+    fields = vars(type(unit)())
+    if "batch_image_dir" not in fields:  # Classic's class has the name, but no unit of it
         return _shown_one_by_one(given, unit, script, frames, undo)
+    modes = {mode.value: mode for mode in type(fields["input_mode"])}
     if isinstance(given, dict):
         (unit,) = script.get_enabled_units([given])
     mode = getattr(unit.input_mode, "value", unit.input_mode)  # Forge takes over what the API was given

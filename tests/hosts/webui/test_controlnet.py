@@ -107,7 +107,7 @@ class BuiltIn:
 
     def __init__(self, enabled: bool = True, input_mode: Any = Mode.SIMPLE, **fields: Any) -> None:
         self.enabled, self.input_mode = enabled, input_mode
-        vars(self).update(fields)
+        vars(self).update({"batch_image_dir": "", **fields})
 
 
 def built_in(*units: Any, prepared: int = 0) -> Any:
@@ -148,14 +148,12 @@ class OneImage:
         self.enabled, self.image, self.image_fg = enabled, image, image_fg
 
 
-class Simple(Enum):
-    SIMPLE = "simple"
-
-
 class OneImageClassic(OneImage):
-    """Classic's, which has a mode for its input, and one of it."""
+    """Classic's, which names modes and folders that it no longer takes."""
 
-    def __init__(self, enabled: bool = True, image: Any = None, input_mode: Any = Simple.SIMPLE) -> None:
+    batch_image_dir = None
+
+    def __init__(self, enabled: bool = True, image: Any = None, input_mode: Any = Mode.SIMPLE) -> None:
         super().__init__(enabled, image, np.zeros(1))
         self.input_mode = input_mode
 
@@ -176,7 +174,7 @@ def test_where_a_unit_knows_one_image_the_job_is_given_one_for_each_frame(
         controlnet.units_per_frame(p, FRAMES, undo)
         _, several, one, _ = p.script_args_value
         assert p.script.get_enabled_units([several]) == [several], "the host takes it as it is"
-        assert getattr(several, "input_mode", Simple.SIMPLE) is Simple.SIMPLE
+        assert getattr(several, "input_mode", Mode.SIMPLE) is Mode.SIMPLE
         found, mode = p.script.get_input_data(p, several, "preprocessor", 64, 64)
         assert ([shade for shade, _ in found], mode) == ([0, 1, 2, 2], "crop")
         other = kind(image={"image": np.full((2, 2, 3), 9), "mask": np.zeros((2, 2, 3))})
