@@ -32,7 +32,7 @@ CHECKS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
     ("mypy",),
-    ("pytest", "-n", "auto", "--dist", "worksteal"),
+    ("pytest", "-n", "logical", "--dist", "worksteal"),
 )
 
 

@@ -158,7 +158,7 @@ def test_every_check_runs_and_the_first_failure_counts(install: ModuleType, shel
         "python -m ruff check .",
         "python -m ruff format --check .",
         "python -m mypy",
-        "python -m pytest -n auto --dist worksteal -k gif",
+        "python -m pytest -n logical --dist worksteal -k gif",
     ]
     shell.fails = {}
     assert install.main(["test"]) == 0
