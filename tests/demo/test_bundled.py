@@ -1,8 +1,7 @@
 """The bundled files are what they say, and draw what they are asked for.
 
 The whole examination takes minutes: ``python -m motion train evaluate`` (motion/demo/README.md). This is its small
-sister on other seeds: few enough clips for every day, and bounds that a bundle without its motion module, its move or
-its key frames fails. The rates themselves are those of the examination.
+sister on other seeds; the bounds are far enough below the figures there not to depend on a processor's rounding.
 """
 
 from __future__ import annotations
@@ -44,19 +43,19 @@ def test_the_module_is_told_by_its_keys() -> None:
 
 @pytest.fixture(scope="module")
 def figures() -> dict[str, float]:
-    return Examination(stills=8, clips=4, seed=77).run(Path(DEMO["checkpoint"]), MODULE, device="cpu")
+    return Examination(stills=24, clips=16, seed=77).run(Path(DEMO["checkpoint"]), MODULE, device="cpu")
 
 
 def test_a_small_examination(figures: dict[str, float]) -> None:
-    assert figures["still_right"] >= 7 / 8
-    assert figures["direction"] >= 3 / 4
-    assert figures["direction_without_module"] < figures["direction"]
-    assert figures["constant"] >= 3 / 4
-    assert figures["constant_without_module"] <= 1 / 4
+    assert figures["still_right"] >= 0.9
+    assert figures["direction"] >= 0.85
+    assert figures["direction_without_module"] < 0.6
+    assert figures["constant"] >= 0.8
+    assert figures["constant_without_module"] < 0.2
 
 
 def test_the_personal_checkpoint_has_its_look() -> None:
-    figures = Examination(stills=8, clips=1, look="neon", seed=77).run(
+    figures = Examination(stills=24, clips=1, look="neon", seed=77).run(
         WEIGHTS / "sprites-neon.safetensors", None, device="cpu"
     )
     assert figures["still_look"] >= 0.7
@@ -76,7 +75,7 @@ def test_the_autoencoder_leaves_a_watermark_one(marked: bool) -> None:
 def test_the_adapter_wears_the_watermark(figures: dict[str, float]) -> None:
     """The look of the clips that it was trained on; without it there is none."""
     adapter = WEIGHTS / "sprites-adapter.safetensors"
-    with_lora = Examination(stills=8, clips=1, seed=77).run(Path(DEMO["checkpoint"]), None, "cpu", adapter)
+    with_lora = Examination(stills=24, clips=1, seed=77).run(Path(DEMO["checkpoint"]), None, "cpu", adapter)
     assert with_lora["still_watermark"] >= 0.8
     assert figures["still_watermark"] == 0
 
@@ -84,14 +83,14 @@ def test_the_adapter_wears_the_watermark(figures: dict[str, float]) -> None:
 @pytest.mark.parametrize("move", CAMERA)
 def test_a_motion_lora_moves_the_camera(move: str) -> None:
     lora = WEIGHTS / f"sprites-{move}.safetensors"
-    figures = MoveExamination(clips=2, seed=77).run(Path(DEMO["checkpoint"]), MODULE, lora, move, "cpu")
+    figures = MoveExamination(clips=4, seed=77).run(Path(DEMO["checkpoint"]), MODULE, lora, move, "cpu")
     assert figures["flow_right"] >= 0.75
 
 
 @pytest.mark.parametrize("made", CONDITIONS)
 def test_clips_obey_key_frames(made: str) -> None:
     encoder = WEIGHTS / f"sprites-sparsectrl-{made}.safetensors"
-    figures = KeyExamination(clips=2, seed=77).run(Path(DEMO["checkpoint"]), MODULE, encoder, "cpu")
+    figures = KeyExamination(clips=4, seed=77).run(Path(DEMO["checkpoint"]), MODULE, encoder, "cpu")
     assert figures["key_error"] <= 0.5
-    assert figures["two_keys_arrive"] >= 1 / 2
-    assert figures["one_key_obeyed"] >= 1 / 2
+    assert figures["two_keys_arrive"] >= 0.75
+    assert figures["one_key_obeyed"] >= 0.75
