@@ -6,7 +6,6 @@ file where the container allows it, so names, shapes and dtypes cost no reading 
 
 from __future__ import annotations
 
-import re
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from motion.errors import MotionError
+from motion.weights.pickles import unpickle, unpickle_zip
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
@@ -61,9 +61,9 @@ def open_weights(path: str | PathLike[str]) -> WeightsFile:
         if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
             return _open_safetensors(path)
         if head.startswith(b"PK\x03\x04"):
-            return _open_zip(path)
+            return WeightsFile(_peel(unpickle_zip(path)), {}, "pickle")
         if head.startswith(b"\x80") and not tarfile.is_tarfile(path):
-            return WeightsFile(_peel(_unpickle(path)), {}, "pickle")
+            return WeightsFile(_peel(unpickle(path)), {}, "pickle")
     except MotionError as error:
         raise MotionError(f"{path} {error}") from error
     except Exception as error:  # the parsers of two libraries, over a dozen versions, on any bytes at all
@@ -101,35 +101,6 @@ def _open_safetensors(path: Path) -> WeightsFile:
         names = file.keys()
         tensors = {name: file.get_tensor(name) for name in names}
         return WeightsFile(_peel(tensors), dict(file.metadata() or {}), "safetensors")
-
-
-def _open_zip(path: Path) -> WeightsFile:
-    # Before 2.6 torch.load hands TorchScript archives to torch.jit.load and tar archives to another unpickler, whatever
-    # weights_only says (CVE-2025-32434). This is the parser torch.load itself asks, so the two cannot disagree.
-    records = set(torch._C.PyTorchFileReader(str(path)).get_all_records())
-    if "constants.pkl" in records:
-        raise MotionError("is a TorchScript program, which may run code; get the plain weights.")
-    if "data.pkl" not in records:
-        raise MotionError("is a zip archive without weights at its top; unpack it and give the weights file inside.")
-    return WeightsFile(_peel(_unpickle(path, mmap=True)), {}, "pickle")
-
-
-def _unpickle(path: Path, mmap: bool = False) -> Any:
-    if path.suffix.lower() == ".safetensors":  # recent versions of torch.load go by that name, too
-        raise MotionError(
-            "is a pickle that calls itself safetensors; if you trust where it is from, rename it to .ckpt."
-        )
-    try:
-        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:
-        # torch 2.1 says "Unsupported class os.system", later ones "... GLOBAL os.system ...".
-        found = re.search(r"(?:GLOBAL|[Uu]nsupported class) ([\w.]+)", str(error))
-        if found is None:
-            raise
-        raise MotionError(
-            f"asks for {found[1]} when opened, which is no tensor and might run code, so it was left closed; "
-            "get its safetensors version."
-        ) from error
 
 
 def _peel(tree: Any) -> dict[str, Tensor]:

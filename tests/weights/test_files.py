@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import sys
 import tarfile
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -141,6 +144,78 @@ def test_the_refusal_of_a_pickle_names_what_it_asks_for(tmp_path: Path) -> None:
     path.write_bytes(zipped({"callback": Attack(tmp_path / "trace")}))
     sentence = refusal(path)
     assert "eval" in sentence and "safetensors" in sentence
+
+
+def left_by_a_trainer(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What lies beside the tensors of files that trainers left; lightning itself is not installed."""
+    modules = ("pytorch_lightning", "pytorch_lightning.callbacks", "pytorch_lightning.callbacks.model_checkpoint")
+    for name in modules:
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    callback = type("ModelCheckpoint", (), {"__module__": modules[-1]})
+    sys.modules[modules[-1]].ModelCheckpoint = callback  # type: ignore[attr-defined]
+    return {
+        "callbacks": {callback: {"best": 1}, "made": callback()},
+        "best": np.float64(0.5),
+        "history": np.arange(3),
+        "seen": {1, 2},
+    }
+
+
+@pytest.mark.parametrize("pack", [zipped, legacy])
+def test_what_a1111_lets_through_is_opened_and_made_nothing_of(
+    tmp_path: Path, pack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, before = tmp_path / "model.ckpt", set(torch.serialization.get_safe_globals())
+    content = pack({"state_dict": TENSORS, **left_by_a_trainer(monkeypatch)})
+    monkeypatch.undo()
+    path.write_bytes(content)
+    assert same(read(path), TENSORS)
+    assert set(torch.serialization.get_safe_globals()) == before
+    trace = tmp_path / "trace"
+    path.write_bytes(pack({"state_dict": TENSORS, "best": np.float64(0.5), "callback": Attack(trace)}))
+    assert "eval" in refusal(path)
+    assert not trace.exists()
+
+
+def test_the_parameters_of_an_embedding_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "embedding.pt"
+    path.write_bytes(zipped({"string_to_param": torch.nn.ParameterDict({"*": torch.ones(2)})}))
+    assert same(read(path), {"string_to_param.*": torch.ones(2)})
+
+
+def repacked(change: Any, method: int = zipfile.ZIP_STORED, beside: tuple[str, ...] = ()) -> bytes:
+    """`TENSORS` as `torch.save` writes them, unpacked and packed again by another program."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(zipped(TENSORS))) as old, zipfile.ZipFile(buffer, "w", method) as new:
+        for name in beside:
+            new.writestr(name, b"")
+        for name in old.namelist():
+            new.writestr(change(name), old.read(name))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        repacked(str, zipfile.ZIP_DEFLATED, ("archive/",)),
+        repacked(lambda name: f"model/{name}"),
+        repacked(lambda name: name.partition("/")[2], zipfile.ZIP_DEFLATED),
+        repacked(str, beside=("__MACOSX/._archive", ".DS_Store")),
+    ],
+    ids=["compressed", "a folder more", "a folder less", "a Mac's"],
+)
+def test_archives_that_were_packed_again(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(content)
+    assert same(read(path), TENSORS)
+
+
+def test_an_archive_is_not_blown_up(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("m/data.pkl", b"\0" * (64 << 20))
+    (tmp_path / "model.ckpt").write_bytes(buffer.getvalue())
+    assert "unpack to 64 MiB" in refusal(tmp_path / "model.ckpt")
 
 
 def archive(names: list[str]) -> bytes:
