@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from motion import patching
@@ -50,13 +52,12 @@ def attach(
         unet = undo.enter_context(patching.uncompiled(unet))
         found = sites.find(unet)
         _check_fit(found, model.architecture)
-        model.architecture.check_frames(arrangement.windows.size)
+        model.architecture.check_frames(arrangement.longest)
         undo.enter_context(attach_windows(unet, arrangement))
         if scale != 0:
             if model.architecture.family.resnet_norm_over_frames:
                 for norm in found.resnet_norms:
-                    undo.callback(patching.before(norm, _join(arrangement)))
-                    undo.callback(patching.after(norm, lambda _, args, output: per_frame(output)))
+                    undo.callback(patching.item(vars(norm), "forward", _joining(norm.forward, arrangement)))
             _part(found, arrangement, model.architecture.family.resnet_norm_over_frames, undo)
             for name, layer in model.slots.items():
                 undo.callback(patching.after(found.by_slot[name].layer, _Continuation(layer, arrangement, scale)))
@@ -110,9 +111,9 @@ class _Calls:
         unet_call.check_clips(batch, self.arrangement.frames)
         self.arrangement.pause()
         windows = self.arrangement.begin(unet_call.time(args, kwargs))
-        self.arrangement.together = windows[0]
+        self.arrangement.take(windows[0])
         self.given = (args, kwargs), batch, windows
-        rows = self.arrangement.rows(batch, windows[0])
+        rows = self.arrangement.rows(batch, self.arrangement.together)
         if rows == list(range(batch)):
             self.given = None
             return None
@@ -127,20 +128,47 @@ class _Calls:
         self.inside = True
         try:
             for number, window in enumerate(windows):
-                self.arrangement.together = window
-                rows = Rows(self.arrangement.rows(batch, window))
+                self.arrangement.take(window)
+                together = self.arrangement.together
+                rows = Rows(self.arrangement.rows(batch, together))
                 if number:
                     self.arrangement.pause()
                     args, kwargs = take_call(inputs[0], inputs[1], rows, batch)
                     output = unet(*args, **kwargs)
-                average.add(output, rows, shares[number] * groups)
+                written = (*shares[number], *[0.0] * (len(together) - len(window)))
+                average.add(output, rows, written * groups)
         finally:
             self.inside = False
         return average.result()
 
 
-def _join(arrangement: Arrangement) -> Callable[..., Any]:
-    return lambda _, args: (over_frames(args[0], len(arrangement.together)), *args[1:])
+def _joining(norm: Callable[[Tensor], Tensor], arrangement: Arrangement) -> Callable[[Tensor], Tensor]:
+    """``norm`` with one statistic over the frames that move together; those that are only read keep their own."""
+
+    def joined(x: Tensor) -> Tensor:
+        if arrangement.still:
+            return norm(x)
+        moving, read = _apart(x, arrangement)
+        output = per_frame(norm(over_frames(moving, len(arrangement.moving))))
+        return output if read is None else _together(output, norm(read), arrangement)
+
+    return joined
+
+
+def _apart(x: Tensor, arrangement: Arrangement) -> tuple[Tensor, Tensor | None]:
+    """The rows of the frames that move together, and of those that are only read, if there are any."""
+    frames, moving = len(arrangement.together), len(arrangement.moving)
+    if frames == moving:
+        return x, None
+    clips = rearrange(x, "(g f) ... -> g f ...", f=frames)
+    return clips[:, :moving].flatten(0, 1), clips[:, moving:].flatten(0, 1)
+
+
+def _together(moving: Tensor, read: Tensor, arrangement: Arrangement) -> Tensor:
+    """The inverse of `_apart`."""
+    groups = len(moving) // len(arrangement.moving)
+    clips = [rearrange(part, "(g f) ... -> g f ...", g=groups) for part in (moving, read)]
+    return torch.cat(clips, dim=1).flatten(0, 1)
 
 
 class _Continuation:
@@ -152,6 +180,8 @@ class _Continuation:
         self.scale = scale
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        if self.arrangement.still:
+            return None
         if isinstance(output, Tensor):
             return self._run(output)
         if isinstance(output, tuple):
@@ -161,9 +191,10 @@ class _Continuation:
     def _run(self, x: Tensor) -> Tensor:
         if self.arrangement.whole:
             self.arrangement.pause()
-        frames, fusion = len(self.arrangement.together), self.arrangement.fusion(x)
-        moved: Tensor = self.layer(x, frames, self.scale, fusion)
-        return moved
+        moving, read = _apart(x, self.arrangement)
+        fusion = self.arrangement.fusion(x)
+        moved: Tensor = self.layer(moving, len(self.arrangement.moving), self.scale, fusion)
+        return moved if read is None else _together(moved, read, self.arrangement)
 
 
 def _check_fit(found: sites.Sites, architecture: Architecture) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from motion.errors import MotionError
 from motion.models.motion.temporal import Fusion
+from motion.patching import Undo
 from motion.sampling.windows import Window, Windows
 
 STEPS = 1000
 """Time steps of the noise schedules that UNets are trained with."""
+
+Reads = Callable[[Window], Iterable[int]]
+"""The frames that a window is given to read, by absolute number; those that are its own already count for nothing."""
 
 
 def fusion(windows: Windows, found: Sequence[Window]) -> Fusion:
@@ -25,6 +30,11 @@ def fusion(windows: Windows, found: Sequence[Window]) -> Fusion:
     filled = [[*pairs, *[(pairs[0][0], 0.0)] * (most - len(pairs))] for pairs in places]
     counted = torch.tensor(filled, dtype=torch.float64).permute(2, 1, 0).contiguous()  # [2 most frames]
     return Fusion(torch.tensor(found), counted[0].long(), counted[1].float())
+
+
+def _extended(frames: Window, window: Window, given: Iterable[Reads]) -> Window:
+    """``frames``, and behind them what else ``window`` is given."""
+    return tuple(dict.fromkeys([*frames, *(frame for reads in given for frame in reads(window))]))
 
 
 @dataclass
@@ -51,8 +61,14 @@ class Arrangement:
     prompts: int = 1
     rows_at_once: int | None = None
     pause: Callable[[], None] = lambda: None
+    window: Window = field(init=False)
+    """The frames of each clip that the call of the UNet in progress is for, in order."""
     together: Window = field(init=False)
-    """The frames of each clip in the call of the UNet in progress, in order."""
+    """The frames of each clip in the call: those of its window, and behind them those that it only reads."""
+    moving: Window = field(init=False)
+    """The first of `together`: those that temporal layers see."""
+    still: bool = field(default=False, init=False)
+    """Whether the temporal layers, and the norms that join frames for them, stand aside: each frame is by itself."""
     step: int = field(default=-1, init=False)
     """The step in progress, counted from 0."""
     _time: float | None = field(default=None, init=False, repr=False)
@@ -64,10 +80,14 @@ class Arrangement:
     """Whether `_read` is of the step that the host has told of."""
     _found: list[Window] = field(init=False, repr=False)
     _fusions: dict[tuple[torch.device, torch.dtype], Fusion] = field(default_factory=dict, init=False, repr=False)
+    _hidden: list[Reads] = field(default_factory=list, init=False, repr=False)
+    _shown: list[Reads] = field(default_factory=list, init=False, repr=False)
+    """What windows are given to read, without and with the temporal layers."""
 
     def __post_init__(self) -> None:
-        self.together = tuple(range(self.windows.frames))
-        self._found = [self.together]
+        whole = tuple(range(self.windows.frames))
+        self._found = [whole]
+        self.take(whole)
 
     @property
     def frames(self) -> int:
@@ -81,8 +101,38 @@ class Arrangement:
 
     @property
     def seen(self) -> list[Window]:
-        """The frames that temporal layers see together in the call in progress: its own, or the windows in it."""
-        return self._found if self.whole else [self.together]
+        """The frames that temporal layers see together in the call in progress: its window, or the windows in it; what
+        is read without them is by itself."""
+        if self.whole:
+            return self._found
+        return list(filter(None, (self.moving, self.together[len(self.moving) :])))
+
+    @property
+    def longest(self) -> int:
+        """Frames that temporal layers see together at most."""
+        if not self._shown:
+            return self.windows.size
+        return max(len(_extended(window, window, self._shown)) for window in self.windows.at(0))
+
+    def give(self, reads: Reads, to_temporal: bool = False) -> Undo:
+        """Let each window read further frames, at their noise and with all that belongs to them, without writing them.
+
+        ``reads`` names them for a window. Where the engine runs the UNet for one window at a time, their rows stand
+        behind the window's in every call (`together`); where it runs for all frames, they are there already. Temporal
+        layers, and the norms of families that join frames, do not see them unless ``to_temporal`` is asked for, which
+        `motion.attach` counts in if it comes later. Raises MotionError for that in the engine "attention".
+        """
+        if to_temporal and self.whole:
+            raise MotionError("context engine is attention: temporal layers see further frames in denoiser only")
+        table = self._shown if to_temporal else self._hidden
+        table.append(reads)
+        return lambda: table.remove(reads)
+
+    def take(self, window: Window) -> None:
+        """The calls of the UNet that follow are for this window."""
+        self.window = window
+        self.moving = _extended(window, window, self._shown)
+        self.together = _extended(self.moving, window, self._hidden)
 
     def restart(self) -> None:
         """Count the steps from 0 again: another clip begins, another pass over this one, or another round."""

@@ -29,7 +29,7 @@ def test_rows_are_those_of_the_frames_and_keep_clips_whole(
     batch = frames * (prompts + groups)
     for time in range(steps):
         for window in arrangement.begin(time):
-            arrangement.together = window
+            arrangement.take(window)
             rows = arrangement.rows(batch, window)
             owner = [row % prompts if row < frames * prompts else prompts + row // frames for row in rows]
             frame = [row // prompts if row < frames * prompts else row % frames for row in rows]

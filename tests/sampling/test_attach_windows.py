@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import motion
+import sparsectrl
 from motion.errors import MotionError
+from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import SCHEDULES, Windows
 from tests.support import small
@@ -161,3 +164,84 @@ def test_a_window_beyond_the_position_table_is_refused(unet: nn.Module) -> None:
         motion.attach(unet, random_model(), FRAMES, arrangement=Arrangement(Windows(FRAMES, 5))).__enter__()
     with pytest.raises(MotionError, match=r"arrangement is of 10 frames, not of 8"):
         motion.attach(unet, random_model(), 8, arrangement=Arrangement(Windows(FRAMES, 4))).__enter__()
+
+
+def reading_the_first(unet: nn.Module, arrangement: Arrangement) -> list[Any]:
+    """Hooks by which each spatial self-attention takes keys and values of its clip's frame 0, wherever that lies."""
+
+    def first(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        frames = arrangement.together
+        clips = args[0].unflatten(0, (-1, len(frames)))
+        tokens = clips[:, [frames.index(0)] * len(frames)].flatten(0, 1)
+        name = "context" if "context" in kwargs else "encoder_hidden_states"
+        return args, {**kwargs, name: tokens}
+
+    layers = [layer for name, layer in unet.named_modules() if name.endswith("attn1")]
+    return [layer.register_forward_pre_hook(first, with_kwargs=True) for layer in layers]
+
+
+def test_what_only_reads_the_first_frame_is_the_same_in_windows_and_whole(precise: nn.Module) -> None:
+    inputs = batch(2)
+    drawn = []
+    for windows in (Windows(FRAMES), Windows(FRAMES, LENGTH, 1)):
+        arrangement = Arrangement(windows)
+        arrangement.give(lambda window: (0,))
+        hooks = reading_the_first(precise, arrangement)
+        try:
+            with attach_windows(precise, arrangement):
+                drawn.append(run(precise, inputs))
+        finally:
+            for hook in hooks:
+                hook.remove()
+    assert far(drawn[1], drawn[0]) <= 1e-9
+    assert far(run(precise, inputs), drawn[0]) > 1e-3
+
+
+@pytest.mark.parametrize("family", ["v1", "v3"])
+def test_frames_that_are_only_read_are_hidden_from_temporal_layers(precise: nn.Module, family: str) -> None:
+    """And written by nobody, SparseCtrl's layers included; given back, nothing is left of them."""
+    model, encoder, inputs = random_model(family), small.random_encoder(), batch(2)
+    shown = small.keyed(1, clip=FRAMES, size=(8, 8))
+    arrangement = Arrangement(Windows(FRAMES, LENGTH, 1))
+
+    def drawn() -> torch.Tensor:
+        arrangement.restart()
+        with (
+            motion.attach(precise, model, FRAMES, arrangement=arrangement),
+            sparsectrl.attach(precise, encoder, shown, FRAMES, arrangement=arrangement),
+        ):
+            return run(precise, inputs)
+
+    plain = drawn()
+    undo = arrangement.give(lambda window: (0, max(0, window[0] - 1), FRAMES - 1))
+    assert far(drawn(), plain) <= 1e-9
+    assert len(arrangement.together) > LENGTH and arrangement.moving == arrangement.window
+    undo()
+    assert torch.equal(drawn(), plain)
+
+
+def test_temporal_layers_see_what_they_are_given(precise: nn.Module) -> None:
+    """As longer windows do of which some frames count nothing; beyond the position table it is refused."""
+    model, inputs = random_model(positions=LENGTH + 1), batch()
+    arrangement = Arrangement(Windows(FRAMES, LENGTH, 0, schedule="batched"))
+    arrangement.give(lambda window: (0,), to_temporal=True)
+    with motion.attach(precise, model, FRAMES, arrangement=arrangement):
+        found = run(precise, inputs)
+    last = list(range(FRAMES - LENGTH, FRAMES))
+    with motion.attach(precise, model, LENGTH + 1):
+        alone = run(precise, rows(inputs, [*last, 0]))
+    assert far(found[2 * LENGTH :], alone[LENGTH - 2 : LENGTH]) <= 1e-9
+    arrangement.give(lambda window: (1,), to_temporal=True)
+    with pytest.raises(MotionError, match="6"), motion.attach(precise, model, FRAMES, arrangement=arrangement):
+        raise AssertionError("attached")
+    with pytest.raises(MotionError, match="denoiser"):
+        Arrangement(Windows(FRAMES, LENGTH, engine="attention")).give(lambda window: (0,), to_temporal=True)
+
+
+@pytest.mark.parametrize("family", ["v1", "v3"])
+def test_temporal_layers_that_stand_aside_are_as_if_not_there(host: nn.Module, family: str) -> None:
+    arrangement, inputs = Arrangement(Windows(LENGTH)), small.batch(LENGTH, 2, (8, 8))
+    arrangement.still = True
+    with motion.attach(host, random_model(family), LENGTH, arrangement=arrangement):
+        still = run(host, inputs)
+    assert torch.equal(still, run(host, inputs))

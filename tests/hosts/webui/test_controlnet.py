@@ -228,7 +228,7 @@ def test_each_call_gets_the_hints_of_its_frames(groups: int, hints: int) -> None
     with ExitStack() as undo:
         controlnet.hints_by_frame(p, arrangement, undo)
         for time in range(3):
-            (arrangement.together,) = arrangement.begin(time)
+            arrangement.take(*arrangement.begin(time))
             rows = p.script.network(x=x, hint=hint).flatten() % FRAMES
             assert rows.tolist() == arrangement.frame_numbers(len(x))
     assert p.script.network(x=x, hint=hint) is hint
