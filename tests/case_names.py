@@ -7,7 +7,8 @@ from motion.models.motion.architecture import SCHEDULES as BETAS
 from motion.sampling.windows import FUSES, Windows
 from motion.sampling.windows import SCHEDULES as WINDOW_SCHEDULES
 from motion.settings.parameters import infotext, parse_infotext
-from motion.settings.prompts import key_frames, travel
+from motion.settings.prompt_keys import key_frames
+from motion.settings.prompts import travel
 from motion.settings.settings import Clip
 from motion.training.folder import encode_clips as encoded
 

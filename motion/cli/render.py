@@ -71,7 +71,7 @@ class Job:
         windows_of(clip, module)
         attached = self._attached()
         if clip.trigger_words:
-            clip = replace(clip, prompt=motion.lora.add_trigger_words(clip.prompt, attached))
+            clip = replace(clip, prompt=motion.lora.add_trigger_words(clip.prompt, attached, clip.frames))
         host = Standalone.open(self.checkpoint, self.device, self.dtype)
         place = {"device": str(host.device), "dtype": str(host.dtype).removeprefix("torch.")}
         provenance = self._provenance()

@@ -129,7 +129,7 @@ def plan(p: Any, tab: Tab) -> Job:
         own=jobs.own_values(p),
         infotext=infotext.to_infotext(tab, entry, hasattr(p, "init_images")),
         several_prompts=isinstance(p.prompt, list),
-        prompted=partial(motion.lora.add_trigger_words, loras=active) if tab.trigger_words else str,
+        prompted=partial(motion.lora.add_trigger_words, loras=active, frames=tab.frames) if tab.trigger_words else str,
     )
 
 

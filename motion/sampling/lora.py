@@ -22,7 +22,7 @@ from motion.errors import MotionError
 from motion.models import sites
 from motion.models.motion.model import MotionModel
 from motion.models.motion.temporal import TemporalAttention
-from motion.settings.prompts import travels
+from motion.settings.prompt_keys import travels
 from motion.weights.checkpoint import FAMILY_HINT
 from motion.weights.lora import Lora, Pair, load
 
@@ -57,9 +57,12 @@ def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[WeightedL
         yield
 
 
-def add_trigger_words(prompt: str, loras: Iterable[WeightedLora]) -> str:
-    """``prompt`` and behind it, for all frames, the trigger words of the LoRAs in use, those that it has not yet."""
-    behind = "\n" if travels(prompt) else ", "
+def add_trigger_words(prompt: str, loras: Iterable[WeightedLora], frames: int) -> str:
+    """``prompt``, for a clip of ``frames``, and behind it the trigger words of the LoRAs in use that it has not yet.
+
+    All frames are told them.
+    """
+    behind = "\n" if travels(prompt, frames) else ", "
     for trigger in (lora.trigger for lora, weight in loras if weight != 0):
         if trigger.casefold() not in prompt.casefold():
             prompt = f"{prompt}{behind}{trigger}" if prompt.strip() else trigger

@@ -1,28 +1,19 @@
 """Prompt travel: a prompt that changes over the frames of a clip.
 
-    a photo of a forest,
-    0: spring
-    12-20: summer
-    -1: winter
-    best quality
-
-Lines of ``frame: text`` are key frames, one or a range of them; a negative one counts from the end (-1: the last). The
-lines above them stand in front of every key frame's text and those below behind it. Pure functions over text and
-tensors; the syntax is sd-webui-animatediff's, with ranges and negative numbers as ComfyUI-AnimateDiff-Evolved has them.
+`prompt_keys` says which lines are key frames; between two of them a frame is told a mix of both. Pure functions over
+text and tensors; the syntax is sd-webui-animatediff's, with ranges and negative numbers as ComfyUI-AnimateDiff-Evolved
+has them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from motion.errors import MotionError
-
-_LINE = re.compile(r"\s*(-?\d+)(?:\s*-\s*(-?\d+))?\s*:(.*)")
+from motion.settings.prompt_keys import key_frames
 
 PARALLEL = 0.9995
 """Cosine from which two texts' vectors are taken as parallel, so that between them goes a straight line."""
@@ -40,8 +31,8 @@ def travel(prompt: str, frames: int, closed: bool = False, drawn: int | None = N
     """What each of ``frames`` frames is told by ``prompt``.
 
     Before the first key frame its text holds, and behind the last one that one's; in a ``closed`` loop the last leads
-    into the first again. A prompt without key frames is told to all frames. Of frames that are ``drawn`` besides, each
-    is told what the clip's last one is. Raises MotionError naming a key frame that is not in the clip.
+    into the first again. A prompt that does not travel is told to all frames. Of frames that are ``drawn`` besides,
+    each is told what the clip's last one is. Raises MotionError where `key_frames` does.
     """
     keys = key_frames(prompt, frames) or {0: prompt}
     places = sorted(keys)
@@ -53,41 +44,6 @@ def travel(prompt: str, frames: int, closed: bool = False, drawn: int | None = N
 def texts_of(mixes: Iterable[Mix]) -> list[str]:
     """All that is told, each text once."""
     return list(dict.fromkeys(text for mix in mixes for text in mix[:2]))
-
-
-def travels(prompt: str) -> bool:
-    """Whether the prompt has key frames."""
-    return any(map(_LINE.fullmatch, prompt.splitlines()))
-
-
-def key_frames(prompt: str, frames: int) -> dict[int, str]:
-    """The whole text of each key frame, by frame number; empty if there are none."""
-    lines = prompt.splitlines()
-    matches = [_LINE.fullmatch(line) for line in lines]
-    numbers = [number for number, match in enumerate(matches) if match]
-    if not numbers:
-        return {}
-    head, tail = lines[: numbers[0]], lines[numbers[-1] + 1 :]
-    keys: dict[int, str] = {}
-    for match in filter(None, matches):
-        first = _frame(match[1], frames)
-        last = _frame(match[2], frames) if match[2] else first
-        if last < first:
-            raise MotionError(f"the prompt's frames {match[1]} to {match[2]} go backwards: give the first one first")
-        text = _joined([*head, match[3], *tail])
-        keys |= {frame: text for frame in {first, last}}
-    return keys
-
-
-def _joined(parts: list[str]) -> str:
-    return ", ".join(bare for part in parts if (bare := part.strip().strip(",").strip()))
-
-
-def _frame(text: str, frames: int) -> int:
-    number = int(text)
-    if not -frames <= number < frames:
-        raise MotionError(f"the prompt has a key frame {number}: the clip's are 0 to {frames - 1}, or -{frames} to -1")
-    return number % frames
 
 
 def _between(keys: dict[int, str], around: list[int], frame: int, frames: int, closed: bool) -> Mix:

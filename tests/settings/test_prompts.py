@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import motion
-from motion.errors import MotionError
-from motion.settings.prompts import INTERPOLATIONS, Mix, key_frames, linear, spherical, travel
+from motion.settings.prompt_keys import key_frames
+from motion.settings.prompts import INTERPOLATIONS, Mix, linear, spherical, travel
 from motion.settings.settings import TRAVELS
 from motion.weights.lora import TRIGGER, Lora
 
 SEASONS = "a forest,\n0: spring\n4-6: summer\n-1: winter\nbest quality"
-
-
-def test_head_and_tail_stand_around_every_key_frame() -> None:
-    assert key_frames(SEASONS, 11) == {
-        0: "a forest, spring, best quality",
-        4: "a forest, summer, best quality",
-        6: "a forest, summer, best quality",
-        10: "a forest, winter, best quality",
-    }
 
 
 def test_a_prompt_without_key_frames_is_told_to_all_frames_as_it_is() -> None:
@@ -61,15 +51,6 @@ def test_key_frames_have_their_own_text_and_weights_are_between(
     assert all(0 <= mix.weight < 1 and {mix.first, mix.second} <= set(keys.values()) for mix in told)
 
 
-@pytest.mark.parametrize(
-    ("prompt", "words"),
-    [("8: a", "key frame 8: .* 0 to 7"), ("-9: a", "key frame -9"), ("5-3: a", "5 to 3 go backwards")],
-)
-def test_key_frames_that_cannot_be_are_named(prompt: str, words: str) -> None:
-    with pytest.raises(MotionError, match=words):
-        travel(prompt, 8)
-
-
 def test_interpolations_are_exact() -> None:
     assert INTERPOLATIONS.keys() == TRAVELS.keys()
     first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
@@ -87,10 +68,10 @@ def test_interpolations_are_exact() -> None:
 
 def test_trigger_words_are_added_once() -> None:
     first, second, none = (Lora(word, "motion", {}, {TRIGGER: word}) for word in ("slow pan", "zoom", ""))
-    assert motion.lora.add_trigger_words("a cat", [(first, 1.0), (second, 0.5), (first, 1.0), (none, 1.0)]) == (
+    assert motion.lora.add_trigger_words("a cat", [(first, 1.0), (second, 0.5), (first, 1.0), (none, 1.0)], 4) == (
         "a cat, slow pan, zoom"
     )
-    assert motion.lora.add_trigger_words("A Slow Pan", [(first, 1.0), (second, 0)]) == "A Slow Pan"
-    assert motion.lora.add_trigger_words("", [(first, 1.0)]) == "slow pan"
-    travelling = motion.lora.add_trigger_words("0: a cat\n-1: a dog", [(first, 1.0), (second, 1.0)])
+    assert motion.lora.add_trigger_words("A Slow Pan", [(first, 1.0), (second, 0)], 4) == "A Slow Pan"
+    assert motion.lora.add_trigger_words("", [(first, 1.0)], 4) == "slow pan"
+    travelling = motion.lora.add_trigger_words("0: a cat\n-1: a dog", [(first, 1.0), (second, 1.0)], 4)
     assert key_frames(travelling, 4) == {0: "a cat, slow pan, zoom", 3: "a dog, slow pan, zoom"}

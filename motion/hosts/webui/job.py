@@ -17,7 +17,7 @@ from motion.hosts.webui.detect import host
 from motion.hosts.webui.mean import encoding_to_the_mean
 from motion.hosts.webui.prompt import name_once, put_styles_around
 from motion.hosts.webui.travel import Travel
-from motion.settings.prompts import key_frames, travels
+from motion.settings.prompt_keys import key_frames, travels
 from motion.settings.tab import Tab
 from motion.video.loop import play_order
 from motion.video.write import encoder_for
@@ -88,7 +88,7 @@ class Sample:
         self.take_networks()
         for pass_ in ("", "hr_"):
             prompts, named = (getattr(self.p, pass_ + name, None) for name in ("prompts", "extra_network_data"))
-            if prompts and named and travels(prompts[0]) and not self.over:
+            if prompts and named and not self.over and travels(prompts[0], self.travel.clip.frames):
                 name_once(named)
 
     def conditions(self, *args: Any, **kwargs: Any) -> Any:
@@ -228,7 +228,7 @@ def check_output(tab: Tab) -> None:
 def _take_over(p: Any, job: Job) -> None:
     """One clip is one batch of the host's."""
     p.batch_size, p.n_iter = job.frames, job.clips
-    put_styles_around(p, job.undo)
+    put_styles_around(p, job.tab.frames, job.undo)
     p.prompt = list(map(job.prompted, p.prompt)) if isinstance(p.prompt, list) else job.prompted(p.prompt)
     for name in ("prompt", "negative_prompt", "seed", "subseed"):
         value = getattr(p, name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from motion import patching
 from motion.hosts.webui.base import host_module
-from motion.settings.prompts import travels
+from motion.settings.prompt_keys import travels
 
 PLACE = "\0"
 """Stands for a prompt in the text of the styles around it."""
@@ -33,27 +33,27 @@ def name_once(extra_networks: MutableMapping[str, Any]) -> None:
         extra_networks[kind] = list({tuple(parameters.items[:1]): parameters for parameters in named}.values())
 
 
-def put_styles_around(p: Any, undo: ExitStack) -> None:
+def put_styles_around(p: Any, frames: int, undo: ExitStack) -> None:
     """Let the styles of ``p`` stand around all key frames of its prompts; the host would put them behind the last one.
 
-    The prompts themselves are `p`'s to put back.
+    ``frames`` is the length of the clip. The prompts themselves are `p`'s to put back.
     """
     asked = (getattr(p, name, "") or "" for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"))
     texts = [text for given in asked for text in ([given] if isinstance(given, str) else given)]
-    if not p.styles or not any(map(travels, texts)):
+    if not p.styles or not any(travels(text, frames) for text in texts):
         return
     styles = host_module("shared").prompt_styles
     around = (styles.apply_styles_to_prompt(PLACE, p.styles), styles.apply_negative_styles_to_prompt(PLACE, p.styles))
-    p.prompt, p.negative_prompt = map(_styled, (p.prompt, p.negative_prompt), around)
+    p.prompt, p.negative_prompt = _styled(p.prompt, around[0], frames), _styled(p.negative_prompt, around[1], frames)
     for name, style in zip(("hr_prompt", "hr_negative_prompt"), around, strict=True):
         if getattr(p, name, ""):  # else the host takes the other one
-            undo.callback(patching.item(vars(p), name, _styled(getattr(p, name), style)))
+            undo.callback(patching.item(vars(p), name, _styled(getattr(p, name), style, frames)))
     undo.callback(patching.item(vars(p), "styles", []))
 
 
-def _styled(texts: Any, style: str) -> Any:
+def _styled(texts: Any, style: str, frames: int) -> Any:
     """The text, or each of a list, in its place in the style: key frames in lines of their own."""
     if not isinstance(texts, str):
-        return [_styled(text, style) for text in texts]
-    found = style.replace(PLACE, f"\n{texts}\n" if travels(texts) else texts)
+        return [_styled(text, style, frames) for text in texts]
+    found = style.replace(PLACE, f"\n{texts}\n" if travels(texts, frames) else texts)
     return found.strip("\n") if texts else found.strip(", ")

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from motion.errors import MotionError
 from motion.hosts.webui.base import host_module, need
-from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of, travel, travels
+from motion.settings.prompt_keys import travels
+from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of, travel
 from motion.settings.settings import Movement
 
 Schedule = Sequence[Any]
@@ -43,10 +44,10 @@ class Travel:
     def __call__(self, function: Callable[..., Any], required_prompts: Any, *others: Any, **named: Any) -> Any:
         """The conditions of one clip, for which the host wants one prompt per frame, all the same.
 
-        Behind the prompts every host has arguments of its own. Without key frames the conditions are the host's.
+        Behind the prompts every host has arguments of its own. If that does not travel, they are the host's.
         Raises MotionError for a key frame that is not in the clip, and for texts that differ in their parts.
         """
-        if len(required_prompts) != self.drawn or not travels(required_prompts[0]):
+        if len(required_prompts) != self.drawn or not travels(required_prompts[0], self.clip.frames):
             return self.original(function, required_prompts, *others, **named)
         mixes = travel(required_prompts[0], self.clip.frames, self.clip.loop == "closed", self.drawn)
         texts = texts_of(mixes)

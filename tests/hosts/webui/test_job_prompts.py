@@ -10,7 +10,7 @@ import pytest
 from motion.errors import MotionError
 from motion.hosts.webui import job as jobs
 from motion.hosts.webui.job import Job, Refused
-from motion.settings.prompts import key_frames
+from motion.settings.prompt_keys import key_frames
 from motion.settings.tab import Tab
 
 from .test_job import FRAMES, Processing, begun, plan
@@ -26,10 +26,10 @@ def test_prompts_are_the_hosts_affair_but_for_key_frames() -> None:
     job = begun(p)
     assert conditions(p, "a cat") == [["a cat"]] * FRAMES
     with pytest.raises(Refused, match="key frame 4") as refused:
-        conditions(p, "4: a cat")
+        conditions(p, "0: a cat\n4: a dog")
     assert refused.value.status_code == 422
     assert Job.of(p) is None
-    assert conditions(p, "4: a cat") == [["4: a cat"]] * FRAMES
+    assert conditions(p, "0: a cat\n4: a dog") == [["0: a cat\n4: a dog"]] * FRAMES
     jobs.begin(p, Tab, plan)
     assert "get_conds_with_caching" not in vars(p)
     q = Processing()
@@ -59,7 +59,7 @@ def test_key_frames_are_checked_wherever_they_are(name: str) -> None:
     for text in ("0: a\n-1: b", ["a", "0: b"], None):
         setattr(p, name, text)
         jobs.check_prompts(p, Tab(frames=FRAMES))
-    for text in ("0: a\n4: b", ["a", "-5: b"]):
+    for text in ("0: a\n4: b", ["a", "0: a\n-5: b"]):
         setattr(p, name, text)
         with pytest.raises(MotionError, match="the prompt has a key frame"):
             jobs.check_prompts(p, Tab(frames=FRAMES))

@@ -18,7 +18,8 @@ from torch import Tensor
 from motion.errors import MotionError
 from motion.hosts.webui import travel as travel_module
 from motion.hosts.webui.travel import POOLED, Travel
-from motion.settings.prompts import INTERPOLATIONS, key_frames, travel
+from motion.settings.prompt_keys import key_frames
+from motion.settings.prompts import INTERPOLATIONS, travel
 from motion.settings.tab import Tab
 
 WINDOW, CHANNELS, STEPS = 7, 4, 10
@@ -182,7 +183,7 @@ def test_key_frames_with_other_parts_are_refused(prompt: str) -> None:
 
 def test_a_key_frame_that_is_not_in_the_clip_is_refused() -> None:
     with pytest.raises(MotionError, match="key frame 9"):
-        conditions_of(Host(), "9: a")
+        conditions_of(Host(), "0: a\n9: b")
 
 
 @pytest.mark.parametrize("function", [learned, multicond])
