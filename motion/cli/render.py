@@ -62,6 +62,7 @@ class Job:
         from diffusers.utils import logging as diffusers_logging
 
         from motion.hosts.standalone.host import Standalone, windows_of
+        from motion.hosts.standalone.samplers import schedule_type
         from motion.hosts.standalone.work import Work, seed_of_work
 
         diffusers_logging.set_verbosity_error()  # its remarks would stand between the user and the progress bar
@@ -74,7 +75,7 @@ class Job:
             clip = replace(clip, prompt=motion.lora.add_trigger_words(clip.prompt, attached, clip.frames))
         host = Standalone.open(self.checkpoint, self.device, self.dtype)
         place = {"device": str(host.device), "dtype": str(host.dtype).removeprefix("torch.")}
-        provenance = self._provenance()
+        provenance = {**self._provenance(), "Schedule type": schedule_type(clip, host.parts.parameterization)}
         asked = infotext(clip, {**provenance, **place, "Key images": key_frames.digest(self.controls)})
         work = Work.of(self.work, clip, asked) if self.work is not None else None
         clip = seed_of_work(clip, work)

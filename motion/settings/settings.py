@@ -59,6 +59,9 @@ TRAVELS: Mapping[str, str] = MappingProxyType({"linear": "Linear", "spherical": 
 FREEINIT_FILTERS: Mapping[str, str] = MappingProxyType(
     {"butterworth": "Butterworth", "gaussian": "Gaussian", "ideal": "Ideal"}
 )
+SPACINGS: Mapping[str, str] = MappingProxyType(
+    {"auto": "Auto", "leading": "Leading", "linspace": "Linspace", "trailing": "Trailing"}
+)
 FITS: Mapping[str, str] = MappingProxyType({"crop": "Crop", "pad": "Pad"})
 
 
@@ -214,9 +217,15 @@ class Clip(KeyFrames, Movement, Picture):
     zoom: int = setting(
         Number, 1, "Zoom", "draw each pixel of the finished frames n x n, for pixel art", 1, 16, key="Zoom"
     )
+    spacing: str = setting(
+        Choice, "auto", "Spacing", "where steps lie in the noise schedule; auto: trailing for euler and euler_a up to "
+        "8 steps, else the sampler's own", SPACINGS, key="Spacing",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check(self, FIELDS)
+        if self.sampler == "lcm" and self.spacing != "auto":
+            raise MotionError(f"spacing is {self.spacing}: the LCM sampler picks its own steps, leave it at auto")
         if self.sampler == "lcm" and self.steps > LCM_STEPS:
             raise MotionError(f"steps is {self.steps}: the LCM sampler takes 1 to {LCM_STEPS} steps (4 to 8 are usual)")
         self.check_keys()

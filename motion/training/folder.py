@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from motion.errors import MotionError
-from motion.hosts.standalone.checkpoint import Parts
+from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import encode
 from motion.training.vae import to_pixels
 from motion.video.read import STILLS, Frames, read

@@ -18,8 +18,9 @@ import motion
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Control
-from motion.hosts.standalone.checkpoint import Parts, open_parts
+from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.host import DTYPES, Standalone
+from motion.hosts.standalone.parts import Parts
 from motion.models.motion.architecture import SCHEDULES, Architecture, Betas
 from motion.models.motion.model import MotionModel
 from motion.settings.settings import Clip

@@ -49,6 +49,7 @@ def test_a_clip_from_files_to_file(tiny: Path, tmp_path: Path, capsys: pytest.Ca
     )
     assert extra["Model hash"] == str(describe(tiny / "sd15.safetensors")["sha256"])[:10]
     assert (extra["Model"], extra["Motion module"]) == ("sd15", "v3")
+    assert extra["Schedule type"] == "SGM Uniform"  # Euler's few steps, as the WebUI calls them
 
     assert cli.main(["inspect", str(out)]) == 0
     inspected = json.loads(capsys.readouterr().out)

@@ -22,10 +22,11 @@ from .support.webui import WHOLE, Frames, Webui
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
 
 FRAMES, STEPS = 16, 4
-"""Steps divide 1000: with others the WebUI's DDIM takes one more than it is asked for, the standalone host does not."""
 CLOSE = 2
 """What a host's clip may differ by, of 255."""
-CAT = Clip(prompt="a cat", seed=7, steps=STEPS, cfg=5, sampler="euler", size=Size(64, 64), frames=FRAMES)
+CAT = Clip(
+    prompt="a cat", seed=7, steps=STEPS, cfg=5, sampler="euler", size=Size(64, 64), frames=FRAMES, spacing="linspace"
+)
 LONG = "an oil painting of two dogs" + 80 * " a"
 """More than one window of the text encoder. It has random weights: of some texts the vectors' mean is 0, by which the
 WebUIs' emphasis divides."""

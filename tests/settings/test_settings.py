@@ -26,6 +26,7 @@ from motion.settings.settings import (
     RANDOM_SEED,
     SAMPLERS,
     SEED_MODES,
+    SPACINGS,
     TRAVELS,
     Clip,
 )
@@ -63,7 +64,7 @@ CLIPS = st.builds(
     key_end=st.floats(0.5, 1),
     key_fit=st.sampled_from(list(FITS)),
     **DRAWN,
-)
+) | st.builds(Clip, spacing=st.sampled_from(list(SPACINGS)))
 WEIGHTED = st.builds(Weighted, WORDS.filter(bool), st.floats(-10, 10))
 TABS = st.builds(
     Tab,
@@ -167,7 +168,7 @@ def test_infotext_is_what_the_webui_reads() -> None:
         "Motion context engine: Denoiser, Motion FreeInit: 1, Motion FreeInit filter: Butterworth, "
         "Motion steady colours: 0, "
         "Motion prompt travel: Linear, Motion adapter scale: 1, Motion trigger words: no, "
-        'Zoom: 1, Model: "my, model"'
+        'Zoom: 1, Spacing: Auto, Model: "my, model"'
     )
     assert parse_infotext(infotext(clip))[0] == clip
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -22,11 +21,11 @@ from transformers.utils import logging as transformers_logging
 
 from motion.errors import MotionError
 from motion.hosts.standalone import shapes
+from motion.hosts.standalone.parts import Base, Parts, TextEncoder
 from motion.hosts.standalone.tokens import clip_tokenizer
 from motion.weights import checkpoint as weights
 from motion.weights.kinds import detect
 
-Base = Literal["sd15", "sdxl"]
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 CLIP_L = {"sd15": "cond_stage_model.transformer.", "sdxl": "conditioner.embedders.0.transformer."}
 OPEN_CLIP = "conditioner.embedders.1.model."
@@ -42,25 +41,6 @@ REFUSED = {
 
 CHANNELS = {5: "a depth model", 7: "an upscaling model", 8: "an instruct-pix2pix model", 9: "an inpainting model"}
 REMEDY = "give an SD1.5 or SDXL text-to-image checkpoint"
-
-
-@dataclass(frozen=True)
-class TextEncoder:
-    """A text model with its tokenizer and the token that fills up its rows."""
-
-    tokenizer: Any
-    model: Any
-    pad: int
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The parts of an image model, on the CPU, in the dtype of the file."""
-
-    base: Base
-    unet: UNet2DConditionModel
-    vae: AutoencoderKL
-    encoders: tuple[TextEncoder, ...]
 
 
 def open_parts(path: Path) -> Parts:

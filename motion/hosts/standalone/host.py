@@ -18,8 +18,9 @@ from motion.errors import MotionError
 from motion.hosts.controls import Control
 from motion.hosts.finish import finish_frames
 from motion.hosts.standalone import lora
-from motion.hosts.standalone.checkpoint import Parts, open_parts
+from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.lora_weights import merge_loras
+from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import FrameConditioning
 from motion.hosts.standalone.sampling import Progress, Sampling
 from motion.hosts.standalone.work import Work, seed_of_work

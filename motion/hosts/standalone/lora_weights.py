@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from motion.errors import MotionError
-from motion.hosts.standalone.checkpoint import Base, Parts
 from motion.hosts.standalone.lora import Lora
+from motion.hosts.standalone.parts import Base, Parts
 from motion.weights import checkpoint, ldm
 from motion.weights.lora import UNET_PREFIXES, flat, pairs
 

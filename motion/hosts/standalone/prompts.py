@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from motion.errors import MotionError
-from motion.hosts.standalone.checkpoint import TextEncoder
+from motion.hosts.standalone.parts import TextEncoder
 from motion.hosts.standalone.tokens import chunks
 from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of
 

@@ -19,7 +19,7 @@ import sparsectrl
 from motion import patching
 from motion.hosts.controls import Control, check_effects, condition, influence
 from motion.hosts.standalone import key_frames, samplers
-from motion.hosts.standalone.checkpoint import Parts
+from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import FrameConditioning
 from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES
@@ -98,7 +98,7 @@ class Sampling:
         clip = self.clips[0]
         family = self.module.architecture.family if self.module else None
         betas = family.schedule(clip.betas) if family else SCHEDULES.get(clip.betas, samplers.STABLE_DIFFUSION)
-        return samplers.scheduler(clip.sampler, betas, clip.steps)
+        return samplers.scheduler(clip.sampler, betas, clip.steps, clip.spacing, self.parts.parameterization)
 
     def _step(self, course: SamplingRun, t: Tensor) -> None:
         predicted = self._predicted(course, t)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from motion.errors import MotionError
 from motion.hosts.standalone import Standalone, shapes
-from motion.hosts.standalone.checkpoint import Parts, open_parts
+from motion.hosts.standalone.checkpoint import open_parts
+from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.tokens import clip_tokenizer
 from tests.support.small import far
 

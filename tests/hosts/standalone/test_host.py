@@ -126,13 +126,6 @@ def test_every_sampler_draws_and_repeats_itself(sampler: str, sd15: Standalone, 
     assert not np.array_equal(frames, sd15.render(replace(clip, seed=2), v3))
 
 
-def test_schedules_follow_the_betas_and_step_as_in_the_webui() -> None:
-    assert scheduler("ddim", BETAS, 4).betas.sum() == pytest.approx(float(BETAS.values().sum()), rel=1e-5)
-    assert scheduler("ddim", BETAS, 4).timesteps.tolist() == [751, 501, 251]
-    assert scheduler("ddim", BETAS, 1).timesteps.tolist() == [1]
-    assert scheduler("euler", BETAS, 4).timesteps.tolist() == [999, 666, 333, 0]
-
-
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_clips_drawn_together_are_those_drawn_alone(sampler: str, sd15: Standalone, v3: MotionModel) -> None:
     """Groups do not mix, and each clip keeps its own noise, the samplers' too."""
