@@ -49,6 +49,15 @@ def names(*kinds: str) -> list[str]:
     return [entry.name for entry in files.entries() if files.describe(entry).kind in kinds]
 
 
+def lora_files(field: str) -> list[str]:
+    """The names of the files that `loras` or `adapter` may name. In the host's own folder of LoRAs adapters as
+    published count alone: plain LoRAs there are for pictures."""
+    files, own = lora_library(), {entry.path for entry in library().entries()}
+    kinds = {entry: files.describe(entry).kind for entry in files.entries()}
+    wanted = FILES[field]
+    return [entry.name for entry, kind in kinds.items() if kind in wanted and (kind != "LoRA" or entry.path in own)]
+
+
 def lora_library() -> Library:
     """The same folders, and the one of the host's own LoRAs."""
     return Library([*folders(), *host_folders()], "motion LoRAs and adapters")

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
@@ -39,6 +38,10 @@ class Field:
     """What infotext calls it."""
     group: str
     """Where an interface shows it."""
+    needs: tuple[str, ...]
+    """Fields of which one must differ from its default before this one does anything; of none it always does."""
+    detail: str
+    """What `help` has no room for."""
 
     metavar: ClassVar[str] = "TEXT"
 
@@ -76,7 +79,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Choice(Field):
-    """One of a few names; infotext writes the label."""
+    """One of a few names; infotext and interfaces hold the label, which is accepted for the name."""
 
     choices: Mapping[str, str]
     metavar = "NAME"
@@ -85,13 +88,15 @@ class Choice(Field):
     def remedy(self) -> str:
         return "choose one of " + ", ".join(self.choices)
 
-    def parse(self, text: str) -> Any:
-        return self.check(next((key for key, label in self.choices.items() if label == text), text))
-
     def check(self, value: Any) -> Any:
-        return self._accept(value, isinstance(value, str) and value in self.choices)
+        name = next((name for name, label in self.choices.items() if label == value), value)
+        self._accept(value, isinstance(name, str) and name in self.choices)
+        return name
 
     def write(self, value: Any) -> str:
+        return self.choices[value]
+
+    def format(self, value: Any) -> Any:
         return self.choices[value]
 
 
@@ -176,7 +181,8 @@ class Flag(Field):
 
 @dataclass(frozen=True)
 class Several(Field):
-    """One or more of a few names, as a tuple without repeats; infotext writes the labels."""
+    """One or more of a few names, as a tuple without repeats; infotext and interfaces hold the labels, which are
+    accepted for the names."""
 
     choices: Mapping[str, str]
     metavar = "NAME,..."
@@ -186,16 +192,21 @@ class Several(Field):
         return "choose from " + ", ".join(self.choices)
 
     def parse(self, text: str) -> Any:
-        names = {label: name for name, label in self.choices.items()}
-        return self.check(tuple(names.get(part.strip(), part.strip()) for part in text.split(",")))
+        return self.check(tuple(part.strip() for part in text.split(",")))
 
     def check(self, value: Any) -> Any:
-        listed = isinstance(value, (tuple, list)) and len(value) > 0
-        known = listed and all(isinstance(name, str) and name in self.choices for name in value)
-        return tuple(dict.fromkeys(self._accept(value, known)))
+        self._accept(value, isinstance(value, (tuple, list)) and len(value) > 0)
+        self._accept(value, all(isinstance(name, str) for name in value))
+        labels = {label: name for name, label in self.choices.items()}
+        names = tuple(dict.fromkeys(labels.get(name, name) for name in value))
+        self._accept(value, all(name in self.choices for name in names))
+        return names
 
     def write(self, value: Any) -> str:
-        return ", ".join(self.choices[name] for name in value)
+        return ", ".join(self.format(value))
+
+    def format(self, value: Any) -> Any:
+        return [self.choices[name] for name in value]
 
 
 @dataclass(frozen=True)
@@ -216,16 +227,23 @@ class Image(Field):
         return ""
 
 
-def setting(kind: type[Field], default: Any, label: str, help: str, *limits: Any, key: str, group: str = "main") -> Any:
+def setting(
+    kind: type[Field],
+    default: Any,
+    label: str,
+    help: str,
+    *limits: Any,
+    key: str,
+    group: str = "main",
+    needs: tuple[str, ...] = (),
+    detail: str = "",
+) -> Any:
     """Declare a field of a settings dataclass; `limits` are the rest of the row's own fields."""
-    row = partial(_row, kind, default, label, help, limits, key, group)
+
+    def row(name: str) -> Field:
+        return kind(name, label, help, default, key, group, needs, detail, *limits)
+
     return field(default=default, metadata={"row": row})
-
-
-def _row(
-    kind: type[Field], default: Any, label: str, help: str, limits: Sequence[Any], key: str, group: str, name: str
-) -> Field:
-    return kind(name, label, help, default, key, group, *limits)
 
 
 def table(settings: type[Any]) -> Mapping[str, Field]:
@@ -244,7 +262,8 @@ def markdown(rows: Mapping[str, Field]) -> str:
     lines = ["| name | label | default | accepts | what it does |", "|---|---|---|---|---|"]
     for row in rows.values():
         default = f"`{json.dumps(row.default, ensure_ascii=False)}`"
-        lines.append(f"| `{row.name}` | {row.label} | {default} | {row.remedy} | {row.help} |")
+        text = "; ".join(filter(None, (row.help, row.detail)))
+        lines.append(f"| `{row.name}` | {row.label} | {default} | {row.remedy} | {text} |")
     return "\n".join(lines) + "\n"
 
 

@@ -28,7 +28,8 @@ class Weighted(NamedTuple):
 class Weights(Field):
     """Any number of names, each with a weight from `low` to `high` (1 where none is given), as a tuple of `Weighted`.
 
-    As text `name:0.8, name:-1`; a name with a comma or a quotation mark in it is written as a JSON string.
+    As text `name:0.8, name:-1`; a name with a comma or a quotation mark in it is written as a JSON string. An interface
+    holds JSON, a list of pairs, and nothing for none.
     """
 
     low: float
@@ -48,7 +49,7 @@ class Weights(Field):
         return ", ".join(map(str, value))
 
     def format(self, value: Any) -> Any:
-        return self.write(value)
+        return json.dumps(value, ensure_ascii=False) if value else ""
 
     def _fits(self, item: Any) -> bool:
         if not isinstance(item, (tuple, list)) or len(item) != 2 or not isinstance(item[0], str):
@@ -57,9 +58,14 @@ class Weights(Field):
         return item[0] != "" and is_plain(item[0]) and number and self.low <= item[1] <= self.high
 
 
-def _items(text: str) -> list[Weighted] | None:
-    """The items of `name:weight, name`; None for another text."""
+def _items(text: str) -> Any:
+    """The items of `name:weight, name`, or what a JSON list holds; None for another text."""
     text = text.strip().removesuffix(",")
+    if text.startswith("["):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return None
     items: list[Weighted] = []
     at = 0
     while at < len(text):

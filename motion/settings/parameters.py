@@ -19,7 +19,8 @@ def infotext(clip: Clip, extra: Mapping[str, object] = MappingProxyType({})) -> 
     `extra` (model names and hashes) joins the pairs; empty values are left out, and key frames' settings at default.
     """
     values = ((row, getattr(clip, row.name)) for row in _pair_fields().values())
-    pairs = {row.key: row.write(value) for row, value in values if row.group != "keys" or value != row.default}
+    written = ((row, value) for row, value in values if value != row.default or "key_frames" not in row.needs)
+    pairs = {row.key: row.write(value) for row, value in written}
     pairs.update({key: str(value) for key, value in extra.items() if str(value)})
     last = ", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items())
     negative = f"{FIELDS['negative'].label}: {clip.negative}" if clip.negative else ""

@@ -91,77 +91,89 @@ class Picture:
 class Movement:
     """What makes a clip of a picture."""
 
-    frames: int = setting(Number, 16, "Frames", "frames in the clip", 1, MOST_FRAMES, 1, 32, key="Motion frames")
-    fps: float = setting(Number, 8.0, "FPS", "frames per second", 0.1, 100, 1, 30, key="Motion FPS")
+    frames: int = setting(
+        Number, 16, "Frames", "pictures in the clip; divided by FPS, its length in seconds", 1, MOST_FRAMES, 1, 32,
+        key="Motion frames",
+    )  # fmt: skip
+    fps: float = setting(Number, 8.0, "FPS", "pictures shown in a second", 0.1, 100, 1, 30, key="Motion FPS")
     scale: float = setting(
-        Number, 1.0, "Motion scale", "strength of the motion module; 0 = off", 0, 10, 0.05, 2, key="Motion scale"
-    )
+        Number, 1.0, "Motion scale", "how strong the motion is; 1 = as trained, 0 = none", 0, 10, 0.05, 2,
+        key="Motion scale", group="motion",
+    )  # fmt: skip
     loop: str = setting(
-        Choice, "none", "Loop", "closed: the last frame leads into the first; ping-pong: there and back", LOOPS,
-        key="Motion loop",
+        Choice, "none", "Loop", "closed: the end leads into the start; ping-pong: forwards, then backwards", LOOPS,
+        key="Motion loop", group="motion",
     )  # fmt: skip
     seed_mode: str = setting(
-        Choice, "clip", "Seed mode", "clip: one stream of noise for all frames; frame: seed + 1, + 2 ... for each",
-        SEED_MODES, key="Motion seed mode",
+        Choice, "clip", "Seed mode", "clip: the seed draws all noise; frame: seed + 1, + 2 ... for each frame",
+        SEED_MODES, key="Motion seed mode", group="motion",
     )  # fmt: skip
     noise: str = setting(
-        Choice, "auto", "Noise", "what frames begin with; auto: FreeNoise for clips in windows, else each its own; "
-        "repeated: that of the first window again; constant: all the same", NOISES,
-        key="Motion noise", group="advanced",
+        Choice, "auto", "Noise", "what the frames are drawn from; auto suits most clips", NOISES,
+        key="Motion noise", group="motion",
+        detail="auto: FreeNoise for clips in windows, else each frame its own; repeated: the first window's again; "
+        "constant: the same for all frames",
     )  # fmt: skip
     betas: str = setting(
         Choice, "auto", "Beta schedule", "the noise schedule; auto: the one the motion module was trained with", BETAS,
-        key="Motion beta schedule", group="advanced",
+        key="Motion beta schedule", group="motion",
     )  # fmt: skip
     context_length: int = setting(
-        Number, 0, "Context length", "frames that move together; 0 = all if the module reaches so far, else as many "
-        "as it was trained on", 0, MOST_FRAMES, 1, 64, key="Motion context length", group="advanced",
+        Number, 0, "Context length", "frames that are drawn together; 0 = what suits the motion module",
+        0, MOST_FRAMES, 1, 64, key="Motion context length", group="windows",
+        detail="0: all if the module reaches so far, else as many as it was trained on",
     )  # fmt: skip
     context_overlap: int = setting(
-        Number, 4, "Context overlap", "frames that neighbouring windows share at least", 0, MOST_FRAMES - 1, 1, 32,
-        key="Motion context overlap", group="advanced",
+        Number, 4, "Context overlap", "frames that neighbouring windows share; more is smoother and slower",
+        0, MOST_FRAMES - 1, 1, 32, key="Motion context overlap", group="windows",
     )  # fmt: skip
     context_stride: int = setting(
-        Number, 1, "Context stride", "2: windows of every second frame besides; 3: and of every fourth ...", 1, 8, 1,
-        4, key="Motion context stride", group="advanced",
+        Number, 1, "Context stride", "2 and more: also windows that skip frames; steadier and slower", 1, 8, 1, 4,
+        key="Motion context stride", group="windows",
+        detail="2: windows of every second frame besides; 3: and of every fourth ...",
     )  # fmt: skip
     context_schedule: str = setting(
-        Choice, "uniform", "Context schedule", "uniform: borders move in each step; static: they stay; batched: no "
-        "overlap; composite: frames from all over the clip until it is settled what it shows, then uniform",
-        CONTEXT_SCHEDULES, key="Motion context schedule", group="advanced",
+        Choice, "uniform", "Context schedule", "how windows are laid over the clip; uniform suits most clips",
+        CONTEXT_SCHEDULES, key="Motion context schedule", group="windows",
+        detail="uniform: borders move in each step; static: they stay; batched: no overlap; composite: frames from all "
+        "over the clip until it is settled what it shows, then uniform",
     )  # fmt: skip
     context_fuse: str = setting(
-        Choice, "pyramid", "Context fuse method", "what the frames of a window count where windows overlap",
-        CONTEXT_FUSES, key="Motion context fuse method", group="advanced",
+        Choice, "pyramid", "Context fuse method", "how windows are mixed where they overlap", CONTEXT_FUSES,
+        key="Motion context fuse method", group="windows",
+        detail="flat: all count the same; pyramid: a window counts most in its middle; overlap-linear: it fades in and "
+        "out where it overlaps; relative: by nearness to its middle",
     )  # fmt: skip
     context_engine: str = setting(
-        Choice, "denoiser", "Context engine", "denoiser: the memory of one window for any length; temporal attention: "
-        "no frame is computed twice", CONTEXT_ENGINES, key="Motion context engine", group="advanced",
+        Choice, "denoiser", "Context engine", "denoiser: least memory; temporal attention: fastest", CONTEXT_ENGINES,
+        key="Motion context engine", group="windows",
+        detail="denoiser: the memory of one window for any length; temporal attention: no frame is computed twice",
     )  # fmt: skip
     freeinit: int = setting(
-        Number, 1, "FreeInit", "times to draw, each from what came before; 1 = off", 1, 5, 1, 5,
-        key="Motion FreeInit", group="advanced",
+        Number, 1, "FreeInit", "draw the clip so many times, each steadier than the last; 1 = once", 1, 5, 1, 5,
+        key="Motion FreeInit", group="motion",
     )  # fmt: skip
     freeinit_filter: str = setting(
-        Choice, "butterworth", "FreeInit filter", "what of the drawn clip goes into its new noise", FREEINIT_FILTERS,
-        key="Motion FreeInit filter", group="advanced",
+        Choice, "butterworth", "FreeInit filter", "what each round keeps of the one before", FREEINIT_FILTERS,
+        key="Motion FreeInit filter", group="motion", needs=("freeinit",),
     )  # fmt: skip
     steady_colours: float = setting(
-        Number, 0.0, "Steady colours", "draw each frame's colours, their mean and spread, to the whole clip's; 1 = all "
-        "the way, 0 = off; not for light that is to change", 0, 1, 0.05, 1,
-        key="Motion steady colours", group="advanced",
+        Number, 0.0, "Steady colours", "evens out brightness and colours over the clip; 0 = off, 1 = fully",
+        0, 1, 0.05, 1, key="Motion steady colours", group="colours",
+        detail="each frame's colours, their mean and spread, are drawn to the whole clip's; not for light that is to "
+        "change",
     )  # fmt: skip
     travel: str = setting(
-        Choice, "linear", "Prompt travel", "the way from one text to the next, where lines 'frame: text' give several",
-        TRAVELS, key="Motion prompt travel", group="advanced",
+        Choice, "linear", "Prompt travel", "how prompts blend, where lines such as '0: spring' give several", TRAVELS,
+        key="Motion prompt travel", group="motion",
     )  # fmt: skip
     adapter_scale: float = setting(
         Number, 1.0, "Adapter scale", "strength of the domain adapter; 0 = off", 0, 1, 0.05, 1,
-        key="Motion adapter scale", group="lora",
+        key="Motion adapter scale", group="lora", needs=("adapter",),
     )  # fmt: skip
     trigger_words: bool = setting(
-        Flag, False, "Trigger words", "add the words that the LoRA files name to the prompt, where it lacks them",
-        key="Motion trigger words", group="lora",
+        Flag, False, "Trigger words", "add the words that the LoRA files ask for to the prompt",
+        key="Motion trigger words", group="lora", needs=("loras", "adapter"),
     )  # fmt: skip
 
 
@@ -170,35 +182,37 @@ class KeyFrames:
     """How strong a clip obeys its key frames, and when."""
 
     key_scale: float = setting(
-        Number, 1.0, "Key frame scale", "strength of SparseCtrl", 0, 10, 0.05, 2, key="Motion key scale", group="keys"
-    )
+        Number, 1.0, "Key frame scale", "how closely the clip follows its key frames", 0, 10, 0.05, 2,
+        key="Motion key scale", group="keys", needs=("key_frames",),
+    )  # fmt: skip
     key_start: float = setting(
-        Number, 0.0, "Key frame start", "where SparseCtrl begins: 0 = first step, 1 = last", 0, 1, 0.01, 1,
-        key="Motion key start", group="keys",
+        Number, 0.0, "Key frame start", "when it begins to follow them: 0 = first step, 1 = last", 0, 1, 0.01, 1,
+        key="Motion key start", group="keys", needs=("key_frames",),
     )  # fmt: skip
     key_end: float = setting(
-        Number, 1.0, "Key frame end", "where SparseCtrl ends: 0 = first step, 1 = last", 0, 1, 0.01, 1,
-        key="Motion key end", group="keys",
+        Number, 1.0, "Key frame end", "when it ceases to follow them: 0 = first step, 1 = last", 0, 1, 0.01, 1,
+        key="Motion key end", group="keys", needs=("key_frames",),
     )  # fmt: skip
     on_keys: float = setting(
-        Number, 1.0, "Scale on keys", "strength on frames with a key, times the scale", 0, 10, 0.05, 2,
-        key="Motion scale on keys", group="keys",
+        Number, 1.0, "Scale on keys", "how strong they are at their own frames, times the scale", 0, 10, 0.05, 2,
+        key="Motion scale on keys", group="keys", needs=("key_frames",),
     )  # fmt: skip
     off_keys: float = setting(
-        Number, 1.0, "Scale off keys", "strength on frames without a key, times the scale", 0, 10, 0.05, 2,
-        key="Motion scale off keys", group="keys",
+        Number, 1.0, "Scale off keys", "how strong they are at all other frames, times the scale", 0, 10, 0.05, 2,
+        key="Motion scale off keys", group="keys", needs=("key_frames",),
     )  # fmt: skip
     key_fit: str = setting(
-        Choice, "crop", "Key image fit", "crop: fill the frame and cut off what is over; pad: all of it, with bars",
-        FITS, key="Motion key image fit", group="keys",
+        Choice, "crop", "Key image fit", "crop: fills the frame; pad: shows all of the picture, with bars", FITS,
+        key="Motion key image fit", group="keys", needs=("key_frames",),
     )  # fmt: skip
     key_nearest: bool = setting(
-        Flag, True, "Nearest key frame", "a window without a key frame is given the one that is nearest",
-        key="Motion nearest key", group="keys",
+        Flag, True, "Nearest key frame", "a window without a key frame is given the nearest one",
+        key="Motion nearest key", group="keys", needs=("key_frames",),
     )  # fmt: skip
     colour_match: bool = setting(
-        Flag, False, "Colour match", "key frames take mean and spread of the colours of the frames beside them; the "
-        "published RGB encoder draws them lighter or darker", key="Motion colour match", group="keys",
+        Flag, False, "Colour match", "gives key frames the colours of the frames beside them",
+        key="Motion colour match", group="colours", needs=("key_frames",),
+        detail="the published RGB encoder draws them lighter or darker",
     )  # fmt: skip
 
     def check_keys(self) -> None:

@@ -24,14 +24,14 @@ class Switch:
 
     enabled: bool = setting(Flag, False, "Enable", "make a clip instead of a picture", key="")
     module: str = setting(
-        Field, "", "Motion module", "the file in models/motion that moves the checkpoint", key="Motion module"
+        Field, "", "Motion module", "what makes your checkpoint move; files lie in models/motion", key="Motion module"
     )
     loras: tuple[Weighted, ...] = setting(
-        Weights, (), "Motion LoRA", "camera moves and motions of one's own: name:weight, name:weight ...", -10, 10,
-        key="Motion LoRA", group="lora",
+        Weights, (), "Motion LoRA", "camera moves and other learned motions, each with its strength", -10, 10,
+        key="Motion LoRA", group="lora", detail="as text name:weight, name:weight ...",
     )  # fmt: skip
     adapter: str = setting(
-        Field, "", "Domain adapter", "the image LoRA that was trained beside the motion module (v3)",
+        Field, "", "Domain adapter", "the image LoRA that belongs to some motion modules (v3)",
         key="Motion adapter", group="lora",
     )  # fmt: skip
 
@@ -41,8 +41,8 @@ class Keys:
     """Which images the clip obeys."""
 
     key_frames: tuple[KeyFrame, ...] = setting(
-        KeyImages, (), "Key frames", "images that the clip obeys at some of its frames", key="Motion key frames",
-        group="keys",
+        KeyImages, (), "Key frames", "pictures that the clip follows at some of its frames",
+        key="Motion key frames", group="keys",
     )  # fmt: skip
 
 
@@ -51,20 +51,20 @@ class Tab(KeyFrames, Keys, Movement, Switch):
     """What the WebUI's tab adds to the host's own settings. Every field is checked on construction."""
 
     formats: tuple[str, ...] = setting(
-        Several, ("gif",), "Formats", "the files that are written; frames: each frame as a picture", FORMATS,
+        Several, ("gif",), "Formats", "files to write; Frames: each frame as a picture of its own", FORMATS,
         key="Motion formats",
     )  # fmt: skip
     start: str = setting(
-        Choice, "every", "Initial image", "every: each frame starts from it; first: it fades out after the first",
+        Choice, "every", "Initial image", "every: all frames are drawn from it; first: it fades out after the first",
         STARTS, key="Motion initial image", group="img2img",
     )  # fmt: skip
     fade_power: float = setting(
         Number, 1.0, "Fade power", "p in 1 - i^p / s, the weight of the initial image in frame i", 0.1, 10, 0.1, 10,
-        key="Motion fade power", group="img2img",
+        key="Motion fade power", group="img2img", needs=("start", "last_frame"),
     )  # fmt: skip
     fade_scale: float = setting(
         Number, 32.0, "Fade scale", "s in 1 - i^p / s, the weight of the initial image in frame i",
-        1, MOST_FRAMES, 1, 128, key="Motion fade scale", group="img2img",
+        1, MOST_FRAMES, 1, 128, key="Motion fade scale", group="img2img", needs=("start", "last_frame"),
     )  # fmt: skip
     last_frame: Any = setting(  # noqa: RUF009
         Image, None, "Last frame", "where the clip ends; the initial image then fades out after the first frame",

@@ -50,7 +50,7 @@ MIXTURE = (
 )
 """How often each pattern is drawn."""
 
-_FIELD = Weights("masks", "Masks", "", MIXTURE, "", "", 0, 1000)
+_FIELD = Weights("masks", "Masks", "", MIXTURE, key="", group="", needs=(), detail="", low=0, high=1000)
 
 
 def parse(text: str) -> tuple[Weighted, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from motion.fields.table import Choice, Image, Several
+from motion.settings.sections import SECTIONS
 from motion.settings.tab import TAB_FIELDS
 from sparsectrl.presets import PRESETS
 
@@ -21,6 +22,7 @@ def test_every_text_of_the_table_is_translated(path: Path) -> None:
     rows = [row for row in TAB_FIELDS.values() if row.name != "enabled"]
     shown = {row.label for row in rows} | {row.help for row in rows if not isinstance(row, Image)}
     shown |= {label for row in rows if isinstance(row, (Choice, Several)) for label in row.choices.values()}
+    shown |= {row.detail for row in rows if row.detail} | set(filter(None, SECTIONS.values()))
     shown |= {text for use in PRESETS.values() for text in (use.label, use.help)}
     assert shown <= translated.keys()
     page = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "motion" / "extension").rglob("*.py"))

@@ -14,7 +14,7 @@ from .support.models import RGB, SCRIBBLE
 from .support.page import WebuiPage, prepare
 from .support.webui import QUICK
 
-LABEL = "Key frames (SparseCtrl)"
+LABEL = "Key frames"
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from motion.fields.table import Image, Size, markdown
 from motion.fields.weighted import Weighted
 from motion.models.motion.architecture import SCHEDULES
 from motion.settings.parameters import infotext, parse_infotext
+from motion.settings.sections import SECTIONS
 from motion.settings.settings import (
     BETAS,
     FIELDS,
@@ -103,7 +104,14 @@ def test_both_tables_call_the_same_setting_the_same() -> None:
 
 
 def test_every_setting_of_the_tab_has_a_place() -> None:
-    assert {row.group for row in TAB_FIELDS.values()} == {"main", "lora", "keys", "img2img", "advanced"}
+    assert {row.group for row in TAB_FIELDS.values()} <= SECTIONS.keys()
+    assert {name for row in TAB_FIELDS.values() for name in row.needs} <= TAB_FIELDS.keys()
+
+
+def test_an_interface_may_hold_labels() -> None:
+    shown = {name: row.format(row.default) for name, row in TAB_FIELDS.items()}
+    assert (shown["loop"], shown["formats"]) == ("None", ["GIF"])
+    assert Tab(**shown) == Tab()
 
 
 def test_the_documentation_is_the_table() -> None:

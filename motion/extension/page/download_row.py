@@ -10,22 +10,23 @@ import gradio as gr
 
 from motion.errors import MotionError
 from motion.extension.models import folders
+from motion.extension.page.notes import alarm
 from motion.weights.download import KnownModel, download, known
 from motion.weights.library import BASES
 
 MEGABYTE = 1e6
 
 
-def build(elem_id: Callable[[str], str]) -> Any:
-    """Build it; returns the event of a download that has ended."""
+def build(elem_id: Callable[[str], str]) -> tuple[Any, Any]:
+    """Build it; returns the part itself, and the event of a download that has ended."""
     names = [_title(model) for model in known()]
-    with gr.Accordion("Get a motion module", open=False, elem_id=elem_id("get")):
+    with gr.Accordion("Get a motion module", open=False, elem_id=elem_id("get")) as part:
         with gr.Row():
             chosen = gr.Dropdown(names, value=names[0], label="Published module", elem_id=elem_id("get_name"))
             button = gr.Button("Download", elem_id=elem_id("get_button"))
         about = gr.HTML(_about(names[0]), elem_id=elem_id("get_about"))
     chosen.change(_about, inputs=[chosen], outputs=[about], show_progress=False)
-    return button.click(_fetch, inputs=[chosen], outputs=[about])
+    return part, button.click(_fetch, inputs=[chosen], outputs=[about])
 
 
 def _title(model: KnownModel) -> str:
@@ -52,5 +53,5 @@ def _fetch(title: str, progress: Any = gr.Progress()) -> str:  # noqa: B008  (gr
     try:
         path = download(model, folders()[0], report)
     except MotionError as error:
-        return f"<p class='error'>{html.escape(str(error))}</p>"
+        return alarm(error)
     return f"<p>{html.escape(str(path))} is there.</p>"

@@ -9,15 +9,16 @@ from typing import Any
 import gradio as gr
 
 from motion.errors import MotionError
-from motion.extension.models import FILES, folders, library
-from motion.extension.page.notes import alarm, note
+from motion.extension.models import FILES, library, lora_files
+from motion.extension.page.notes import alarm, folded, note
 from motion.hosts.webui.base import loaded_base
 from motion.models.motion.architecture import FAMILIES
 from motion.weights.kinds import SPARSECTRL
+from motion.weights.library import BASES, Description
 
-REFRESH = "\U0001f504"
-ADAPTER = "{module} was trained beside a domain adapter: {adapter} goes with it."
-NO_FILES = "No motion module found: put one into {folder} and press {button}."
+ADAPTER = "Add {adapter}, which belongs to this module"
+NO_FILES = "There is no motion module yet: get one below, or try the demo models."
+NONE_FITS = "None of the motion modules fits the loaded checkpoint."
 
 
 @dataclass(frozen=True)
@@ -26,49 +27,71 @@ class Offered:
     others do not."""
 
     of_kind: Mapping[str, Sequence[str]]
-    fitting: Sequence[str]
+    fitting: Mapping[str, Description]
     misfits: Mapping[str, str]
-    beside_adapter: Sequence[str]
-    """Modules that were trained beside a domain adapter."""
+    base: str | None
 
     @classmethod
     def find(cls) -> Offered:
         """Raises MotionError where no checkpoint is loaded that can be moved."""
         base, files = loaded_base(), library()
         described = {entry.name: files.describe(entry) for entry in files.entries()}
-        of_kind = {key: [name for name in described if described[name].kind in kinds] for key, kinds in FILES.items()}
-        elsewhere = {*of_kind["loras"], *of_kind["adapter"]}
-        others = {name for name in described if name not in elsewhere and described[name].kind != SPARSECTRL}
-        reasons = {name: files.misfit(described[name], base) for name in described if name in others}
-        fitting = [name for name, reason in reasons.items() if reason is None]
+        loras = {*FILES["loras"], *FILES["adapter"], SPARSECTRL}
+        others = {name: found for name, found in described.items() if found.kind not in loras}
+        reasons = {name: files.misfit(found, base) for name, found in others.items()}
+        fitting = {name: others[name] for name, reason in reasons.items() if reason is None}
         misfits = {name: reason for name, reason in reasons.items() if reason is not None}
-        return cls(of_kind, fitting, misfits, [m for m in fitting if FAMILIES[str(described[m].family)].adapter])
+        return cls({key: lora_files(key) for key in ("loras", "adapter")}, fitting, misfits, base)
 
-    def notes(self, module: str, adapter: str) -> str:
-        """A line for each module that does not fit, and one for the adapter that is missed."""
-        lines = [f"{name}: {reason}" for name, reason in self.misfits.items()]
-        if not (self.misfits or self.fitting):
-            lines = [NO_FILES.format(folder=folders()[0], button=REFRESH)]
-        if module in self.beside_adapter and not adapter and self.of_kind["adapter"]:
-            lines.append(ADAPTER.format(module=module, adapter=self.of_kind["adapter"][0]))
-        return "".join(map(note, lines))
+    def notes(self, module: str) -> str:
+        """What the module is, and a line that names the files that do not fit."""
+        lines = [note(self._facts(self.fitting[module]))] if module in self.fitting else []
+        if not self.fitting:
+            lines = [note(NONE_FITS if self.misfits else NO_FILES)]
+        if self.misfits:
+            count = len(self.misfits)
+            does = "1 file does not fit" if count == 1 else f"{count} files do not fit"
+            lines.append(folded(f"{does} the loaded checkpoint", self.misfits))
+        return "".join(lines)
+
+    def _facts(self, module: Description) -> str:
+        family, base = FAMILIES[str(module.family)], BASES.get(str(module.base), str(module.base))
+        fits = ", fits the loaded checkpoint" if self.base else ""
+        return (
+            f"{family.title} for {base}: trained on {family.frames} frames, moves up to {module.frames} together{fits}."
+        )
+
+    def missed(self, module: str, adapter: str) -> Any:
+        """The button for the adapter that the module was trained beside, in sight while it is not chosen."""
+        beside = module in self.fitting and FAMILIES[str(self.fitting[module].family)].adapter
+        if not beside or adapter or not self.of_kind["adapter"]:
+            return gr.update(visible=False)
+        return gr.update(value=ADAPTER.format(adapter=self.of_kind["adapter"][0]), visible=True)
 
 
-def offer(chosen: str, adapter: str) -> tuple[Any, str, Any, Any]:
-    """The modules that fit the loaded checkpoint, what is to be said of them, the adapters and the motion LoRAs."""
+def offer(chosen: str, adapter: str) -> tuple[Any, ...]:
+    """The modules that fit the loaded checkpoint, what is to be said of the chosen one, its adapter's button, the
+    adapters, the motion LoRAs, and the downloads, open where no module fits."""
     try:
         found = Offered.find()
     except MotionError as error:
-        return gr.update(choices=[]), alarm(error), gr.update(), gr.update()
+        return gr.update(choices=[]), alarm(error), gr.update(visible=False), gr.update(), gr.update(), gr.update()
     chosen = chosen if chosen in found.fitting else next(iter(found.fitting), "")
-    modules = gr.update(choices=found.fitting, value=chosen)
-    adapters, loras = gr.update(choices=["", *found.of_kind["adapter"]]), gr.update(choices=found.of_kind["loras"])
-    return modules, found.notes(chosen, adapter), adapters, loras
+    modules = gr.update(choices=list(found.fitting), value=chosen)
+    adapters = gr.update(choices=["", *found.of_kind["adapter"]])
+    loras = gr.update(choices=list(found.of_kind["loras"]))
+    return modules, found.notes(chosen), found.missed(chosen, adapter), adapters, loras, gr.update(open=not chosen)
 
 
-def notes(chosen: str, adapter: str) -> str:
-    """What is to be said of the files when others are chosen."""
+def notes(chosen: str, adapter: str) -> tuple[str, Any]:
+    """What is to be said of the files, and the adapter's button, when others are chosen."""
     try:
-        return Offered.find().notes(chosen, adapter)
+        found = Offered.find()
     except MotionError as error:
-        return alarm(error)
+        return alarm(error), gr.update(visible=False)
+    return found.notes(chosen), found.missed(chosen, adapter)
+
+
+def missed_adapter() -> str:
+    """The adapter that the button adds."""
+    return next(iter(lora_files("adapter")), "")

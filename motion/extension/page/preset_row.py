@@ -21,20 +21,25 @@ def presets() -> Presets:
     return Presets(Path(host_module("paths").data_path) / "motion-presets.json")
 
 
-def build(made: Mapping[str, Any], elem_id: Callable[[str], str]) -> None:
-    """Build the row; `made` are the components by field name."""
-    button = host_module("ui_components").ToolButton
-    kept = [made[name] for name in KEPT]
-    with gr.Row(elem_id=elem_id("presets")):
-        name = gr.Dropdown(
-            _names(), value="", label="Preset", info="choose one, or type a name and keep the settings under it",
-            allow_custom_value=True, elem_id=elem_id("preset"),
-        )  # fmt: skip
-        save = button(SAVE, elem_id=elem_id("preset_save"), tooltip="Keep the settings under this name")
-        delete = button(DELETE, elem_id=elem_id("preset_delete"), tooltip="Forget the preset of this name")
-    name.select(_chosen, inputs=[name], outputs=kept, show_progress=False)
-    save.click(_saved, inputs=[name, *kept], outputs=[name], show_progress=False)
-    delete.click(_deleted, inputs=[name], outputs=[name], show_progress=False)
+class PresetRow:
+    """A list that also takes a new name, and the buttons that keep and delete."""
+
+    def __init__(self, elem_id: Callable[[str], str]) -> None:
+        button = host_module("ui_components").ToolButton
+        with gr.Row(elem_id=elem_id("presets")):
+            self.name = gr.Dropdown(
+                _names(), value="", label="Preset", info="choose one, or type a name and keep the settings under it",
+                allow_custom_value=True, elem_id=elem_id("preset"),
+            )  # fmt: skip
+            self.save = button(SAVE, elem_id=elem_id("preset_save"), tooltip="Keep the settings under this name")
+            self.delete = button(DELETE, elem_id=elem_id("preset_delete"), tooltip="Delete the preset of this name")
+
+    def follow(self, made: Mapping[str, Any]) -> None:
+        """Load, keep and delete; `made` are the components by field name."""
+        kept = [made[name] for name in KEPT]
+        self.name.select(_chosen, inputs=[self.name], outputs=kept, show_progress=False)
+        self.save.click(_saved, inputs=[self.name, *kept], outputs=[self.name], show_progress=False)
+        self.delete.click(_deleted, inputs=[self.name], outputs=[self.name], show_progress=False)
 
 
 def _names() -> list[str]:

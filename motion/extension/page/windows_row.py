@@ -22,16 +22,21 @@ SETTINGS = (
 """What windows are planned by."""
 
 
-def build(elem_id: Callable[[str], str]) -> Any:
+class WindowsRow:
     """The place of the picture, empty until Motion is switched on: building the page reads no files."""
-    return gr.HTML(elem_id=elem_id("windows"))
 
+    def __init__(self, elem_id: Callable[[str], str]) -> None:
+        self.elem_id = elem_id
 
-def follow(picture: Any, made: Mapping[str, Any], steps: Any) -> None:
-    """Draw the picture when Motion is switched on and whenever a setting or the host's ``steps`` change."""
-    inputs = [steps, *(made[name] for name in SETTINGS)]
-    for changing in (made["enabled"], *inputs):
-        changing.change(draw_windows, inputs=inputs, outputs=[picture], show_progress=False)
+    def build(self) -> None:
+        """Draw it."""
+        self.picture = gr.HTML(elem_id=self.elem_id("windows"))
+
+    def follow(self, made: Mapping[str, Any], steps: Any) -> None:
+        """Draw the picture when Motion is switched on and whenever a setting or the host's ``steps`` change."""
+        inputs = [steps, *(made[name] for name in SETTINGS)]
+        for changing in (made["enabled"], *inputs):
+            changing.change(draw_windows, inputs=inputs, outputs=[self.picture], show_progress=False)
 
 
 def draw_windows(steps: float, *values: Any) -> str:

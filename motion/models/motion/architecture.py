@@ -64,6 +64,7 @@ class Betas:
 class Family:
     """What is known of a family and not written in its files.
 
+    ``title``: what its authors call it.
     ``resnet_norm_over_frames``: the UNet's ResBlock norms and its final norm take one statistic over all frames
     of a sample. ``motion_norm_over_frames``: the same for the motion module's own input norm. All others are
     per frame. ``frames`` is the clip length the layers were trained on, ``adapter`` says that it was beside a
@@ -71,6 +72,7 @@ class Family:
     """
 
     name: str
+    title: str
     base: Literal["sd15", "sdxl"]
     betas: Betas
     frames: int = 16
@@ -93,12 +95,12 @@ SCHEDULES: dict[str, Betas] = {
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        Family("v1", "sd15", SCHEDULES["linear"], resnet_norm_over_frames=True),
-        Family("v2", "sd15", SCHEDULES["linear"]),
-        Family("v3", "sd15", SCHEDULES["linear"], adapter=True),
-        Family("animatelcm", "sd15", SCHEDULES["linear"]),
-        Family("sdxl", "sdxl", SCHEDULES["sdxl"], motion_norm_over_frames=True),
-        Family("hotshot", "sdxl", SCHEDULES["scaled_linear"], frames=8, resnet_norm_over_frames=True),
+        Family("v1", "AnimateDiff v1", "sd15", SCHEDULES["linear"], resnet_norm_over_frames=True),
+        Family("v2", "AnimateDiff v2", "sd15", SCHEDULES["linear"]),
+        Family("v3", "AnimateDiff v3", "sd15", SCHEDULES["linear"], adapter=True),
+        Family("animatelcm", "AnimateLCM", "sd15", SCHEDULES["linear"]),
+        Family("sdxl", "AnimateDiff SDXL", "sdxl", SCHEDULES["sdxl"], motion_norm_over_frames=True),
+        Family("hotshot", "Hotshot-XL", "sdxl", SCHEDULES["scaled_linear"], frames=8, resnet_norm_over_frames=True),
     )
 }
 

@@ -1,0 +1,46 @@
+"""The component for each kind of row of the field table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from motion.extension.models import FILES
+from motion.extension.page import strip
+from motion.fields.table import Choice, Field, Flag, Image, Number, Several
+from motion.fields.weighted import Weights
+from motion.settings.key_frames import KeyImages
+
+FEW = 3
+"""As many choices are buttons; more are a list to open."""
+
+
+def component(row: Field, elem_id: Callable[[str], str]) -> Any:
+    """The component that shows a row of the field table; what depends on another row is not in sight at first."""
+    common = {"label": row.label, "elem_id": elem_id(row.name), "visible": not row.needs}
+    if isinstance(row, Image):
+        return gr.Image(type="pil", **common)
+    common["info"] = row.help
+    if isinstance(row, Number) and row.step:
+        lowest = math.ceil(row.low / row.step) * row.step
+        return gr.Slider(lowest, row.reach, row.default, step=row.step, **common)
+    if isinstance(row, (Choice, Several)):
+        return _choices(row, common)
+    if isinstance(row, KeyImages):
+        gr.HTML(strip.frame(elem_id(row.name), elem_id("frames")), elem_id=elem_id("key_strip"))
+    if isinstance(row, Flag):
+        return gr.Checkbox(row.default, **common)
+    if row.name in FILES and not isinstance(row, Weights):
+        return gr.Dropdown([row.default], value=row.default, allow_custom_value=True, **common)
+    return gr.Textbox(row.format(row.default), **common)
+
+
+def _choices(row: Choice | Several, common: dict[str, Any]) -> Any:
+    """Buttons or a list of the labels; hosts keep only plain ones as defaults, and of several only lists'."""
+    labels, value = list(row.choices.values()), row.format(row.default)
+    if isinstance(row, Several):
+        return gr.Dropdown(labels, value=value, multiselect=True, **common)
+    return gr.Radio(labels, value=value, **common) if len(labels) <= FEW else gr.Dropdown(labels, value=value, **common)
