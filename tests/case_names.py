@@ -6,6 +6,7 @@ from motion.hosts.standalone.lora_weights import merge_loras as merged
 from motion.models.motion.architecture import SCHEDULES as BETAS
 from motion.sampling.windows import FUSES, Windows
 from motion.sampling.windows import SCHEDULES as WINDOW_SCHEDULES
+from motion.settings.lora_tags import without_tags as plain
 from motion.settings.parameters import infotext, parse_infotext
 from motion.settings.prompt_keys import key_frames
 from motion.settings.prompts import travel
@@ -25,5 +26,6 @@ __all__ = [
     "main",
     "merged",
     "parse_infotext",
+    "plain",
     "travel",
 ]

@@ -105,6 +105,6 @@ class Job:
             extra |= {TAB_FIELDS["adapter"].key: self.adapter.stem}
         row = TAB_FIELDS["loras"]
         extra[row.key] = row.write(tuple(Weighted(file.path.stem, file.weight) for file in self.motion_loras))
-        loras = ", ".join(f"{file.path.stem}: {file.weight:g}" for file in self.loras)
+        loras = ", ".join(map(str, self.loras))
         hashes = "; ".join(short_hash(control.file) for control in self.controls)
         return {**extra, "SparseCtrl hash": hashes, "LoRA": loras, "Version": f"motion {motion.__version__}"}

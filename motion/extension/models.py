@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -15,17 +15,19 @@ from motion.errors import MotionError
 from motion.hosts.webui.base import host_module
 from motion.models.motion.model import MotionModel
 from motion.sampling.lora import WeightedLora
+from motion.settings.lora_tags import LoraTag
 from motion.settings.tab import Tab
 from motion.weights.kinds import SPARSECTRL
 from motion.weights.library import Entry, Library
 from motion.weights.lora import Target
+from motion.weights.pairs import DOMAIN_ADAPTER, LORA, MOTION_LORA
 from sparsectrl import SparseEncoder
 from sparsectrl.checkpoint import outline
 
 FOLDER = "motion"
 """The folder in the host's models folder."""
 FOLDERS_SETTING = "motion_folders"
-FILES = {"module": ("motion module",), "loras": ("motion LoRA",), "adapter": ("domain adapter", "LoRA")}
+FILES = {"module": ("motion module",), "loras": (MOTION_LORA,), "adapter": (DOMAIN_ADAPTER, LORA)}
 """The fields of the tab that name files, and the kinds of files they name. Converted adapters are plain LoRAs."""
 _PREDECESSORS = ("AnimateDiff", "../extensions/sd-webui-animatediff/model")
 
@@ -98,20 +100,20 @@ def loras(tab: Tab) -> list[WeightedLora]:
     return [(motion.lora.load(files.find(name).path, target), weight) for name, weight, target in wanted if weight]
 
 
-def prompt_loras(named: Sequence[tuple[str, float]]) -> list[WeightedLora]:
+def prompt_loras(named: Iterable[tuple[str, Callable[[], LoraTag]]]) -> list[WeightedLora]:
     """Those of the names in a prompt that the host's LoRAs do not answer to: motion LoRAs, and adapters as published.
 
     The host itself finds no layer for them and leaves the picture as it is; all others are its own affair, broken
-    files too. Raises MotionError for a motion LoRA that cannot be read as one.
+    files too. Raises MotionError for a motion LoRA that cannot be read as one, or at the strength that is asked for.
     """
     files, found = Library(host_folders()), []
-    for name, weight in named:
+    for name, tag in named:
         try:
             entry = files.find(name)
         except MotionError:
             continue  # an alias, or a mistake: the host says it
-        if files.describe(entry).kind in ("motion LoRA", "domain adapter"):
-            found.append((motion.lora.load(entry.path), weight))
+        if files.describe(entry).kind in (MOTION_LORA, DOMAIN_ADAPTER):
+            found.append((motion.lora.load(entry.path), tag().unet))
     return found
 
 

@@ -68,7 +68,7 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
 
     def after_extra_networks_activate(self, p: Any, *args: Any, **kwargs: Any) -> None:
         if job := Job.of(p):
-            named = named_loras(kwargs.get("extra_network_data") or {})
+            named = list(named_loras(kwargs.get("extra_network_data") or {}))
             job.sampling.of_prompt = partial(prompt_loras, named)
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:

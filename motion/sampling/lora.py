@@ -24,7 +24,8 @@ from motion.models.motion.model import MotionModel
 from motion.models.motion.temporal import TemporalAttention
 from motion.settings.prompt_keys import travels
 from motion.weights.checkpoint import FAMILY_HINT
-from motion.weights.lora import Lora, Pair, load
+from motion.weights.lora import Lora, load
+from motion.weights.pairs import Pair
 
 __all__ = ["Lora", "add_trigger_words", "attach", "load"]
 

@@ -11,7 +11,8 @@ from torch import nn
 from motion.models import sites
 from motion.models.motion.model import MotionModel
 from motion.training.files import save_tensors
-from motion.weights.lora import Lora, Pair, Target, to_authors
+from motion.weights.lora import Lora, Target, to_authors
+from motion.weights.pairs import Pair
 
 Layers = Mapping[str, tuple[int, int]]
 """Numbers of outputs and inputs by the neutral names of `motion.weights.lora.Lora`."""

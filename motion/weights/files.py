@@ -21,7 +21,7 @@ from torch import Tensor
 from motion.errors import MotionError
 from motion.weights.pickles import unpickle, unpickle_zip
 
-SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
 
 # What published files wrap their tensors in; at most _DEPTH of them around each other.
 WRAPPERS = ("state_dict", "controlnet", "module")

@@ -27,6 +27,9 @@ class Kind:
 MOTION_MODULE, SPARSECTRL = "motion module", "SparseCtrl"
 UNKNOWN = Kind("unknown", "unknown", ())
 
+# Custom Diffusion's own files hold the keys and values of cross attention and new words' embeddings, and nothing else.
+_ATTN2 = r"(?:model\.diffusion_model|unet)\.\S*attn2\.to_[kv]\.weight \S+\n?"
+
 # The first kind of which every sentinel is found is the answer, so what a file has besides motion layers stands first.
 KINDS = (
     Kind("motion LoRA", "peft", (r"motion_modules\.\d+\..*\.lora_[AB]\.",)),
@@ -48,6 +51,8 @@ KINDS = (
     Kind(MOTION_MODULE, "authors", (r"motion_modules\.\d+\.temporal_transformer\.",)),
     Kind(MOTION_MODULE, "diffusers", (r"motion_modules\.\d+\.",)),
     Kind("domain adapter", "authors", (r"^(down|mid|up)_block.*attentions\.\d+\..*processor\.to_\w+_lora\.",)),
+    Kind("Custom Diffusion", "diffusers", (r"\.processor\.to_\w+_custom_diffusion\.",)),
+    Kind("Custom Diffusion", "authors", (rf"\A(?:{_ATTN2}|(?:embed|modifier_token\.\S+) \S+\n?)+\Z",)),
     Kind("LoRA", "peft", (r"\.lora_[AB]\.",)),
     Kind("LoRA", "diffusers", (r"[._]lora\.(up|down)\.",)),
     Kind("LoRA", "kohya", (r"\.lora_(up|down)\.|\.hada_w1_a|\.lokr_w1|\.oft_(blocks|diag)",)),
@@ -79,6 +84,7 @@ REFUSALS = {
     "PIA": ("a PIA model, which is not supported", _ELSEWHERE),
     "domain adapter": ("a domain adapter, a LoRA of the image layers", "give it as the adapter of a motion module"),
     "LoRA": ("a LoRA of the image model", _PROMPT),
+    "Custom Diffusion": ("a Custom Diffusion file, which is not supported", "merge it into a checkpoint first"),
     "checkpoint": ("a Stable Diffusion checkpoint", _CHECKPOINT),
     "ControlNet": ("a ControlNet", _ELSEWHERE),
     "IP-Adapter": ("an IP-Adapter", _ELSEWHERE),

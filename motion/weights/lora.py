@@ -1,6 +1,5 @@
-"""LoRA files under every published naming, in one neutral form: layer by layer two matrices and a scale.
+"""Motion LoRAs and domain adapters under every published naming, in one neutral form: pairs of matrices by layer.
 
-A LoRA changes the matrix W of a layer to ``W + weight * alpha / rank * up @ down`` (Hu et al. 2021, arXiv:2106.09685).
 Motion LoRAs change the temporal layers of a motion module, a domain adapter the attention of the image model (Guo et
 al. 2023, arXiv:2307.04725, sections 4.1 and 4.3). The namings differ in how they end, how they begin and whether
 they write dots or underscores, so a name is flattened first and then looked up in the tables of layers.
@@ -8,7 +7,6 @@ they write dots or underscores, so a name is flattened first and then looked up 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,32 +15,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from motion.errors import MotionError
-from motion.weights.files import open_weights
-from motion.weights.kinds import REFUSALS, detect
+from motion.weights.kinds import REFUSALS
 from motion.weights.names import SLOTS, TABLES
 from motion.weights.names import to_diffusers as module_names
+from motion.weights.pairs import Pair, open_lora
 
 TRIGGER = "modelspec.trigger_phrase"
 """The key of a file's metadata that holds its trigger words (Stability AI's ModelSpec)."""
-
-PEFT_CONFIG = "lora_adapter_metadata"
-"""The key of a file's metadata under which diffusers keeps PEFT's configuration."""
-
-PAIRS = (
-    (".lora_down.weight", ".lora_up.weight"),  # kohya, A1111
-    (".lora_A.weight", ".lora_B.weight"),  # peft
-    (".lora.down.weight", ".lora.up.weight"),  # diffusers
-    (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),  # diffusers, text encoders
-    (
-        "_lora.down.weight",
-        "_lora.up.weight",
-    ),  # attention processors, of the AnimateDiff authors and others
-)
-"""How a layer's two matrices are told from its name, per naming."""
 
 UNET_PREFIXES = ("lora_unet_", "unet_", "")
 """What namings put before a UNet's layers, flattened."""
@@ -55,35 +37,8 @@ SPATIAL = tuple(
 
 Target = Literal["motion", "image"]
 _TITLES: dict[Target, str] = {"motion": "a motion LoRA", "image": "a domain adapter"}
-_KINDS = ("motion LoRA", "domain adapter", "LoRA")
 _PLACEHOLDERS = {r"\{block\}": r"(?P<block>down_blocks_\d+|mid_block|up_blocks_\d+)"}
 _PLACEHOLDERS |= {rf"\{{{name}\}}": rf"(?P<{name}>\d+)" for name in "nat"}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """What is added to one matrix ``[out, in]`` (of a convolution ``[out, in, h, w]``): ``scale * up @ down``.
-
-    ``down`` is ``[rank, in]``, ``up`` is ``[out, rank]``, ``scale`` is alpha / rank, 1 where the file has no alpha.
-    """
-
-    down: Tensor
-    up: Tensor
-    scale: float = 1.0
-
-    def fits(self, *shape: int) -> bool:
-        """Whether the product has the numbers of a matrix or convolution of this shape."""
-        rank = self.down.shape[0] if self.down.ndim > 1 else 0
-        inner = 1
-        for size in shape[1:]:
-            inner *= size
-        return rank > 0 and (self.up.numel(), self.down.numel()) == (shape[0] * rank, rank * inner)
-
-    def delta(self, like: Tensor | None = None) -> Tensor:
-        """``scale * up @ down`` as a matrix, with dtype and device of `like`, else of both."""
-        rank = self.down.shape[0]
-        down, up = (matrix if like is None else matrix.to(like) for matrix in (self.down, self.up))
-        return self.scale * (up.reshape(-1, rank) @ down.reshape(rank, -1))
 
 
 @dataclass(frozen=True)
@@ -113,46 +68,15 @@ def load(path: str | PathLike[str], target: Target | None = None) -> Lora:
     the key or the remedy, for other kinds of files, LoRAs of other layers (text encoder, convolutions), other
     decompositions (LoHa, DoRA) and matrices that make no product.
     """
-    file = open_weights(path)
-    kind = detect(file.tensors)
-    if kind.name not in _KINDS:
-        raise MotionError(
-            f"{path} is {REFUSALS.get(kind.name, ('a motion module',))[0]}, and no motion LoRA or adapter"
-        )
+    file = open_lora(path)
     try:
-        found = pairs(file.tensors, _peft_alpha(file.metadata))
-        named = dict(_named(found))
+        named = dict(_named(file.pairs))
     except MotionError as error:
         raise MotionError(f"{path} {error}") from error
     found_target: Target = "motion" if any(".motion_modules." in name for name in named) else "image"
     if target not in (None, found_target):
         raise MotionError(f"{path} is {_TITLES[found_target]}, and not {_TITLES[target]}: give it as what it is")
     return Lora(Path(path).stem, found_target, named, file.metadata)
-
-
-def pairs(state: Mapping[str, Tensor], alpha: float | None = None) -> dict[str, Pair]:
-    """The pairs of a LoRA's state dict by the file's own names of their layers, copied as float32.
-
-    `alpha` holds where the file has no ``.alpha`` of a layer. Raises MotionError, as the end of a sentence, with the
-    first key that belongs to no pair.
-    """
-    ends = {
-        key.removesuffix(down): (key, key.removesuffix(down) + up)
-        for key in state
-        for down, up in PAIRS
-        if key.endswith(down)
-    }
-    known = {key for pair in ends.values() for key in pair} | {f"{name}.alpha" for name in ends}
-    for key in sorted(state.keys() ^ known):
-        if key in state or not key.endswith(".alpha"):
-            raise MotionError(f"is not a plain LoRA (see {key}): choose one with lora_down and lora_up layers")
-    made = {}
-    for name, keys in ends.items():
-        down, up = (state[key].to(torch.float32, copy=True) for key in keys)
-        rank = down.shape[0] if down.ndim else 0
-        given = state.get(f"{name}.alpha", alpha)
-        made[name] = Pair(down, up, 1.0 if given is None or not rank else float(given) / rank)
-    return made
 
 
 def to_authors(lora: Lora) -> dict[str, Tensor]:
@@ -229,17 +153,3 @@ def _pattern(row: str) -> re.Pattern[str]:
     for placeholder, expression in _PLACEHOLDERS.items():
         pattern = pattern.replace(placeholder, expression)
     return re.compile(pattern, re.ASCII)
-
-
-def _peft_alpha(metadata: Mapping[str, str]) -> float | None:
-    """PEFT's alpha, which its tensors do not carry; None if nothing is said."""
-    try:
-        config = json.loads(metadata.get(PEFT_CONFIG, "{}"))
-        plain = {str(key).removeprefix("unet."): value for key, value in config.items()}
-        alpha = plain.get("lora_alpha")
-        special = [key for key in ("use_rslora", "use_dora", "alpha_pattern") if plain.get(key)]
-        if special or not (alpha is None or alpha > 0):
-            raise MotionError(f"was made with {(special or ['lora_alpha'])[0]}, which is not supported: merge it first")
-        return None if alpha is None else float(alpha)
-    except (ValueError, AttributeError, TypeError) as error:
-        raise MotionError(f"has a damaged {PEFT_CONFIG}: get the original file") from error

@@ -98,7 +98,7 @@ def _repacked(path: Path) -> io.BytesIO | None:
 
 
 def _load(path: Path, source: str | io.BytesIO, mmap: bool) -> Any:
-    if path.suffix.lower() == ".safetensors":  # recent versions of torch.load go by that name, too
+    if path.suffix.lower() in (".safetensors", ".sft"):  # recent versions of torch.load go by that name, too
         raise MotionError(
             "is a pickle that calls itself safetensors; if you trust where it is from, rename it to .ckpt."
         )

@@ -81,24 +81,27 @@ def test_a_file_in_the_wrong_place_is_refused(models: Any, settings: dict[str, A
 
 
 def test_a_prompts_loras_are_taken_where_the_host_finds_no_layer(models: Any) -> None:
-    named = [("zoom", 0.8), ("ink", 1.0), ("alias", 1.0), ("v3_adapter", 0.3), ("pan", 1.0)]
-    found = models.prompt_loras(named)
+    found = models.prompt_loras(named("zoom:0.8", "ink:1:lbw=MIDD", "alias:x", "v3_adapter:0.3", "pan"))
     assert [(lora.name, weight) for lora, weight in found] == [("zoom", 0.8), ("v3_adapter", 0.3)]
+    with pytest.raises(MotionError, match="the LoRA zoom with lbw, which is not known"):
+        models.prompt_loras(named("zoom:1:lbw=MIDD"))
 
 
-@pytest.mark.parametrize(
-    ("positional", "named", "weight"),
-    [
-        (["zoom"], {}, 1.0),
-        (["zoom", "0.5"], {}, 0.5),
-        (["zoom", "0.5", "0.7"], {}, 0.7),
-        (["zoom"], {"te": "0.1", "unet": "0.2"}, 0.2),
-    ],
-)
-def test_the_weight_of_a_prompts_lora(positional: list[str], named: dict[str, str], weight: float) -> None:
-    parameters = SimpleNamespace(positional=positional, named=named)
-    assert named_loras({"lora": [parameters], "hypernet": [parameters]}) == [("zoom", weight)]
-    assert named_loras({}) == []
+def named(*texts: str, kind: str = "lora") -> Any:
+    """The LoRAs of a prompt as the host reads it."""
+    split = [text.split(":") for text in texts]
+    parameters = [
+        SimpleNamespace(
+            positional=[item for item in items if "=" not in item], named=dict(i.split("=") for i in items if "=" in i)
+        )
+        for items in split
+    ]
+    return named_loras({kind: parameters})
+
+
+def test_the_host_is_asked_for_loras_alone() -> None:
+    assert [name for name, _ in named("a", "b:1")] == [name for name, _ in named("a", "b", kind="lyco")] == ["a", "b"]
+    assert list(named("a", kind="hypernet")) == list(named_loras({})) == []
 
 
 def test_infotext_says_what_is_set_and_nothing_empty(models: Any) -> None:
@@ -146,7 +149,7 @@ def test_sampling_wears_the_tabs_and_the_prompts_loras(
     for name in ("sd_models", "sd_samplers", "rng"):
         monkeypatch.setitem(sys.modules, f"modules.{name}", module)  # type: ignore[arg-type]
     job = Sampling(Tab(), model, Windows(4), models.loras(Tab(loras="pan:0.8")))
-    job.of_prompt = lambda: models.prompt_loras([("zoom", 0.5)])
+    job.of_prompt = lambda: models.prompt_loras(named("zoom:0.5"))
     if fails:
         (Path(models.host_folders()[0]) / "zoom.safetensors").write_bytes(b"broken")
     with job.scope(SimpleNamespace(sampler=None, rng=ImageRNG((4, 8, 8), [1], [], 0))):

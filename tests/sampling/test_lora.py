@@ -15,7 +15,8 @@ import motion
 from motion.errors import MotionError
 from motion.models import sites
 from motion.models.motion.model import MotionModel
-from motion.weights.lora import Lora, Pair
+from motion.weights.lora import Lora
+from motion.weights.pairs import Pair
 from tests.support import small
 from tests.support.small import far, random_model, random_pair, run
 

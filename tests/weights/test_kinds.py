@@ -50,6 +50,8 @@ SAMPLES = [
     ("PIA", "authors", None, {"conv_in.weight": [32, 9, 3, 3], f"{ATTENTION}.to_q.weight": [32, 32]}),
     ("PIA", "diffusers", None, {"conv_in.weight": [32, 9, 3, 3], f"{DIFFUSERS}.to_q.weight": [32, 32]}),
     ("domain adapter", "authors", None, {"mid_block.attentions.0.x.attn1.processor.to_out_lora.up.weight": [32, 4]}),
+    ("Custom Diffusion", "diffusers", None, {"mid_block.a.attn2.processor.to_k_custom_diffusion.weight": [32, 32]}),
+    ("Custom Diffusion", "authors", None, {"unet.a.attn2.to_k.weight": [32, 32], "modifier_token.<new1>": [32]}),
     ("LoRA", "kohya", None, {"lora_unet_down_blocks_0_attentions_0_attn1_to_q.lora_up.weight": [32, 4]}),
     ("LoRA", "kohya", None, {"lora_te_text_model_encoder_layers_0_mlp_fc1.hada_w1_a": [32, 4]}),
     ("LoRA", "peft", None, {"unet.down_blocks.0.attentions.0.attn1.to_q.lora_A.weight": [4, 32]}),

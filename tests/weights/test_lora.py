@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from motion.errors import MotionError
-from motion.weights.lora import PEFT_CONFIG, TRIGGER, Lora, load, pairs
+from motion.weights.lora import TRIGGER, Lora, load
 
 TEMPORAL = "down_blocks.0.motion_modules.1.temporal_transformer.transformer_blocks.0.attention_blocks.1"
 MID = "mid_block.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
@@ -50,6 +49,10 @@ NAMINGS: dict[str, Name] = {
     "kohya, diffusers' layers": lambda layer, side: underscored("lora_unet_")(diffusers(layer), side),
     "diffusers": lambda layer, side: f"unet.{processor(diffusers(layer), side)}",
     "PEFT": lambda layer, side: f"unet.{diffusers(layer)}.lora_{'A' if side == 'down' else 'B'}.weight",
+    "PEFT's own file": lambda layer, side: NAMINGS["PEFT of the UNet alone"](f"base_model.model.{layer}", side),
+    "PEFT's state dict": lambda layer, side: NAMINGS["PEFT's own file"](layer, side).replace(
+        "weight", "default.weight"
+    ),
     "PEFT of the UNet alone": lambda layer, side: f"{diffusers(layer)}.lora_{'A' if side == 'down' else 'B'}.weight",
     "diffusers, linear": lambda layer, side: f"unet.{diffusers(layer)}.lora.{side}.weight",
 }
@@ -83,27 +86,6 @@ def test_every_naming_of_a_lora_is_the_same_lora(naming: str, target: str, tmp_p
         assert pair.scale == 1
 
 
-@given(alpha=st.floats(0.01, 1000), rank=st.integers(1, 64))
-def test_the_scale_is_alpha_over_rank(alpha: float, rank: int) -> None:
-    tensors = {
-        "a.lora_down.weight": torch.ones(rank, 3),
-        "a.lora_up.weight": torch.ones(2, rank),
-        "a.alpha": torch.tensor(alpha, dtype=torch.float64),
-    }
-    pair = pairs(tensors)["a"]
-    assert pair.scale == alpha / rank
-    torch.testing.assert_close(pair.delta(), torch.full((2, 3), alpha, dtype=torch.float32))
-
-
-def test_pefts_alpha_stands_in_the_metadata(tmp_path: Path) -> None:
-    tensors = state(LAYERS[:1], NAMINGS["PEFT"])
-    path = saved(tensors, tmp_path, **{PEFT_CONFIG: json.dumps({"unet.r": 4, "unet.lora_alpha": 8})})
-    assert load(path).pairs[LAYERS[0]].scale == 2
-    for config in ('{"use_rslora": true}', '{"lora_alpha": "much"}', "[1]", "{"):
-        with pytest.raises(MotionError, match=r"some lora.safetensors (was made with use_rslora|has a damaged)"):
-            load(saved(tensors, tmp_path, **{PEFT_CONFIG: config}))
-
-
 def test_half_precision_is_read_as_it_is(tmp_path: Path) -> None:
     halves = {name: tensor.half() for name, tensor in state(LAYERS[:1]).items()}
     pair = load(saved(halves, tmp_path)).pairs[LAYERS[0]]
@@ -124,7 +106,6 @@ def with_key(key: str, *shape: int) -> dict[str, Tensor]:
     ("tensors", "words"),
     [
         (with_key(f"{TEMPORAL}.processor.to_k_lora.down.weight", 4, 32), "not a plain LoRA .*to_k_lora.up"),
-        (with_key(f"{TEMPORAL}.to_q.dora_scale", 32), "not a plain LoRA .*dora_scale"),
         (with_key("someone.alpha"), "not a plain LoRA .*someone.alpha"),
         (state([TEMPORAL + ".to_x"]), "changes .*to_x.* no motion LoRA and no adapter"),
         (state(["side_blocks.0.motion_modules.0.temporal_transformer.to_q"]), "changes side_blocks"),
@@ -137,7 +118,7 @@ def with_key(key: str, *shape: int) -> dict[str, Tensor]:
             r"\[32, 5\] and \[4, 32\] .* no product",
         ),
         ({"conv_in.weight": torch.zeros(8, 4, 3, 3), "down_blocks.0.resnets.0.x": torch.zeros(1)}, "UNet"),
-        ({f"{TEMPORAL}.to_q.weight": torch.zeros(32, 32)}, "is a motion module, and no motion LoRA"),
+        ({f"{TEMPORAL}.to_q.weight": torch.zeros(32, 32)}, "is a motion module, and no LoRA"),
     ],
 )
 def test_what_is_none_is_named(tensors: dict[str, Tensor], words: str, tmp_path: Path) -> None:

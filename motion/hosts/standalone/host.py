@@ -28,6 +28,7 @@ from motion.models.motion.model import MotionModel
 from motion.sampling.animation import is_attached
 from motion.sampling.lora import WeightedLora
 from motion.sampling.windows import Windows, plan
+from motion.settings.lora_tags import lora_tags, without_tags
 from motion.settings.prompts import travel
 from motion.settings.settings import FIELDS, Clip
 from motion.video.encoders import Frame
@@ -177,8 +178,12 @@ class Standalone:
             values = {getattr(clip, name) for clip in clips}
             if len(values) != 1:
                 raise MotionError(f"{name} differs between clips of one batch ({values}): draw them one by one")
+        if any(lora_tags(clip.negative) for clip in clips):
+            raise MotionError(
+                "the negative prompt names a LoRA: name it in the prompt, where it acts on the whole clip"
+            )
         given = {lora_file.path.stem for lora_file in loras}
-        missing = [name for clip in clips for name in lora.names(clip.prompt) if name not in given]
+        missing = [name for clip in clips for name in (tag.name for tag in lora_tags(clip.prompt)) if name not in given]
         if missing:
             raise MotionError(f"the prompt names the LoRA {missing[0]}: give its file in loras")
 
@@ -186,7 +191,7 @@ class Standalone:
         """What each of the frames to draw is told, those beyond the clip as the last one; unguided groups first."""
         asked, closed = clips[0].frames, clips[0].loop == "closed"
         negatives = [clip.negative for clip in clips] if clips[0].cfg > 1 else []
-        texts = [lora.plain(text) for text in (*negatives, *(clip.prompt for clip in clips))]
+        texts = [without_tags(text) for text in (*negatives, *(clip.prompt for clip in clips))]
         mixes = [travel(text, asked, closed, frames) for text in texts]
         return FrameConditioning.of(self.parts.encoders, mixes, len(negatives), clips[0].clip_skip, clips[0].travel)
 

@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from motion.errors import MotionError
-
-SUFFIXES = (".safetensors", ".ckpt", ".pt")
-_TAG = re.compile(r"<lora:([^:<>]+)(?::([^:<>]*))?>")
+from motion.settings.lora_tags import check_weight, lora_tags
 
 
 class Lora(NamedTuple):
-    """A LoRA file and its strength."""
+    """A LoRA file and its strength: that of the UNet, and that of the text encoders, by itself the same."""
 
     path: Path
     weight: float = 1.0
+    text_weight: float | None = None
 
-
-def plain(prompt: str) -> str:
-    """`prompt` without its LoRA tags."""
-    return _TAG.sub("", prompt)
-
-
-def names(prompt: str) -> list[str]:
-    """The LoRAs that `prompt` names, in order."""
-    return [name for name, _ in _TAG.findall(prompt)]
+    def __str__(self) -> str:
+        text = "" if self.text_weight in (None, self.weight) else f"{self.text_weight:g}:"
+        return f"{self.path.stem}: {text}{self.weight:g}"
 
 
 def gather(prompt: str, given: Sequence[Lora] = (), folder: Path | None = None) -> list[Lora]:
-    """All LoRAs of a job: the `given` ones and those that `prompt` names, at the weight it names.
+    """All LoRAs of a job: the `given` ones and those that `prompt` names, at the weights it names.
 
     A name is a file's without suffix, among the given ones or in `folder`. Raises MotionError if there is no such file.
     """
     loras = {lora.path.stem: lora for lora in given}
-    for name, weight in _TAG.findall(prompt):
-        path = loras[name].path if name in loras else _file(name, folder)
-        loras[name] = Lora(path, _weight(weight or "1"))
+    for tag in lora_tags(prompt):
+        path = loras[tag.name].path if tag.name in loras else _file(tag.name, folder)
+        loras[tag.name] = Lora(path, tag.unet, tag.text)
     return list(loras.values())
 
 
@@ -48,7 +39,7 @@ def parse(text: str, mark: str = "=") -> Lora:
     name, weight = split_weight(text, mark)
     if not name.is_file():
         raise MotionError(f"LoRA {name} does not exist: give a LoRA file, or FILE{mark}weight")
-    return Lora(name, _weight(weight))
+    return Lora(name, check_weight(weight))
 
 
 def split_weight(text: str, mark: str = "=") -> tuple[Path, str]:
@@ -57,19 +48,14 @@ def split_weight(text: str, mark: str = "=") -> tuple[Path, str]:
     return (Path(text), "1") if Path(text).exists() or not found else (Path(path), weight)
 
 
-def _weight(text: str) -> float:
-    try:
-        weight = float(text)
-    except ValueError:
-        weight = math.nan
-    if not -10 <= weight <= 10:
-        raise MotionError(f"LoRA weight is {text}: give a number from -10 to 10")
-    return weight
-
-
 def _file(name: str, folder: Path | None) -> Path:
     if folder is None:
-        raise MotionError(f"the prompt names the LoRA {name}: say where it lies with --lora-dir DIR or --lora FILE")
+        raise MotionError(
+            f"the prompt names the LoRA {name}: say where it lies with --lora-dir DIR or --lora FILE, "
+            "or give a motion LoRA with --motion-lora FILE:WEIGHT instead"
+        )
+    from motion.weights.files import SUFFIXES  # imported late: what can be refused without torch is refused at once
+
     files = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
     found = next((file for file in files if file.is_file()), None)
     if found is None or found.resolve().parent != folder.resolve():

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from motion.errors import MotionError
 from motion.hosts.standalone.lora import Lora
 from motion.hosts.standalone.parts import Base, Parts
-from motion.weights import checkpoint, ldm
-from motion.weights.lora import UNET_PREFIXES, flat, pairs
+from motion.weights import ldm
+from motion.weights.lora import UNET_PREFIXES, flat
+from motion.weights.pairs import MOTION_LORA, open_lora
 
 Layer = nn.Linear | nn.Conv2d
 
-TEXT_PREFIXES = (("lora_te_", "lora_te1_", "text_encoder_"), ("lora_te2_", "text_encoder_2_"))
+TEXT_PREFIXES = (("lora_te_", "lora_te1_", "text_encoder_", ""), ("lora_te2_", "text_encoder_2_"))
 
 SDXL_NAMES = {
     "add_embedding.linear_1": "label_emb.0.0",
@@ -34,40 +36,47 @@ def merge_loras(parts: Parts, loras: Sequence[Lora]) -> Iterator[None]:
     another image model.
     """
     with ExitStack() as undo:
-        layers = _layers(parts) if loras else {}
+        places = _places(parts) if loras else {}
         for lora in loras:
-            for layer, delta in _deltas(lora.path, layers):
+            of_text = lora.weight if lora.text_weight is None else lora.text_weight
+            for (layer, is_text), delta in _deltas(lora.path, places):
                 original = layer.weight
                 undo.callback(setattr, layer, "weight", original)
-                changed = original.float() + lora.weight * delta.to(original.device)
+                changed = original.float() + (of_text if is_text else lora.weight) * delta.to(original.device)
                 layer.weight = nn.Parameter(changed.to(original.dtype), requires_grad=False)
         yield
 
 
-def _deltas(path: Path, layers: Mapping[str, Layer]) -> Iterator[tuple[Layer, Tensor]]:
+class Place(NamedTuple):
+    """A layer of the image model, and whether it is one of a text encoder."""
+
+    layer: Layer
+    is_text: bool
+
+
+def _deltas(path: Path, places: Mapping[str, Place]) -> Iterator[tuple[Place, Tensor]]:
     """The layers that the LoRA at `path` changes, and by what."""
-    try:
-        found = pairs(checkpoint.read(path))
-    except MotionError as error:
-        raise MotionError(f"{path} {error}") from error
-    for name, pair in found.items():
-        layer = layers.get(flat(name))
-        if layer is None or not pair.fits(*layer.weight.shape):
+    file = open_lora(path)
+    if file.kind == MOTION_LORA:
+        raise MotionError(f"{path} is a motion LoRA: give it with --motion-lora FILE:WEIGHT, and not as a LoRA")
+    for name, pair in file.pairs.items():
+        place = places.get(flat(name))
+        if place is None or not pair.fits(*place.layer.weight.shape):
             raise MotionError(f"{path} does not fit this checkpoint (see {name}): choose a LoRA made for its base")
-        yield layer, pair.delta().reshape(layer.weight.shape)
+        yield place, pair.delta().reshape(place.layer.weight.shape)
 
 
-def _layers(parts: Parts) -> dict[str, Layer]:
+def _places(parts: Parts) -> dict[str, Place]:
     """Every layer a LoRA may change, under every name it may be called by."""
-    layers: dict[str, Layer] = {}
+    places: dict[str, Place] = {}
     for name, layer in _weighted(parts.unet):
         for spelled in (name, _original_name(name, parts.base)):
-            layers.update({f"{prefix}{flat(spelled)}": layer for prefix in UNET_PREFIXES})
+            places.update({f"{prefix}{flat(spelled)}": Place(layer, False) for prefix in UNET_PREFIXES})
     for encoder, prefixes in zip(parts.encoders, TEXT_PREFIXES, strict=False):
         for name, layer in _weighted(encoder.model):
             for spelled in (name, ldm.text_name(name)):
-                layers.update({f"{prefix}{flat(spelled)}": layer for prefix in prefixes})
-    return layers
+                places.update({f"{prefix}{flat(spelled)}": Place(layer, True) for prefix in prefixes})
+    return places
 
 
 def _original_name(name: str, base: Base) -> str:

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from motion import patching
 from motion.hosts.webui.base import host_module
+from motion.settings.lora_tags import KINDS, LoraTag, read_tag
 from motion.settings.prompt_keys import travels
 
 PLACE = "\0"
 """Stands for a prompt in the text of the styles around it."""
 
 
-def named_loras(extra_networks: Mapping[str, Sequence[Any]]) -> list[tuple[str, float]]:
-    """The names in `<lora:name:weight>` of a prompt as the host has read it, and the weight of each for the UNet.
+def named_loras(extra_networks: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, Callable[[], LoraTag]]]:
+    """The LoRAs that a prompt names, as the host has read it, each with what reads its weights.
 
-    `<lora:name:te:unet>` and `<lora:name:te=a:unet=b>` are the host's longer forms.
+    Most are the host's own, which knows more of tags than is known here: weights are read of the others alone.
     """
-    named = []
-    for parameters in extra_networks.get("lora", ()):
-        name, *weights = parameters.positional
-        weight = parameters.named.get("unet", weights[1] if len(weights) > 1 else next(iter(weights), 1.0))
-        named.append((name, float(weight)))
-    return named
+    for kind in KINDS:
+        for parameters in extra_networks.get(kind, ()):
+            positional = list(map(str, parameters.positional))
+            if positional:
+                yield positional[0], partial(read_tag, positional, parameters.named)
 
 
 def name_once(extra_networks: MutableMapping[str, Any]) -> None:

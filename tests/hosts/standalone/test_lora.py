@@ -147,6 +147,13 @@ def test_a_prompt_names_the_lora_it_wears(tiny: Path, tmp_path: Path) -> None:
         ({"lora_unet_conv_in.lora_down.weight": (), "lora_unet_conv_in.lora_up.weight": ()}, "does not fit"),
         ({"lora_unet_conv_in.lora_down.weight": (4, 4, 3, 3)}, "not a plain LoRA .*lora_up"),
         ({"lora_unet_conv_in.hada_w1_a": (4, 4)}, "not a plain LoRA .*hada_w1_a"),
+        (
+            {
+                f"down_blocks.0.motion_modules.0.attn1.to_q.lora_{side}.weight": shape
+                for side, shape in {"A": (4, 8), "B": (8, 4)}.items()
+            },
+            "is a motion LoRA: give it with --motion-lora",
+        ),
     ],
 )
 def test_other_loras_are_refused_by_key(
@@ -162,16 +169,31 @@ def test_other_loras_are_refused_by_key(
 def test_files_are_found_by_name_and_weight(tmp_path: Path) -> None:
     ink, oil = tmp_path / "ink.safetensors", tmp_path / "oil=wet.pt"
     ink.touch(), oil.touch()
-    assert lora.gather("a <lora:ink> b <lora:oil=wet:-0.5>", folder=tmp_path) == [Lora(ink, 1.0), Lora(oil, -0.5)]
+    (tmp_path / "sea.sft").touch()
+    assert lora.gather("a <lora:ink> b <lora:sea:1:-0.5>", folder=tmp_path) == [
+        Lora(ink, 1.0, 1.0), Lora(tmp_path / "sea.sft", -0.5, 1.0)
+    ]  # fmt: skip
     assert lora.parse(f"{ink}=0.3") == Lora(ink, 0.3)
     assert lora.parse(str(oil)) == Lora(oil, 1.0)
-    assert lora.gather("x<lora:ink:0.7>", [Lora(ink, 0.1)]) == [Lora(ink, 0.7)]
-    assert lora.plain("a <lora:ink:0.5>cat") == "a cat"
+    assert lora.gather("x<lora:ink:0.7>", [Lora(ink, 0.1)]) == [Lora(ink, 0.7, 0.7)]
 
 
-@pytest.mark.parametrize(
-    "prompt", ["<lora:none:1>", "<lora:../ink:1>", "<lora:ink:much>", "<lora:ink:nan>", "<lora:ink:99>"]
-)
+def test_text_encoders_have_a_weight_of_their_own(parts: dict[str, Parts], tmp_path: Path) -> None:
+    layers = {f"{UNET}.to_q": parts["sd15"].unet.get_submodule(f"{UNET}.to_q"), TEXT: text_layer(parts["sd15"], 0)}
+    state, before = {}, {name: layer.weight.clone() for name, layer in layers.items()}
+    for name, prefix in zip(layers, ("unet.", "text_encoder.text_model."), strict=True):
+        state[f"{prefix}{name}.lora_A.weight"], state[f"{prefix}{name}.lora_B.weight"] = pair(layers[name])
+    save_file(state, tmp_path / "l.safetensors")
+
+    def changes(*weights: float) -> list[Tensor]:
+        with merge_loras(parts["sd15"], [Lora(tmp_path / "l.safetensors", *weights)]):
+            return [layer.weight - before[name] for name, layer in layers.items()]
+
+    whole, apart = changes(1.0), changes(0.5, 0.25)
+    assert far(apart[0], 0.5 * whole[0]) <= 1e-5 and far(apart[1], 0.25 * whole[1]) <= 1e-5
+
+
+@pytest.mark.parametrize("prompt", ["<lora:none:1>", "<lora:../ink:1>", "<lora:ink:much>"])
 def test_tags_that_cannot_be_are_refused(prompt: str, tmp_path: Path) -> None:
     (tmp_path / "ink.safetensors").touch()
     (tmp_path / "sub").mkdir()

@@ -19,7 +19,8 @@ from motion.hosts.standalone.key_frames import digest
 from motion.hosts.standalone.work import Work
 from motion.models.motion.model import MotionModel
 from motion.settings.settings import Clip
-from motion.weights.lora import Lora, Pair
+from motion.weights.lora import Lora
+from motion.weights.pairs import Pair
 from sparsectrl.encoder import Shape, SparseEncoder
 
 CLIP = Clip(prompt="a cat", frames=10, steps=3, seed=1, size=Size(64, 64), context_length=4, context_overlap=1)

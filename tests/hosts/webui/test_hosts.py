@@ -23,7 +23,8 @@ from motion.models.motion.model import MotionModel
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.settings.tab import Tab
-from motion.weights.lora import Lora, Pair
+from motion.weights.lora import Lora
+from motion.weights.pairs import Pair
 
 FRAMES = 4
 PLAIN, MOVING = (SCHEDULES[name].alphas_cumprod().float() for name in ("scaled_linear", "linear"))
