@@ -1,7 +1,11 @@
 """Where the names are that examinations from outside of the repository take from the product."""
 
+from typing import Any
+
 from motion.cli.main import main
 from motion.cli.render import Job
+from motion.hosts.standalone import Networks
+from motion.hosts.standalone.host import Standalone as Host
 from motion.hosts.standalone.lora_weights import merge_loras as merged
 from motion.models.motion.architecture import SCHEDULES as BETAS
 from motion.sampling.windows import FUSES, Windows
@@ -19,6 +23,7 @@ __all__ = [
     "WINDOW_SCHEDULES",
     "Clip",
     "Job",
+    "Standalone",
     "Windows",
     "encoded",
     "infotext",
@@ -29,3 +34,13 @@ __all__ = [
     "plain",
     "travel",
 ]
+
+
+class Standalone(Host):
+    """The host as it was called before the networks were one object."""
+
+    def render(self, clip: Clip, module: Any = None, progress: Any = None, **networks: Any) -> Any:
+        return super().render(clip, Networks(module, **networks), progress)
+
+    def stream(self, clip: Clip, module: Any = None, progress: Any = None, work: Any = None, **networks: Any) -> Any:
+        return super().stream(clip, Networks(module, **networks), progress, work)

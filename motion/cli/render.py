@@ -62,6 +62,7 @@ class Job:
         from diffusers.utils import logging as diffusers_logging
 
         from motion.hosts.standalone.host import Standalone, windows_of
+        from motion.hosts.standalone.networks import Networks
         from motion.hosts.standalone.samplers import schedule_type
         from motion.hosts.standalone.work import Work, seed_of_work
 
@@ -79,7 +80,8 @@ class Job:
         asked = infotext(clip, {**provenance, **place, "Key images": key_frames.digest(self.controls)})
         work = Work.of(self.work, clip, asked) if self.work is not None else None
         clip = seed_of_work(clip, work)
-        frames = host.stream(clip, module, progress, self.loras, attached, self.controls, work)
+        networks = Networks(module, self.loras, attached, self.controls)
+        frames = host.stream(clip, networks, progress, work)
         parameters = infotext(clip, {**provenance, **describe_controls(self.controls)})
         write((frame.repeat(clip.zoom, 0).repeat(clip.zoom, 1) for frame in frames), self.out, clip.fps, parameters)
         if work is not None:

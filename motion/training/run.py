@@ -18,6 +18,7 @@ import motion
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Control
+from motion.hosts.standalone import Networks
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.host import DTYPES, Standalone
 from motion.hosts.standalone.parts import Parts
@@ -180,7 +181,7 @@ def sampler(run: Run, data: Data, betas: Betas, controls: Sequence[Control] = ()
             return
         _move(others, run.device)
         host = Standalone(data.parts, torch.device(run.device), torch.float32)
-        frames = host.render(clip, controls=controls)
+        frames = host.render(clip, Networks(controls=controls))
         _move(others, "cpu")
         folder = run.out / "samples"
         folder.mkdir(exist_ok=True)

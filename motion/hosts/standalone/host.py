@@ -15,18 +15,17 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from motion.errors import MotionError
-from motion.hosts.controls import Control
 from motion.hosts.finish import finish_frames
 from motion.hosts.standalone import lora
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.lora_weights import merge_loras
+from motion.hosts.standalone.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import FrameConditioning
 from motion.hosts.standalone.sampling import Progress, Sampling
 from motion.hosts.standalone.work import Work, seed_of_work
 from motion.models.motion.model import MotionModel
 from motion.sampling.animation import is_attached
-from motion.sampling.lora import WeightedLora
 from motion.sampling.windows import Windows, plan
 from motion.settings.lora_tags import lora_tags, without_tags
 from motion.settings.prompts import travel
@@ -99,77 +98,64 @@ class Standalone:
     def render(
         self,
         clip: Clip,
-        module: MotionModel | None = None,
+        networks: Networks | MotionModel | None = None,
         progress: Progress | None = None,
-        loras: Sequence[lora.Lora] = (),
-        attached: Sequence[WeightedLora] = (),
-        controls: Sequence[Control] = (),
     ) -> Frames:
         """The frames of one clip, uint8 `[frames, height, width, 3]`; see `render_all`."""
-        return self.render_all([clip], module, progress, loras, attached, controls)[0]
+        return self.render_all([clip], networks, progress)[0]
 
     def stream(
         self,
         clip: Clip,
-        module: MotionModel | None = None,
+        networks: Networks | MotionModel | None = None,
         progress: Progress | None = None,
-        loras: Sequence[lora.Lora] = (),
-        attached: Sequence[WeightedLora] = (),
-        controls: Sequence[Control] = (),
         work: Work | None = None,
     ) -> Iterator[Frame]:
         """The frames of one clip in the order they are played, uint8 `[height, width, 3]`; see `render_all`.
 
         It is drawn now; the frames are decoded as they are asked for, a few at a time. `work` keeps how far it is.
         """
-        latents = self._latents([clip], module, progress, loras, attached, controls, work)[0]
+        networks = Networks.of(networks)
+        latents = self._latents([clip], networks, progress, work)[0]
         order = play_order(clip.frames, clip.loop)
-        return finish_frames(self._decoded(latents, order), order, clip, controls, partial(self._decoded, latents))
+        decoded, again = self._decoded(latents, order), partial(self._decoded, latents)
+        return finish_frames(decoded, order, clip, networks.controls, again)
 
     def render_all(
         self,
         clips: Sequence[Clip],
-        module: MotionModel | None = None,
+        networks: Networks | MotionModel | None = None,
         progress: Progress | None = None,
-        loras: Sequence[lora.Lora] = (),
-        attached: Sequence[WeightedLora] = (),
-        controls: Sequence[Control] = (),
     ) -> Frames:
         """The frames of clips that differ in prompts and seeds only, uint8 `[clips, frames, height, width, 3]`.
 
-        Without a motion module each frame is a picture of its own, unless the UNet is attached already. `loras` are the
-        image model's, `attached` motion LoRAs and domain adapters with their weights. Every control is told its effect.
-        The same seed draws the same noise on every device and in every batch. Raises MotionError for a module or an
-        encoder that does not fit the checkpoint or the windows, a control that does nothing, a LoRA that is named in a
-        prompt and not given or does not fit, and frames that are not finite.
+        A motion module may stand for `networks` where it is the only one. The same seed draws the same noise on every
+        device and in every batch. Raises MotionError for a module or an encoder that does not fit the checkpoint or the
+        windows, a control that does nothing, a LoRA that is named in a prompt and not given or does not fit, and frames
+        that are not finite.
         """
-        latents = self._latents(clips, module, progress, loras, attached, controls)
+        networks = Networks.of(networks)
+        latents = self._latents(clips, networks, progress)
         every = latents.flatten(0, 1)
         frames = np.stack(list(self._decoded(every, range(len(every)))))
         drawn = rearrange(frames, "(n f) h w c -> n f h w c", n=len(clips))
         order = range(clips[0].frames)
-        return np.stack([list(finish_frames(clip, order, clips[0], controls, clip.__getitem__)) for clip in drawn])
+        return np.stack(
+            [list(finish_frames(clip, order, clips[0], networks.controls, clip.__getitem__)) for clip in drawn]
+        )
 
     @torch.inference_mode()
     def _latents(
-        self,
-        clips: Sequence[Clip],
-        module: MotionModel | None,
-        progress: Progress | None,
-        loras: Sequence[lora.Lora],
-        attached: Sequence[WeightedLora],
-        controls: Sequence[Control],
-        work: Work | None = None,
+        self, clips: Sequence[Clip], networks: Networks, progress: Progress | None, work: Work | None = None
     ) -> Tensor:
         """Float32 `[clips, frames, 4, height/8, width/8]` on the CPU."""
         clips = [seed_of_work(clip, work) for clip in clips]
-        self._check(clips, loras)
-        together = module is None and is_attached(self.parts.unet)
-        windows = Windows(clips[0].frames) if together else windows_of(clips[0], module, self.parts.base)
-        with _memory_error_told(f"{windows.size} frames of {clips[0].size}"), merge_loras(self.parts, loras):
-            told = self._told(clips, windows.frames)
-            drawn_with = module, attached, controls
-            sampling = Sampling(self.parts, self.device, self.dtype, clips, windows, told, *drawn_with)
+        self._check(clips, networks.loras)
+        together = networks.module is None and is_attached(self.parts.unet)
+        windows = Windows(clips[0].frames) if together else windows_of(clips[0], networks.module, self.parts.base)
+        with _memory_error_told(f"{windows.size} frames of {clips[0].size}"), merge_loras(self.parts, networks.loras):
+            conditioning = self._encode_prompts(clips, windows.frames)
+            sampling = Sampling(self.parts, self.device, self.dtype, clips, windows, conditioning, networks)
             latents = rearrange(sampling.latents(progress, work), "(n f) c h w -> n f c h w", n=len(clips))
         return latents[:, : clips[0].frames]
 
@@ -187,8 +173,8 @@ class Standalone:
         if missing:
             raise MotionError(f"the prompt names the LoRA {missing[0]}: give its file in loras")
 
-    def _told(self, clips: Sequence[Clip], frames: int) -> FrameConditioning:
-        """What each of the frames to draw is told, those beyond the clip as the last one; unguided groups first."""
+    def _encode_prompts(self, clips: Sequence[Clip], frames: int) -> FrameConditioning:
+        """The conditioning of each frame to draw, of those beyond the clip as the last one; unguided groups first."""
         asked, closed = clips[0].frames, clips[0].loop == "closed"
         negatives = [clip.negative for clip in clips] if clips[0].cfg > 1 else []
         texts = [without_tags(text) for text in (*negatives, *(clip.prompt for clip in clips))]

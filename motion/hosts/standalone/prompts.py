@@ -18,7 +18,7 @@ from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of
 
 @dataclass(frozen=True)
 class Condition:
-    """What the UNet is told: `context` [texts, tokens, channels]; SDXL's `pooled` [texts, channels], else None."""
+    """The conditioning of texts: `context` [texts, tokens, channels]; SDXL's `pooled` [texts, channels], else None."""
 
     context: Tensor
     pooled: Tensor | None
@@ -26,7 +26,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class FrameConditioning:
-    """What the frames of each group are told: `mixes` of `texts`, whose conditions lie in the same order.
+    """The conditioning of the frames of each group: `mixes` of `texts`, whose conditions lie in the same order.
 
     The first `negatives` groups are negative prompts. Of SDXL's an empty one is all zeros, as in every host of it.
     """

@@ -19,14 +19,13 @@ import sparsectrl
 from motion import patching
 from motion.hosts.controls import Control, check_effects, condition, influence
 from motion.hosts.standalone import key_frames, samplers
+from motion.hosts.standalone.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import FrameConditioning
 from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES
-from motion.models.motion.model import MotionModel
 from motion.sampling.animation import attach_windows, is_attached
 from motion.sampling.arrangement import Arrangement
-from motion.sampling.lora import WeightedLora
 from motion.sampling.windows import Windows
 from motion.settings.settings import Clip
 from motion.techniques.freeinit import next_noise
@@ -47,43 +46,38 @@ a clip is cut into windows; larger frames keep it busy one prompt after the othe
 
 @dataclass(frozen=True)
 class Sampling:
-    """Clips that are drawn in one batch by the UNet of `parts`, which works on `device` in `dtype`.
-
-    `attached` are motion LoRAs and domain adapters with their weights; every control is told its effect.
-    """
+    """Clips that are drawn in one batch by the UNet of `parts`, which works on `device` in `dtype`."""
 
     parts: Parts
     device: torch.device
     dtype: torch.dtype
     clips: Sequence[Clip]
     windows: Windows
-    told: FrameConditioning
-    module: MotionModel | None
-    attached: Sequence[WeightedLora]
-    controls: Sequence[Control]
+    conditioning: FrameConditioning
+    networks: Networks
 
     def latents(self, progress: Progress | None = None, work: Work | None = None) -> Tensor:
         """Latents of the finished clips, float32 `[(clips frames), 4, height/8, width/8]`.
 
         With `work` they are kept after each step, and begin where they were kept.
         """
-        course, rounds = self._start(), self.clips[0].freeinit
-        steps, report = len(course.scheduler.timesteps), progress or (lambda done, steps: None)
-        with self._attached(course):
+        run, rounds = self._start(), self.clips[0].freeinit
+        steps, report = len(run.scheduler.timesteps), progress or (lambda done, steps: None)
+        with self._attached(run):
             if work is not None:
-                work.resume(course)
-            report(course.drawn * steps + course.done, rounds * steps)
+                work.resume(run)
+            report(run.drawn * steps + run.done, rounds * steps)
             while True:
-                for t in course.scheduler.timesteps[course.done :]:
-                    self._step(course, t)
-                    if course.done in (1, steps):  # the device is waited for: early enough, and at the end
-                        check_effects(self.controls, ended=course.done == steps)
+                for t in run.scheduler.timesteps[run.done :]:
+                    self._step(run, t)
+                    if run.done in (1, steps):  # the device is waited for: early enough, and at the end
+                        check_effects(self.networks.controls, ended=run.done == steps)
                     if work is not None:
-                        work.keep(course)
-                    report(course.drawn * steps + course.done, rounds * steps)
-                if course.drawn + 1 == rounds:
-                    return course.latents
-                self._begin_again(course)
+                        work.keep(run)
+                    report(run.drawn * steps + run.done, rounds * steps)
+                if run.drawn + 1 == rounds:
+                    return run.latents
+                self._begin_again(run)
 
     def _start(self) -> SamplingRun:
         generators = [made for clip in self.clips for made in frame_generators(clip, self.windows.frames)]
@@ -96,24 +90,25 @@ class Sampling:
 
     def _scheduler(self) -> Any:
         clip = self.clips[0]
-        family = self.module.architecture.family if self.module else None
+        module = self.networks.module
+        family = module.architecture.family if module else None
         betas = family.schedule(clip.betas) if family else SCHEDULES.get(clip.betas, samplers.STABLE_DIFFUSION)
         return samplers.scheduler(clip.sampler, betas, clip.steps, clip.spacing, self.parts.parameterization)
 
-    def _step(self, course: SamplingRun, t: Tensor) -> None:
-        predicted = self._predicted(course, t)
-        stepped = course.scheduler.step(predicted, t, course.latents, generator=course.generators, return_dict=False)
-        course.latents, course.done = stepped[0], course.done + 1
+    def _step(self, run: SamplingRun, t: Tensor) -> None:
+        predicted = self._predicted(run, t)
+        stepped = run.scheduler.step(predicted, t, run.latents, generator=run.generators, return_dict=False)
+        run.latents, run.done = stepped[0], run.done + 1
 
-    def _predicted(self, course: SamplingRun, t: Tensor) -> Tensor:
+    def _predicted(self, run: SamplingRun, t: Tensor) -> Tensor:
         """What is in the latents besides the picture, guided. Of long clips everything is large: nothing stays."""
-        noisy = course.scheduler.scale_model_input(course.latents, t)
-        if not self.told.negatives:
-            return self._called(noisy, t, self.told)
+        noisy = run.scheduler.scale_model_input(run.latents, t)
+        if not self.conditioning.negatives:
+            return self._call_unet(noisy, t, self.conditioning)
         if self._take_turns():
-            unguided, guided = (self._called(noisy, t, told) for told in self.told.apart())
+            unguided, guided = (self._call_unet(noisy, t, half) for half in self.conditioning.apart())
         else:
-            unguided, guided = self._called(noisy.repeat(2, 1, 1, 1), t, self.told).chunk(2)
+            unguided, guided = self._call_unet(noisy.repeat(2, 1, 1, 1), t, self.conditioning).chunk(2)
         return (guided - unguided).mul_(self.clips[0].cfg).add_(unguided)
 
     def _take_turns(self) -> bool:
@@ -121,46 +116,46 @@ class Sampling:
         frames = windows.frames if windows.engine == "attention" else windows.size
         return windows.cut and 2 * len(self.clips) * frames * width * height > GUIDED_AT_ONCE
 
-    def _called(self, noisy: Tensor, t: Tensor, told: FrameConditioning) -> Tensor:
-        predicted: Tensor = self.parts.unet(noisy, t, told=told, return_dict=False)[0]
+    def _call_unet(self, noisy: Tensor, t: Tensor, conditioning: FrameConditioning) -> Tensor:
+        predicted: Tensor = self.parts.unet(noisy, t, frame_conditioning=conditioning, return_dict=False)[0]
         return predicted.to("cpu", torch.float32)
 
-    def _begin_again(self, course: SamplingRun) -> None:
+    def _begin_again(self, run: SamplingRun) -> None:
         """FreeInit's next round, each clip by itself."""
-        assert course.noise is not None
+        assert run.noise is not None
         count, kind = len(self.clips), self.clips[0].freeinit_filter
-        alpha = float(course.scheduler.alphas_cumprod[-1])
+        alpha = float(run.scheduler.alphas_cumprod[-1])
 
         def fresh(seed: int) -> Tensor:
             return self._noise([torch.Generator("cpu").manual_seed(seed)] * self.windows.frames)
 
-        clips = zip(self.clips, course.latents.chunk(count), course.noise.chunk(count), strict=True)
-        number = course.drawn + 1
+        clips = zip(self.clips, run.latents.chunk(count), run.noise.chunk(count), strict=True)
+        number = run.drawn + 1
         rounds = [next_noise(drawn, old, fresh, clip.seed, number, alpha, kind) for clip, drawn, old in clips]
         noise = torch.cat(rounds)
-        course.scheduler, course.drawn, course.done = self._scheduler(), course.drawn + 1, 0
-        course.arrangement.restart()
-        course.latents, course.noise = noise * course.scheduler.init_noise_sigma, noise
+        run.scheduler, run.drawn, run.done = self._scheduler(), run.drawn + 1, 0
+        run.arrangement.restart()
+        run.latents, run.noise = noise * run.scheduler.init_noise_sigma, noise
 
     @contextmanager
-    def _attached(self, course: SamplingRun) -> Iterator[None]:
-        """What the clips are drawn with; `course` is told the effects."""
-        unet, arrangement = self.parts.unet, course.arrangement
+    def _attached(self, run: SamplingRun) -> Iterator[None]:
+        """The scope of all that the clips are drawn with; `run` is given the effects."""
+        unet, module, arrangement = self.parts.unet, self.networks.module, run.arrangement
         with ExitStack() as scope:
-            if self.module is not None:
+            if module is not None:
                 scale = self.clips[0].scale
-                scope.enter_context(motion.attach(unet, self.module, arrangement.frames, scale, arrangement))
+                scope.enter_context(motion.attach(unet, module, arrangement.frames, scale, arrangement))
             elif not is_attached(unet):
                 scope.enter_context(attach_windows(unet, arrangement))
-            scope.enter_context(motion.lora.attach(unet, self.module, self.attached))
-            scope.callback(patching.before(unet, self._tell(arrangement), with_kwargs=True))
-            for control in self.controls:  # they read what the calls are told
-                control.effect = scope.enter_context(self._obeyed(control, arrangement))
-                course.effects.append(control.effect)
-            check_effects(self.controls, ended=False)
+            scope.enter_context(motion.lora.attach(unet, module, self.networks.attached))
+            scope.callback(patching.before(unet, self._give_conditioning(arrangement), with_kwargs=True))
+            for control in self.networks.controls:  # they read what the calls are given
+                control.effect = scope.enter_context(self._attach_control(control, arrangement))
+                run.effects.append(control.effect)
+            check_effects(self.networks.controls, ended=False)
             yield
 
-    def _obeyed(self, control: Control, arrangement: Arrangement) -> AbstractContextManager[Effect]:
+    def _attach_control(self, control: Control, arrangement: Arrangement) -> AbstractContextManager[Effect]:
         """The scope of a control."""
         clip, frames = self.clips[0], arrangement.frames
         encoder = control.encoder
@@ -171,21 +166,21 @@ class Sampling:
         how = influence(clip)
         return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)
 
-    def _tell(self, arrangement: Arrangement) -> Callable[..., Any]:
-        """The hook that gives each call of the UNet what its frames are `told`, and takes it to the device."""
+    def _give_conditioning(self, arrangement: Arrangement) -> Callable[..., Any]:
+        """The hook that gives each call of the UNet the conditioning of its frames, and takes it to the device."""
         width, height = self.clips[0].size
         picture = torch.tensor([height, width, 0, 0, height, width], device=self.device)
 
-        def tell(_: nn.Module, args: tuple[Tensor, Tensor], kwargs: dict[str, Any]) -> Any:
+        def give(_: nn.Module, args: tuple[Tensor, Tensor], kwargs: dict[str, Any]) -> Any:
             rows, time = args
-            condition = kwargs.pop("told").rows(arrangement.frame_numbers(len(rows)))
+            condition = kwargs.pop("frame_conditioning").rows(arrangement.frame_numbers(len(rows)))
             added = None
             if condition.pooled is not None:
                 added = {"text_embeds": condition.pooled, "time_ids": picture.expand(len(rows), -1).to(self.dtype)}
             given = {"encoder_hidden_states": condition.context, "added_cond_kwargs": added}
             return (rows.to(self.device, self.dtype), time), {**kwargs, **given}
 
-        return tell
+        return give
 
     def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
         size = self.clips[0].size

@@ -33,7 +33,7 @@ class SamplingRun:
     effects: list[Effect] = field(default_factory=list)
 
     def state(self) -> dict[str, Any]:
-        """The course as tensors and plain values."""
+        """The run as tensors and plain values."""
         return {
             "scheduler": {name: value for name, value in vars(self.scheduler).items() if _is_plain(value)},
             "step": self.arrangement.step,
@@ -77,16 +77,16 @@ class Work:
             raise MotionError(f"the work folder {folder} keeps another clip: choose a new one, or remove {FILE} in it")
         return cls(folder, job, clip.with_seed().seed if begun is None else begun["seed"])
 
-    def resume(self, course: SamplingRun) -> None:
-        """Bring the course to where it was kept, if it was."""
+    def resume(self, run: SamplingRun) -> None:
+        """Bring the run to where it was kept, if it was."""
         if (kept := self._read()) is not None:
-            course.restore(kept["course"])
+            run.restore(kept["run"])
 
-    def keep(self, course: SamplingRun) -> None:
-        """Keep the course; whatever happens meanwhile, the file is this state or the one before, and whole."""
+    def keep(self, run: SamplingRun) -> None:
+        """Keep the run; whatever happens meanwhile, the file is this state or the one before, and whole."""
         part = self.folder / f"{FILE}.part"
         with part.open("wb") as file:
-            torch.save({"job": self.job, "seed": self.seed, "course": course.state()}, file)
+            torch.save({"job": self.job, "seed": self.seed, "run": run.state()}, file)
             file.flush()
             os.fsync(file.fileno())
         part.replace(self.folder / FILE)
@@ -103,7 +103,7 @@ class Work:
             return None
         try:
             kept: dict[str, Any] = torch.load(self.folder / FILE, weights_only=True)
-            kept["job"], kept["seed"], kept["course"]
+            kept["job"], kept["seed"], kept["run"]
         except Exception as error:  # torch's own words for a damaged file are many
             raise MotionError(f"{self.folder / FILE} cannot be read ({error}): remove it to begin again") from error
         return kept

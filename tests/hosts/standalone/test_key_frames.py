@@ -19,7 +19,7 @@ from motion.cli import main as cli
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Control, condition, describe_controls, fit_image
-from motion.hosts.standalone import Standalone
+from motion.hosts.standalone import Networks, Standalone
 from motion.hosts.standalone.key_frames import gather, latents
 from motion.models.motion.model import MotionModel
 from motion.settings.parameters import parse_infotext
@@ -150,13 +150,13 @@ def test_jumps_are_told_and_colours_matched_on_key_frames(room: Path, host: Stan
     frames = []
     for clip in (replace(CLIP, frames=4), replace(CLIP, frames=4, colour_match=True)):
         (control,) = gather(options(room, "rgb", "0=a.png"), clip.frames)
-        frames.append(host.render(clip, v3, controls=[control]))
+        frames.append(host.render(clip, Networks(v3, controls=[control])))
         assert control.jumps is not None and list(control.jumps.by_frame) == [0]
         assert describe_controls([control])["Key frame jumps"] == str(control.jumps)
     plain, matched = frames
     assert (matched[1:] == plain[1:]).all() and (matched[0] != plain[0]).any()
     assert abs(matched[0].mean() - plain[1].mean()) < 1
-    assert (np.stack(list(host.stream(clip, v3, controls=[control]))) == matched).all()
+    assert (np.stack(list(host.stream(clip, Networks(v3, controls=[control])))) == matched).all()
 
 
 def test_the_same_key_frames_draw_the_same_clip_and_others_another(
@@ -164,7 +164,7 @@ def test_the_same_key_frames_draw_the_same_clip_and_others_another(
 ) -> None:
     plain = host.render(CLIP, v3)
     outputs = [
-        host.render(CLIP, v3, controls=gather(options(room, "rgb", text), CLIP.frames))
+        host.render(CLIP, Networks(v3, controls=gather(options(room, "rgb", text), CLIP.frames)))
         for text in ("0=a.png", "0=a.png", "0=b.png", "1=a.png")
     ]
     assert (outputs[0] == outputs[1]).all()
@@ -185,10 +185,10 @@ def test_a_control_that_does_nothing_stops_the_clip(
 ) -> None:
     clip = replace(CLIP, **settings)
     with pytest.raises(MotionError, match=f"{name}.safetensors: SparseCtrl does nothing: .*{reason}"):
-        host.render(clip, controls=gather(options(room, name, "0=a.png"), CLIP.frames))
+        host.render(clip, Networks(controls=gather(options(room, name, "0=a.png"), CLIP.frames)))
 
 
 def test_an_encoder_for_another_base_is_refused(tiny: Path, room: Path) -> None:
     host = Standalone.open(tiny / "sdxl.safetensors", device="cpu")
     with pytest.raises(MotionError, match=r"SparseCtrl encoder .* does not fit"):
-        host.render(CLIP, controls=[Control(room / "rgb.safetensors", {0: np.zeros((8, 8, 3), np.uint8)})])
+        host.render(CLIP, Networks(controls=[Control(room / "rgb.safetensors", {0: np.zeros((8, 8, 3), np.uint8)})]))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from motion.errors import MotionError
 from motion.fields.table import Size
-from motion.hosts.standalone import Lora, Standalone, lora
+from motion.hosts.standalone import Lora, Networks, Standalone, lora
 from motion.hosts.standalone.checkpoint import Parts, open_parts
 from motion.hosts.standalone.lora_weights import merge_loras
 from motion.settings.settings import Clip
@@ -121,7 +121,7 @@ def test_a_prompt_names_the_lora_it_wears(tiny: Path, tmp_path: Path) -> None:
     ids = [id(tensor) for tensor in (*host.parts.unet.parameters(), *host.parts.unet.modules())]
 
     def drawn(prompt: str) -> np.ndarray:
-        return host.render(replace(clip, prompt=prompt), loras=lora.gather(prompt, folder=tmp_path))
+        return host.render(replace(clip, prompt=prompt), Networks(loras=lora.gather(prompt, folder=tmp_path)))
 
     assert not np.array_equal(drawn("a cat<lora:ink:0.8>"), plain)
     assert np.array_equal(drawn("a cat<lora:ink:0>"), plain)

@@ -14,7 +14,7 @@ from torch import nn
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Control
-from motion.hosts.standalone import Standalone
+from motion.hosts.standalone import Networks, Standalone
 from motion.hosts.standalone.key_frames import digest
 from motion.hosts.standalone.work import Work
 from motion.models.motion.model import MotionModel
@@ -50,12 +50,12 @@ def test_a_long_clip_obeys_its_keys(engine: str, encoder: Path, host: Standalone
     """The encoder reaches over 8 frames of it; one window of 8 is as good as none."""
     clip, short = replace(CLIP, context_engine=engine), replace(CLIP, frames=8, context_length=0)
     keys = Control(encoder, {1: IMAGE})
-    assert not np.array_equal(host.render(clip, v3, controls=[keys]), host.render(clip, v3))
+    assert not np.array_equal(host.render(clip, Networks(v3, controls=[keys])), host.render(clip, v3))
     assert keys.effect is not None and keys.effect.strength > 0
-    plain = host.render(short, controls=[keys])
-    assert np.array_equal(host.render(replace(short, context_engine=engine), controls=[keys]), plain)
+    plain = host.render(short, Networks(controls=[keys]))
+    assert np.array_equal(host.render(replace(short, context_engine=engine), Networks(controls=[keys])), plain)
     with pytest.raises(MotionError, match="16 frames do not fit this SparseCtrl encoder"):
-        host.render(replace(CLIP, context_length=0), v3, controls=[keys])
+        host.render(replace(CLIP, context_length=0), Networks(v3, controls=[keys]))
 
 
 def test_a_clip_that_was_cut_off_goes_on_with_its_key_frames(
@@ -65,7 +65,9 @@ def test_a_clip_that_was_cut_off_goes_on_with_its_key_frames(
     lora = Lora("pan", "motion", {LAYER: Pair(torch.randn(3, 32), 0.2 * torch.randn(32, 3), 1.0)}, {})
     whole = Control(encoder, {0: IMAGE})
     steps: list[int] = []
-    frames = list(host.stream(CLIP, v3, lambda done, _: steps.append(done), attached=[(lora, 0.8)], controls=[whole]))
+    frames = list(
+        host.stream(CLIP, Networks(v3, attached=[(lora, 0.8)], controls=[whole]), lambda done, _: steps.append(done))
+    )
     assert whole.effect is not None
     for cut in (1, steps[-1]):
         work, keys = Work.of(tmp_path / "work", CLIP, "the job"), Control(encoder, {0: IMAGE})
@@ -75,8 +77,8 @@ def test_a_clip_that_was_cut_off_goes_on_with_its_key_frames(
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            host.stream(CLIP, v3, stop, attached=[(lora, 0.8)], controls=[keys], work=work)
-        again = list(host.stream(CLIP, v3, attached=[(lora, 0.8)], controls=[keys], work=work))
+            host.stream(CLIP, Networks(v3, attached=[(lora, 0.8)], controls=[keys]), stop, work)
+        again = list(host.stream(CLIP, Networks(v3, attached=[(lora, 0.8)], controls=[keys]), work=work))
         assert np.array_equal(again, frames)
         assert keys.effect is not None
         assert (keys.effect.passes, keys.effect.strength) == (whole.effect.passes, whole.effect.strength)
