@@ -10,6 +10,7 @@ from typing import Any
 from motion.cli.arguments import add_look, count, device, existing, recipe, tell
 from motion.demo.world import LOOKS
 from motion.errors import MotionError
+from motion.weights.bundled import DEMO
 
 CLIPS = 50
 
@@ -39,6 +40,8 @@ def _add_evaluate(recipes: Any) -> None:
     add_look(evaluate, "the look to expect")
     evaluate.add_argument("--stills", type=count, default=200, help="stills to draw (default: %(default)s)")
     evaluate.add_argument("--clips", type=count, default=100, help="clips to draw (default: %(default)s)")
+    steps = int(DEMO["steps"])
+    evaluate.add_argument("--steps", type=count, default=steps, help="steps of sampling (default: %(default)s)")
     evaluate.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
     evaluate.set_defaults(run=_evaluate)
 
@@ -74,14 +77,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     for path in filter(None, (arguments.motion, arguments.adapter, arguments.sparsectrl, arguments.motion_lora)):
         existing(path)
     checkpoint, module, on = existing(arguments.checkpoint), arguments.motion, arguments.device
+    steps = arguments.steps
     if arguments.sparsectrl is None and arguments.motion_lora is None:
-        examination = Examination(arguments.stills, arguments.clips, arguments.look)
+        examination = Examination(arguments.stills, arguments.clips, arguments.look, steps=steps)
         figures = examination.run(checkpoint, module, on, arguments.adapter)
     elif module is None:
         raise MotionError("what belongs to a motion module is examined in moving clips: give the module with --motion")
     elif arguments.sparsectrl is not None:
-        figures = KeyExamination(arguments.clips).run(checkpoint, module, arguments.sparsectrl, on)
+        figures = KeyExamination(arguments.clips, steps=steps).run(checkpoint, module, arguments.sparsectrl, on)
     else:
-        examined = MoveExamination(arguments.clips)
+        examined = MoveExamination(arguments.clips, steps=steps)
         figures = examined.run(checkpoint, module, arguments.motion_lora, arguments.move, on)
     tell(json.dumps(figures, indent=2))

@@ -12,9 +12,12 @@ import numpy as np
 import motion
 from motion.demo.detector import Sprite, direction, has_watermark, is_constant, read_clip
 from motion.demo.world import FRAMES, Frames, Scene, all_scenes
-from motion.hosts.standalone import Standalone
+from motion.hosts.standalone import Networks, Standalone
 from motion.settings.settings import FIELDS, Clip
 from motion.weights.bundled import DEMO
+
+STEPS = int(DEMO["steps"])
+"""Steps of sampling that suit the bundled models."""
 
 AT_ONCE = 4
 """Clips of 16 frames in one batch."""
@@ -30,6 +33,7 @@ class Examination:
     clips: int = 100
     look: str = "plain"
     seed: int = 1000
+    steps: int = STEPS
 
     def run(
         self, checkpoint: Path, module: Path | None, device: str = "auto", adapter: Path | None = None
@@ -44,11 +48,11 @@ class Examination:
         """
         host = Standalone.open(checkpoint, device=device)
         active = [(motion.lora.load(adapter, "image"), 1.0)] if adapter is not None else []
-        figures = self._stills(lambda clips: host.render_all(clips, attached=active))
+        figures = self._stills(lambda clips: host.render_all(clips, Networks(attached=active)))
         if module is not None:
             model = motion.load(module)
-            figures |= self._clips(lambda clips: host.render_all(clips, model, attached=active))
-        plain = self._clips(lambda clips: host.render_all(clips, attached=active))
+            figures |= self._clips(lambda clips: host.render_all(clips, Networks(model, attached=active)))
+        plain = self._clips(lambda clips: host.render_all(clips, Networks(attached=active)))
         return figures | {f"{name}_without_module": share for name, share in plain.items()}
 
     def _stills(self, draw: Draw) -> dict[str, float]:
@@ -82,15 +86,15 @@ class Examination:
         scenes = iter([held_out[index % len(held_out)] for index in range(count)])
         seed = self.seed
         while batch := list(islice(scenes, AT_ONCE * FRAMES // frames)):
-            clips = [demo_clip(scene.caption, seed + index, frames) for index, scene in enumerate(batch)]
+            clips = [demo_clip(scene.caption, seed + index, frames, self.steps) for index, scene in enumerate(batch)]
             yield from zip(batch, draw(clips), strict=True)
             seed += len(batch)
 
 
-def demo_clip(prompt: str, seed: int, frames: int = FRAMES) -> Clip:
+def demo_clip(prompt: str, seed: int, frames: int = FRAMES, steps: int = STEPS) -> Clip:
     """A clip at the settings that suit the bundled models."""
-    suited = {name: FIELDS[name].parse(DEMO[name]) for name in ("size", "steps", "cfg")}
-    return Clip(prompt=prompt, seed=seed, frames=frames, **suited)
+    suited = {name: FIELDS[name].parse(DEMO[name]) for name in ("size", "cfg")}
+    return Clip(prompt=prompt, seed=seed, frames=frames, steps=steps, **suited)
 
 
 def _is(sprite: Sprite | None, scene: Scene) -> bool:

@@ -13,10 +13,10 @@ import numpy as np
 import motion
 import sparsectrl
 from motion.demo.detector import SAME_SHADE, Sprite, read_clip, read_frame
-from motion.demo.evaluate import demo_clip
+from motion.demo.evaluate import STEPS, demo_clip
 from motion.demo.world import FRAMES, Frames, Scene, all_scenes, draw_clip
 from motion.hosts.controls import Control
-from motion.hosts.standalone import Standalone
+from motion.hosts.standalone import Networks, Standalone
 from motion.video.sketch import sketch
 
 NEAR = 2.0
@@ -29,6 +29,7 @@ class KeyExamination:
 
     clips: int = 100
     seed: int = 2000
+    steps: int = STEPS
 
     def run(self, checkpoint: Path, module: Path, encoder: Path, device: str = "auto") -> dict[str, float]:
         """What comes of key frames taken from the world's own clips, under their captions.
@@ -51,7 +52,8 @@ class KeyExamination:
 
             def draw(*keys: int, scene: Scene = scene, seed: int = seed, shown: Frames = shown) -> Frames:
                 controls = [Control(encoder, {key: shown[key] for key in keys}, encoder=loaded)] if keys else []
-                return host.render(demo_clip(scene.caption, seed), model, controls=controls)
+                clip = demo_clip(scene.caption, seed, steps=self.steps)
+                return host.render(clip, Networks(model, controls=controls))
 
             two, one, plain = draw(0, FRAMES - 1), draw(0), draw()
             errors["keyed"].append(_errors(two, real))

@@ -12,10 +12,10 @@ import numpy as np
 
 import motion
 from motion.demo.detector import changes, read_clip
-from motion.demo.evaluate import demo_clip
+from motion.demo.evaluate import STEPS, demo_clip
 from motion.demo.world import all_scenes
 from motion.errors import MotionError
-from motion.hosts.standalone import Standalone
+from motion.hosts.standalone import Networks, Standalone
 
 SEEN: Mapping[str, tuple[float, float, float]] = MappingProxyType(
     {
@@ -36,6 +36,7 @@ class MoveExamination:
 
     clips: int = 50
     seed: int = 3000
+    steps: int = STEPS
 
     def run(self, checkpoint: Path, module: Path, lora: Path, move: str, device: str = "auto") -> dict[str, float]:
         """What a LoRA at weight 1 adds to the motion of clips, against those of the same seeds without it.
@@ -50,8 +51,8 @@ class MoveExamination:
         held_out = cycle(scene for scene in all_scenes() if scene.held_out)
         flows = []
         for seed, scene in enumerate(islice(held_out, self.clips), self.seed):
-            clip = demo_clip(scene.caption, seed)
-            found = [changes(read_clip(host.render(clip, model, attached=what))) for what in (active, [])]
+            clip = demo_clip(scene.caption, seed, steps=self.steps)
+            found = [changes(read_clip(host.render(clip, Networks(model, attached=what)))) for what in (active, [])]
             flows.append(flow(found[0], found[1], move))
         return {"flow_right": float(np.mean(np.array(flows) > 0)), "flow": float(np.nanmean(flows))}
 

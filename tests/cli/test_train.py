@@ -37,7 +37,8 @@ def test_the_whole_program_in_miniature(
     assert [motion.lora.load(path).target for path in parts[2:]] == ["image", *["motion"] * 4]
     assert base.with_suffix(".yaml").is_file()
 
-    arguments = ["--checkpoint", str(base), "--motion", str(module), "--stills", "2", "--clips", "1", "--device", "cpu"]
+    arguments = ["--checkpoint", str(base), "--motion", str(module), "--steps", "2", "--device", "cpu"]
+    arguments += ["--stills", "2", "--clips", "1"]
     assert cli.main(["train", "evaluate", *arguments]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert {"still_right", "direction", "constant", "constant_without_module"} <= figures.keys()
