@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
@@ -144,23 +143,6 @@ def clip() -> dict[str, Tensor]:
         "t": io["t"].repeat_interleave(16, 0),
         "c": io["c"].repeat_interleave(16, 0),
     }
-
-
-def _everything(unet: nn.Module) -> dict[str, Any]:
-    """Every attribute of every module by identity, the contents of every table in them, and the state's tensors."""
-    seen: dict[str, Any] = {}
-    for name, module in unet.named_modules():
-        seen[name] = id(module)
-        for attribute, value in vars(module).items():
-            contents = [(key, id(item)) for key, item in value.items()] if isinstance(value, dict) else None
-            seen[f"{name}:{attribute}"] = (id(value), contents)
-    return seen | {f"state:{name}": value.data_ptr() for name, value in unet.state_dict().items()}
-
-
-@pytest.fixture(scope="session")
-def everything() -> Callable[[nn.Module], dict[str, Any]]:
-    """All that a scope could leave behind in a UNet."""
-    return _everything
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import copy
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
@@ -19,34 +18,17 @@ from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from tests.support import small
 from tests.support.small import far, random_model, rows, run
+from tests.support.trace import ERRORS, check_no_trace, everything
 
-Everything = Callable[[nn.Module], dict[str, Any]]
 FRAMES = 4
 pytestmark = pytest.mark.usefixtures("inference")
 batch = partial(small.batch, FRAMES)
 
 
 @pytest.mark.parametrize("family", ["v1", "v3"])
-@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt, GeneratorExit])
-def test_nothing_is_left(
-    host: nn.Module, family: str, error: type[BaseException] | None, everything: Everything
-) -> None:
-    inputs = batch()
-    plain, before = run(host, inputs), everything(host)
-    stumble = host.get_submodule("up_blocks" if hasattr(host, "up_blocks") else "output_blocks")[1]
-    try:
-        with motion.attach(host, random_model(family), FRAMES):
-            assert everything(host) != before
-            if error is not None:
-                with_error = stumble.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(error()))
-            assert not torch.allclose(run(host, inputs), plain, atol=1e-2)
-    except BaseException as raised:
-        assert error is not None and type(raised) is error
-        with_error.remove()
-    else:
-        assert error is None
-    assert everything(host) == before
-    assert torch.equal(run(host, inputs), plain)
+@pytest.mark.parametrize("error", ERRORS)
+def test_nothing_is_left(host: nn.Module, family: str, error: type[BaseException] | None) -> None:
+    check_no_trace(host, batch(), lambda: motion.attach(host, random_model(family), FRAMES), error)
 
 
 def test_the_unet_never_owns_the_layers(host: nn.Module) -> None:
@@ -87,7 +69,7 @@ def test_a_batch_that_does_not_divide_is_refused_before_anything_runs(host: nn.M
     assert not ran
 
 
-def test_attaching_twice_is_refused_and_the_first_stays(host: nn.Module, everything: Everything) -> None:
+def test_attaching_twice_is_refused_and_the_first_stays(host: nn.Module) -> None:
     inputs, before = batch(), everything(host)
     with motion.attach(host, random_model(), FRAMES):
         moving = run(host, inputs)
@@ -119,9 +101,7 @@ def test_scopes_can_follow_each_other(unet: nn.Module) -> None:
         (lambda: random_model(widths=(32, 64, 64, 64)), r"v3.*32/64/64/64 in 20 layers.*32/32/64/64 in 20 layers"),
     ],
 )
-def test_a_model_for_another_unet_is_refused(
-    host: nn.Module, model: Callable[[], MotionModel], words: str, everything: Everything
-) -> None:
+def test_a_model_for_another_unet_is_refused(host: nn.Module, model: Callable[[], MotionModel], words: str) -> None:
     before = everything(host)
     with pytest.raises(MotionError, match=words), motion.attach(host, model(), FRAMES):
         raise AssertionError("attached")

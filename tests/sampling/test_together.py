@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 import torch
@@ -18,11 +17,11 @@ from motion.sampling.windows import Windows
 from motion.weights.lora import Lora
 from tests.support import small
 from tests.support.small import far, keyed, random_encoder, random_model, random_pair, run
+from tests.support.trace import everything
 
 FRAMES, LENGTH = 6, 4
 PROJECTION = "temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q"
 ALL = {"motion": 1.0, "lora": 0.8, "adapter": 0.7, "control": 1.0}
-Everything = Callable[[nn.Module], dict[str, Any]]
 
 
 class Together:
@@ -70,7 +69,7 @@ def together(request: pytest.FixtureRequest, host: nn.Module) -> Iterator[Togeth
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
-def test_nothing_is_left(together: Together, error: type[BaseException] | None, everything: Everything) -> None:
+def test_nothing_is_left(together: Together, error: type[BaseException] | None) -> None:
     parts = together.host, together.model, together.encoder
     plain, before = together.run(), [everything(part) for part in parts]
     with pytest.raises(BaseException) if error else ExitStack(), together.attached(**ALL):

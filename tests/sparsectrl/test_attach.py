@@ -23,31 +23,17 @@ from sparsectrl.control import Influence
 from sparsectrl.encoder import SparseEncoder
 from tests.support import small
 from tests.support.small import WIDTHS, far, random_encoder, run
+from tests.support.trace import ERRORS, check_no_trace, everything
 
-Everything = Callable[[nn.Module], dict[str, Any]]
 FRAMES = 4
 pytestmark = pytest.mark.usefixtures("inference")
 batch = partial(small.batch, FRAMES)
 keyed = partial(small.keyed, clip=FRAMES)
 
 
-@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
-def test_nothing_is_left(host: nn.Module, error: type[BaseException] | None, everything: Everything) -> None:
-    inputs = batch()
-    plain, before = run(host, inputs), everything(host)
-    stumble = host.get_submodule("up_blocks" if hasattr(host, "up_blocks") else "output_blocks")[1]
-    try:
-        with sparsectrl.attach(host, random_encoder(), keyed(0), FRAMES):
-            if error is not None:
-                with_error = stumble.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(error()))
-            assert not torch.allclose(run(host, inputs), plain, atol=1e-2)
-    except BaseException as raised:
-        assert error is not None and type(raised) is error
-        with_error.remove()
-    else:
-        assert error is None
-    assert everything(host) == before
-    assert torch.equal(run(host, inputs), plain)
+@pytest.mark.parametrize("error", ERRORS)
+def test_nothing_is_left(host: nn.Module, error: type[BaseException] | None) -> None:
+    check_no_trace(host, batch(), lambda: sparsectrl.attach(host, random_encoder(), keyed(0), FRAMES), error)
 
 
 def untrained() -> SparseEncoder:
@@ -122,7 +108,7 @@ def test_any_number_of_groups(host: nn.Module) -> None:
     assert far(together, torch.cat(apart)) <= 1e-5
 
 
-def test_encoders_and_a_motion_module_in_any_order(host: nn.Module, everything: Everything) -> None:
+def test_encoders_and_a_motion_module_in_any_order(host: nn.Module) -> None:
     inputs, before = batch(), everything(host)
     model = MotionModel(Architecture.of_unet("v1", WIDTHS)).eval().requires_grad_(False)
     for layer in model.slots.values():
@@ -229,7 +215,7 @@ def test_training_reaches_every_parameter_of_the_encoder_and_none_of_the_unet(
     ],
 )
 def test_what_does_not_fit_is_refused_when_attaching(
-    host: nn.Module, encoder: dict[str, Any], condition: Tensor, frames: int, words: str, everything: Everything
+    host: nn.Module, encoder: dict[str, Any], condition: Tensor, frames: int, words: str
 ) -> None:
     before = everything(host)
     with (
