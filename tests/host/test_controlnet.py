@@ -15,7 +15,8 @@ from motion.demo.world import PIXELS
 from .support.hosts import A1111, CONTROLNET
 from .support.models import FULL_CHECKPOINT, FULL_MODULE
 from .support.networks import CONTROL
-from .support.webui import FRAMES, Frames, Webui, apart, encoded
+from .support.webui import FRAMES, Frames, Webui, apart, encoded, moving, needs_controlnet, reference
+from .test_api import AS_A_BATCH
 
 LONGER = FRAMES + 4
 REQUEST: dict[str, Any] = {
@@ -70,3 +71,22 @@ def test_each_frame_has_its_own_hint(webui: Webui, network: str, tmp_path: Path,
     changed = [difference for hint, difference in zip(hints, far, strict=True) if hint]
     others = [difference for hint, difference in zip(hints, far, strict=True) if not hint]
     assert max(others) < 0.01 < 0.04 < min(changed)  # a random network has little say
+
+
+@needs_controlnet
+def test_a_reference_changes_a_clip(webui: Webui, still: str, first_frame: Frames) -> None:
+    """ControlNet puts its own map behind what was drawn."""
+    plain, scripts = webui.clip().frames, reference(encoded(first_frame))
+    referred = webui.txt2img(alwayson_scripts={**moving()["alwayson_scripts"], **scripts}).pictures
+    assert len(referred) == 1 + FRAMES + 1
+    assert apart(referred[1:-1], plain) > 0.5
+    assert (webui.clip().frames == plain).all()
+
+
+@needs_controlnet
+def test_a_reference_does_to_each_frame_what_it_does_to_a_picture(webui: Webui, first_frame: Frames) -> None:
+    scripts = reference(encoded(first_frame))
+    still_clip = moving(**{**AS_A_BATCH, "scale": 0})["alwayson_scripts"]
+    plain = webui.txt2img(alwayson_scripts=scripts, batch_size=FRAMES).pictures[-FRAMES - 1 : -1]
+    clip = webui.txt2img(alwayson_scripts={**still_clip, **scripts}).pictures[1:-1]
+    assert (clip == plain).all()

@@ -14,7 +14,7 @@ import motion
 from motion.demo.world import draw_clip, parse_caption
 from motion.fields.table import Size
 from motion.hosts.controls import Control
-from motion.hosts.standalone import Standalone
+from motion.hosts.standalone import Networks, Standalone
 from motion.settings.settings import SAMPLERS, Clip
 
 from .support.models import CHECKPOINT, FULL_CHECKPOINT, FULL_MODULE, MODULE, OTHER, RGB, SCRIBBLE, STRANGER, UNTRAINED
@@ -92,7 +92,7 @@ def test_both_hosts_draw_the_same_clip(webui: Webui, keys: list[dict[str, Any]],
     request = {"prompt": QUICK["prompt"], "seed": 5, "steps": steps}
     clip = Clip(**request, cfg=QUICK["cfg_scale"], size=Size(64, 64), frames=FRAMES, key_scale=0.5)
     host = Standalone.open(folder / "Stable-diffusion" / f"{CHECKPOINT}.safetensors", device="cpu")
-    ours = host.render(clip, motion.load(folder / "motion" / f"{MODULE}.safetensors"), controls=[control])
+    ours = host.render(clip, Networks(motion.load(folder / "motion" / f"{MODULE}.safetensors"), controls=[control]))
     theirs = webui.clip(
         {"key_frames": keys, "key_scale": 0.5}, **request, sampler_name=SAMPLERS[clip.sampler], override_settings=WHOLE
     ).frames  # fmt: skip

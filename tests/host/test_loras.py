@@ -1,4 +1,4 @@
-"""Motion LoRAs, the domain adapter and the host's own prompt LoRAs in one clip of a real host."""
+"""Motion LoRAs, the domain adapter, the host's own prompt LoRAs and embeddings in one clip of a real host."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from motion.hosts.standalone.checkpoint import open_parts
 from motion.training.lora import Layers, adapter_layers, motion_layers
 
 from .support.models import CHECKPOINT, MODULE
+from .support.networks import EMBEDDING, LORA
 from .support.page import WebuiPage
-from .support.webui import QUICK, Webui, apart
+from .support.webui import FRAMES, QUICK, Webui, apart
+from .test_api import AS_A_BATCH
 
-SAME, DIFFERENT = 0.5, 1.0
-"""Mean difference of 255 up to which two clips are the same, and from which they are not."""
+SAME, CHANGED, DIFFERENT = 0.5, 0.5, 1.0
+"""Mean difference of 255 up to which two clips are the same, and from which what the host and what we put on shows."""
 PROMPT = QUICK["prompt"]
+WITH = {"LoRA": f"{PROMPT} <lora:{LORA}:1>", "embedding": f"{PROMPT}, {EMBEDDING}"}
 
 
 def processor(layer: str, side: str) -> str:
@@ -117,3 +120,27 @@ def test_a_file_in_the_wrong_place_is_refused(webui: Webui, still: str, loras: N
     ):
         reply = webui.refusal(settings)
         assert reply.status == 422 and words in reply.sentence
+
+
+@pytest.mark.parametrize("prompt", WITH.values(), ids=WITH)
+def test_it_changes_a_clip(webui: Webui, still: str, prompt: str) -> None:
+    with_lora = webui.clip(prompt=prompt)
+    assert apart(with_lora.frames, webui.clip().frames) > CHANGED
+    assert (webui.clip(prompt=prompt).frames == with_lora.frames).all()
+
+
+@pytest.mark.parametrize("prompt", WITH.values(), ids=WITH)
+def test_it_does_to_each_frame_what_it_does_to_a_picture(webui: Webui, still: str, prompt: str) -> None:
+    """Without motion the clip is the plain batch, to the last bit."""
+    plain = webui.txt2img(prompt=prompt, batch_size=FRAMES).pictures[-FRAMES:]
+    assert (webui.clip({**AS_A_BATCH, "scale": 0}, prompt=prompt).frames == plain).all()
+
+
+def test_a_lora_at_0_is_none(webui: Webui, still: str) -> None:
+    assert (webui.clip(prompt=f"{PROMPT} <lora:{LORA}:0>").frames == webui.clip().frames).all()
+
+
+def test_a_lora_together_with_hires_fix(webui: Webui, still: str) -> None:
+    hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+    with_lora, plain = (webui.clip(prompt=prompt, **hires).frames for prompt in (WITH["LoRA"], PROMPT))
+    assert apart(with_lora, plain) > CHANGED

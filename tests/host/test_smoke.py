@@ -1,6 +1,6 @@
 """The short run on every host: a clip with each of the large features, and the host as it was behind it.
 
-SD_WEBUI_DIR=~/forge-neo pytest tests/host/test_smoke.py
+SD_WEBUI_DIR=~/forge-neo tests/host/run.sh Neo smoke
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from pathlib import Path
 
 CHECKOUT, INTERPRETER, CONTROLNET = "SD_WEBUI_DIR", "SD_WEBUI_PYTHON", "SD_WEBUI_CONTROLNET"
 """Environment variables; the first two may name several, as PATH does."""
+ONLY = "SD_WEBUI_KIND"
+"""The environment variable that chooses one kind of them by its name."""
 
 
 class HostMissing(Exception):
@@ -76,7 +78,12 @@ class Host:
             raise HostMissing(f"set {CHECKOUT} to the checkout of a WebUI, or several, to test on a real host")
         roots = folders.split(os.pathsep)
         pythons = os.environ.get(INTERPRETER, "").split(os.pathsep)
-        return [cls._in(root, python) for root, python in zip(roots, pythons + [""] * len(roots), strict=False)]
+        hosts = [cls._in(root, python) for root, python in zip(roots, pythons + [""] * len(roots), strict=False)]
+        only = os.environ.get(ONLY)
+        chosen = [host for host in hosts if only in (None, host.kind.name)]
+        if not chosen:
+            raise HostMissing(f"{ONLY} is {only}: {CHECKOUT} has {', '.join(host.kind.name for host in hosts)}")
+        return chosen
 
     @classmethod
     def _in(cls, folder: str, interpreter: str) -> Host:

@@ -6,6 +6,7 @@ own they are random, of its width in the outermost level and no wider further in
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -96,8 +97,10 @@ def random_models(widths: tuple[int, ...], checkpoints: tuple[str, ...]) -> dict
 
 
 def made_once(name: str, write: Callable[[Path, Path], None]) -> Path:
-    """The folder of that name, made by `write(where, folder)` unless an earlier run has made it."""
-    folder = MADE / name
+    """The folder of that name and of the code that makes it, made by `write(where, folder)` unless it is there."""
+    sources = [function.__code__.co_filename for function in (made_once, write, save_tensors)]
+    code = hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()[:12]
+    folder = MADE / f"{name}-{code}"
     if not folder.exists():
         MADE.mkdir(exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=MADE))

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -25,6 +26,7 @@ LACKING = "MOTION_PROBE_LACKING"
 """The environment variable that tells the probe what to take out of the host."""
 BYTECODE = Path(tempfile.gettempdir()) / "sd-webui-motion-host-bytecode"
 
+GUARD = "import os, signal, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), signal.SIGKILL)"
 BOOT_SECONDS = 600
 FLAGS = (
     *("--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check"),
@@ -91,11 +93,9 @@ def booted(host: Host, data: Path, extension: bool = True, lacking: str = "") ->
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     server = Server(host, f"http://127.0.0.1:{port}", data, log, process)
-    try:
+    with ended_with_us(process):
         _wait(server)
         yield server
-    finally:
-        _end(process)
 
 
 def lay_out(host: Host, data: Path, extension: bool) -> None:
@@ -159,6 +159,21 @@ def _answers(url: str) -> bool:
     except OSError:
         pass
     return False
+
+
+@contextmanager
+def ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a process that leads a session of its own, and whatever it has started, on exit.
+
+    Also when this one is killed: a guard kills them as soon as nobody holds the other end of its pipe.
+    """
+    command = [sys.executable, "-c", GUARD, str(process.pid)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as guard:
+        try:
+            yield
+        finally:
+            _end(process)
+            guard.kill()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
