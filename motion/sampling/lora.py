@@ -8,6 +8,7 @@ classes alone and adds its product to the layer's output in a forward hook.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,7 +28,11 @@ from motion.weights.checkpoint import FAMILY_HINT
 from motion.weights.lora import Lora, load
 from motion.weights.pairs import Pair
 
-__all__ = ["Lora", "add_trigger_words", "attach", "load"]
+_log = logging.getLogger(__name__)
+MIDDLE = "mid_block."
+"""How the names of the layers in the middle block begin."""
+
+__all__ = ["Lora", "add_trigger_words", "attach", "load", "notes"]
 
 WeightedLora = tuple[Lora, float]
 """A LoRA and its weight."""
@@ -42,13 +47,17 @@ def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[WeightedL
     order; one of weight 0 is as if it were not there. The product follows device and dtype of what it is added to,
     and gradients reach the matrices of a LoRA that asks for them. On exit both are exactly as they were found.
 
-    Raises MotionError before anything is changed for a LoRA that changes layers which are not there or of another
-    shape, or was trained on another family of motion modules, and for a motion LoRA without a motion module.
+    Of a motion LoRA for modules with a middle block (v2) the other layers go with modules without one (v1, v3), which
+    is logged. Raises MotionError before anything is changed for a LoRA that changes other layers which are not there
+    or of another shape, or was trained on another family of motion modules, and for a motion LoRA without a motion
+    module.
     """
     active = [(lora, weight) for lora, weight in loras if weight != 0]
     with ExitStack() as undo:
         unet = undo.enter_context(patching.uncompiled(unet))
         temporal = _temporal_changes(model, [(lora, weight) for lora, weight in active if lora.target == "motion"])
+        for note in notes(model, active):
+            _log.warning(note)
         spatial = list(_spatial_changes(unet, [(lora, weight) for lora, weight in active if lora.target == "image"]))
         for (module, name), parts in temporal.items():
             merged = _merged(module._parameters[name], parts)
@@ -56,6 +65,16 @@ def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[WeightedL
         for layer, pair, weight in spatial:
             undo.callback(patching.after(layer, _Product(pair, weight)))
         yield
+
+
+def notes(model: MotionModel | None, loras: Iterable[WeightedLora]) -> list[str]:
+    """A sentence for each of ``loras`` that changes ``model`` without some of its layers."""
+    return [
+        f"the motion LoRA {lora.name} changes a middle block too, which this {model.architecture.family.name} motion "
+        "module lacks: its other layers count"
+        for lora, weight in loras
+        if model is not None and weight != 0 and _skips_middle(lora, model)
+    ]
 
 
 def add_trigger_words(prompt: str, loras: Iterable[WeightedLora], frames: int) -> str:
@@ -81,13 +100,13 @@ def _temporal_changes(model: MotionModel | None, loras: Sequence[WeightedLora]) 
         if model is None:
             raise MotionError(f"{lora.name} is a motion LoRA: give the motion module it was trained on beside it")
         family = model.architecture.family.name
-        if lora.metadata.get(FAMILY_HINT, family) != family:
+        if lora.metadata.get(FAMILY_HINT, family) != family and not _skips_middle(lora, model):
             raise MotionError(
                 f"the motion LoRA {lora.name} was trained on a {lora.metadata[FAMILY_HINT]} motion module "
                 f"and does not fit this {family} one"
             )
         modules = dict(model.named_modules())
-        for name, pair in lora.pairs.items():
+        for name, pair in _fitting_pairs(lora, model).items():
             place = _place(modules, name)
             if place is None or not pair.fits(*_rows(*place).shape):
                 raise MotionError(
@@ -97,6 +116,22 @@ def _temporal_changes(model: MotionModel | None, loras: Sequence[WeightedLora]) 
             module, parameter, rows = place
             changes[module, parameter].append((rows, pair, weight))
     return changes
+
+
+def _skips_middle(lora: Lora, model: MotionModel) -> bool:
+    """Whether ``lora`` has layers in a middle block, which ``model`` lacks, and others beside them.
+
+    The authors' camera moves are made for v2, which has one, and go with v1 and v3 without it.
+    """
+    middle = {name.startswith(MIDDLE) for name in lora.pairs}
+    return (
+        lora.target == "motion" and middle == {True, False} and not any(slot.startswith(MIDDLE) for slot in model.slots)
+    )
+
+
+def _fitting_pairs(lora: Lora, model: MotionModel) -> dict[str, Pair]:
+    skips = _skips_middle(lora, model)
+    return {name: pair for name, pair in lora.pairs.items() if not (skips and name.startswith(MIDDLE))}
 
 
 Place = tuple[nn.Module, str, slice]
@@ -123,10 +158,13 @@ def _merged(weight: Any, parts: Sequence[Change]) -> Tensor:
     """``weight`` with the products added to its rows: a tensor of the graph where one of them is being trained."""
     # The products are summed up first: so two of them come out the same in either order.
     with torch.inference_mode(False):
-        total = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32), requires_grad=False)
+        small = weight.dtype.itemsize == 1
+        wide = torch.float32 if small else torch.promote_types(weight.dtype, torch.float32)
+        total = torch.zeros_like(weight, dtype=wide, requires_grad=False)
         for rows, pair, strength in parts:
             total[rows] += strength * pair.delta(like=total)
-        merged = (weight.detach().to(total.dtype) + total).to(weight.dtype)
+        # Eight bits would round most of a change away: such a matrix is a wider one while the scope lasts.
+        merged = (weight.detach().to(wide) + total).to(wide if small else weight.dtype)
     return merged if merged.requires_grad else nn.Parameter(merged, requires_grad=False)
 
 

@@ -155,3 +155,22 @@ def test_sampling_wears_the_tabs_and_the_prompts_loras(
     with job.scope(SimpleNamespace(sampler=None, rng=ImageRNG((4, 8, 8), [1], [], 0))):
         assert seen == [[("pan", 0.8)] if fails else [("pan", 0.8), ("zoom", 0.5)]]
     assert not unet._forward_pre_hooks
+
+
+def test_a_lora_without_some_of_its_layers_is_a_comment_of_the_job(
+    models: Any, unet: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {}
+    for block in (TEMPORAL, TEMPORAL.replace("down_blocks.0", "mid_block")):
+        tensors[f"{block}.to_q.lora_A.weight"] = torch.ones(2, 32)
+        tensors[f"{block}.to_q.lora_B.weight"] = torch.ones(32, 2)
+    save_file(tensors, Path(models.folders()[0]) / "roll.safetensors")
+    comments: list[str] = []
+    monkeypatch.setattr(Sampling, "_attach", lambda self: self.loras)
+    monkeypatch.setattr(Sampling, "_hear_of_steps", lambda self, undo: None)
+    for name in ("sd_models", "rng"):
+        monkeypatch.setitem(sys.modules, f"modules.{name}", SimpleNamespace(ImageRNG=ImageRNG))  # type: ignore[arg-type]
+    model = MotionModel(Architecture.of_unet("v3", (32, 32, 64, 64)))
+    job = Sampling(Tab(), model, Windows(4), models.loras(Tab(loras="roll, pan")))
+    with job.scope(SimpleNamespace(sampler=None, rng=ImageRNG((4, 8, 8), [1], [], 0), comment=comments.append)):
+        assert len(comments) == 1 and "roll changes a middle block" in comments[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,11 @@ def motion_lora(model: MotionModel, seed: int = 1, **metadata: str) -> Lora:
                 pairs[f"{name}.temporal_transformer.{BLOCK}.{attention}.{part}"] = random_pair(channels, channels)
     pairs["up_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.ff.net.2"] = random_pair(64, 256)
     return Lora(f"motion {seed}", "motion", pairs, metadata)
+
+
+def only(lora: Lora, *blocks: str) -> Lora:
+    """What of the LoRA lies in these blocks."""
+    return replace(lora, pairs={name: pair for name, pair in lora.pairs.items() if name.startswith(blocks)})
 
 
 def adapter(unet: nn.Module, seed: int = 1) -> Lora:
@@ -176,6 +182,14 @@ def test_a_scope_that_begins_later_is_seen_by_layers_that_run_as_copies(unet: nn
     assert torch.equal(changed, drawn(unet, model, (lora, 0.8))) and not torch.equal(changed, plain)
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_a_module_in_eight_bits_is_changed_as_its_own_numbers_are(unet: nn.Module, dtype: torch.dtype) -> None:
+    model = random_model().to(dtype)
+    lora = motion_lora(model)
+    assert torch.equal(drawn(unet, model, (lora, 0.8)), drawn(unet, copy.deepcopy(model).float(), (lora, 0.8)))
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_host_of_another_dtype(unet: nn.Module, dtype: torch.dtype) -> None:
     model = random_model()
@@ -234,7 +248,7 @@ def test_a_lora_for_another_module_is_refused_and_nothing_is_left(host: nn.Modul
         "elsewhere", "image", {"up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": random_pair(8, 8)}, {}
     )
     for lora, words in (
-        (motion_lora(v2), "motion 1 does not fit this v3 motion module.* mid_block"),
+        (replace(only(motion_lora(v2), "mid_block"), name="mid"), "mid does not fit this v3 motion module.* mid_block"),
         (motion_lora(v3, **{"motion.family": "v2"}), "trained on a v2 motion module and does not fit this v3"),
         (narrow, "adapter narrow does not fit this checkpoint.*down_blocks"),
         (elsewhere, "adapter elsewhere does not fit"),
@@ -245,6 +259,20 @@ def test_a_lora_for_another_module_is_refused_and_nothing_is_left(host: nn.Modul
     with pytest.raises(MotionError, match="is a motion LoRA: give the motion module"):
         motion.lora.attach(host, None, [(motion_lora(v3), 1.0)]).__enter__()
     assert same(everything(host), before[0]) and same(everything(v3), before[1])
+
+
+@pytest.mark.parametrize("family", ["v1", "v3"])
+@pytest.mark.parametrize("hint", [{}, {"motion.family": "v2"}])
+def test_a_lora_for_a_middle_block_goes_without_it_and_says_so(
+    unet: nn.Module, family: str, hint: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    model, lora = random_model(family), motion_lora(random_model("v2", mid=True), **hint)
+    rest = replace(only(lora, "down_blocks", "up_blocks"), metadata={})
+    expected = drawn(unet, model, (rest, 0.8))
+    assert not caplog.messages
+    assert torch.equal(drawn(unet, model, (lora, 0.8)), expected)
+    assert caplog.messages == motion.lora.notes(model, [(lora, 0.8)]) and "middle block" in caplog.text
+    assert motion.lora.notes(model, [(lora, 0), (rest, 1.0)]) == motion.lora.notes(None, [(lora, 1.0)]) == []
 
 
 def test_rearranged_frames_do_not_matter_to_the_adapter(precise: nn.Module) -> None:

@@ -71,7 +71,8 @@ class Sampling:
             undo.callback(patching.item(vars(rng), "ImageRNG", clip_noise))
             p.rng = clip_noise.like(p.rng)
             undo.callback(self._detach)
-            self._attach()
+            for note in motion.lora.notes(self.module, self._attach()):
+                p.comment(note)
             for name in vars(sd_models).keys() & set(RELOADS):
                 undo.callback(patching.item(vars(sd_models), name, self._around(getattr(sd_models, name))))
             self._hear_of_steps(undo)
@@ -130,7 +131,8 @@ class Sampling:
         last = None if self.tab.last_frame is None else encode_picture(p, self.tab.last_frame)
         return fade(p.init_latent, noise, self.tab.fade_power, self.tab.fade_scale, last, self.tab.frames)
 
-    def _attach(self) -> None:
+    def _attach(self) -> Sequence[WeightedLora]:
+        """Attach to the loaded model; the LoRAs that are."""
         loras = [*self.loras, *self.of_prompt()]
         loaded_base()  # says it better than a UNet without a place for the layers
         host().put_schedule(self._alphas(), self._attached)
@@ -140,6 +142,7 @@ class Sampling:
         self._attached.enter_context(motion.lora.attach(unet, self.module, loras))
         self._attached.enter_context(encoding_to_the_mean(host().vae()))  # hires fix encodes what it has enlarged
         self._copied = False
+        return loras
 
     def _alphas(self) -> torch.Tensor:
         return as_set(self.module.architecture.family.schedule(self.tab.betas).alphas_cumprod())
