@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -21,6 +21,9 @@ from motion.sampling.arrangement import Arrangement
 from motion.sampling.casting import CastModule
 from motion.sampling.rows import Average, Rows, in_parts, take_call
 from motion.sampling.windows import Window, Windows
+
+STAND_INS = "_motion_layers"
+"""The attribute of a UNet that holds the layers that run on it instead of a module's own."""
 
 
 @contextmanager
@@ -60,7 +63,8 @@ def attach(
                     undo.callback(patching.item(vars(norm), "forward", _joining(norm.forward, arrangement)))
             _part(found, arrangement, model.architecture.family.resnet_norm_over_frames, undo)
             for name, layer in model.slots.items():
-                undo.callback(patching.after(found.by_slot[name].layer, _Continuation(layer, arrangement, scale)))
+                continuation = _Continuation(unet, layer, arrangement, scale)
+                undo.callback(patching.after(found.by_slot[name].layer, continuation))
         yield
 
 
@@ -71,6 +75,17 @@ def _part(found: sites.Sites, arrangement: Arrangement, norms_see_all: bool, und
         return
     for layer in (*found.transformers, *(() if norms_see_all else found.resblocks)):
         undo.callback(patching.item(vars(layer), "forward", in_parts(layer.forward, most)))
+
+
+def stand_ins(unet: nn.Module) -> Mapping[TemporalTransformer, TemporalTransformer]:
+    """What runs on this UNet, and on no other, in the place of layers of a module: theirs under a motion LoRA."""
+    found: Mapping[TemporalTransformer, TemporalTransformer] = vars(unet).get(STAND_INS, {})
+    return found
+
+
+def put_stand_ins(unet: nn.Module, layers: Mapping[TemporalTransformer, TemporalTransformer]) -> patching.Undo:
+    """Let ``layers`` run on ``unet`` instead of those that they are named by."""
+    return patching.item(vars(unet), STAND_INS, {**stand_ins(unet), **layers})
 
 
 def is_attached(unet: nn.Module) -> bool:
@@ -174,8 +189,10 @@ def _together(moving: Tensor, read: Tensor, arrangement: Arrangement) -> Tensor:
 class _Continuation:
     """The forward hook that lets a temporal layer continue the output of a layer of the UNet."""
 
-    def __init__(self, layer: TemporalTransformer, arrangement: Arrangement, scale: float) -> None:
-        self.layer = CastModule(layer)
+    def __init__(self, unet: nn.Module, layer: TemporalTransformer, arrangement: Arrangement, scale: float) -> None:
+        self.unet = unet
+        self.layer = layer
+        self.cast = CastModule(layer)
         self.arrangement = arrangement
         self.scale = scale
 
@@ -193,8 +210,14 @@ class _Continuation:
             self.arrangement.pause()
         moving, read = _apart(x, self.arrangement)
         fusion = self.arrangement.fusion(x)
-        moved: Tensor = self.layer(moving, len(self.arrangement.moving), self.scale, fusion)
+        moved: Tensor = self._current()(moving, len(self.arrangement.moving), self.scale, fusion)
         return moved if read is None else _together(moved, read, self.arrangement)
+
+    def _current(self) -> CastModule:
+        layer = stand_ins(self.unet).get(self.layer, self.layer)
+        if layer is not self.cast.module:
+            self.cast = CastModule(layer)
+        return self.cast
 
 
 def _check_fit(found: sites.Sites, architecture: Architecture) -> None:

@@ -1,18 +1,20 @@
 """Motion LoRAs and the domain adapter on an attached UNet: `load` reads one, `attach` is the scope it lasts for.
 
-The temporal layers are this project's own, so a motion LoRA is added to their matrices while the scope lasts: nothing
-is left to compute at a step. The UNet is the host's, which patches, swaps and quantises its weights for prompt LoRAs
+The temporal layers are this project's own, so while the scope lasts layers stand in for them on this UNet to whose
+matrices a motion LoRA is added: nothing is left to compute at a step, and other jobs that use the same module see none
+of it. The UNet is the host's, which patches, swaps and quantises its weights for prompt LoRAs
 of its own, at class level in AUTOMATIC1111 and in the weights in Forge. A domain adapter therefore leaves weights and
 classes alone and adds its product to the layer's output in a forward hook.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,8 @@ from motion import patching
 from motion.errors import MotionError
 from motion.models import sites
 from motion.models.motion.model import MotionModel
-from motion.models.motion.temporal import TemporalAttention
+from motion.models.motion.temporal import TemporalAttention, TemporalTransformer
+from motion.sampling.animation import put_stand_ins, stand_ins
 from motion.settings.prompt_keys import travels
 from motion.weights.checkpoint import FAMILY_HINT
 from motion.weights.lora import Lora, load
@@ -34,6 +37,7 @@ MIDDLE = "mid_block."
 
 __all__ = ["Lora", "add_trigger_words", "attach", "load", "notes"]
 
+T = TypeVar("T", bound=nn.Module)
 WeightedLora = tuple[Lora, float]
 """A LoRA and its weight."""
 
@@ -42,10 +46,11 @@ WeightedLora = tuple[Lora, float]
 def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[WeightedLora]) -> Iterator[None]:
     """Within the scope ``model`` and ``unet`` compute with ``W + weight * alpha / rank * up @ down``.
 
-    ``loras`` are pairs of a LoRA and its weight. Motion LoRAs go to ``model``, the motion module beside which this is
-    used, domain adapters to the attention of ``unet`` (any that `motion.attach` takes). Several add up, in whatever
-    order; one of weight 0 is as if it were not there. The product follows device and dtype of what it is added to,
-    and gradients reach the matrices of a LoRA that asks for them. On exit both are exactly as they were found.
+    ``loras`` are pairs of a LoRA and its weight. Motion LoRAs change what ``model``, the motion module beside which
+    this is used, does on ``unet`` and on no other: the model itself stays as it is. Domain adapters go to the attention
+    of ``unet`` (any that `motion.attach` takes). Several add up, in whatever order; one of weight 0 is as if it were
+    not there. The product follows device and dtype of what it is added to, and gradients reach the matrices of a LoRA
+    that asks for them. On exit the UNet is exactly as it was found.
 
     Of a motion LoRA for modules with a middle block (v2) the other layers go with modules without one (v1, v3), which
     is logged. Raises MotionError before anything is changed for a LoRA that changes other layers which are not there
@@ -55,13 +60,19 @@ def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[WeightedL
     active = [(lora, weight) for lora, weight in loras if weight != 0]
     with ExitStack() as undo:
         unet = undo.enter_context(patching.uncompiled(unet))
-        temporal = _temporal_changes(model, [(lora, weight) for lora, weight in active if lora.target == "motion"])
+        running = _running(unet, model)
+        temporal = _temporal_changes(
+            model, running, [(lora, weight) for lora, weight in active if lora.target == "motion"]
+        )
         for note in notes(model, active):
             _log.warning(note)
         spatial = list(_spatial_changes(unet, [(lora, weight) for lora, weight in active if lora.target == "image"]))
-        for (module, name), parts in temporal.items():
-            merged = _merged(module._parameters[name], parts)
-            undo.callback(patching.item(module._parameters, name, merged))
+        if model is not None and temporal:
+            merged = {
+                (layer, name): _merged(layer._parameters[name], parts) for (layer, name), parts in temporal.items()
+            }
+            changed = {own: _with_parameters(running[name], merged) for name, own in model.slots.items()}
+            undo.callback(put_stand_ins(unet, changed))
         for layer, pair, weight in spatial:
             undo.callback(patching.after(layer, _Product(pair, weight)))
         yield
@@ -93,8 +104,32 @@ Change = tuple[slice, Pair, float]
 Changes = dict[tuple[nn.Module, str], list[Change]]
 
 
-def _temporal_changes(model: MotionModel | None, loras: Sequence[WeightedLora]) -> Changes:
+def _running(unet: nn.Module, model: MotionModel | None) -> dict[str, TemporalTransformer]:
+    """What runs on ``unet`` for each of the model's slots: its own layer, or what another scope has put there."""
+    put = stand_ins(unet)
+    return {} if model is None else {name: put.get(layer, layer) for name, layer in model.slots.items()}
+
+
+def _with_parameters(layer: T, parameters: Mapping[tuple[nn.Module, str], Tensor]) -> T:
+    """A module like ``layer`` with those of its parameters, which shares all else with it; itself if it has none."""
+    own = {name: parameters.get((layer, name), found) for name, found in layer._parameters.items()}
+    parts = {name: part and _with_parameters(part, parameters) for name, part in layer._modules.items()}
+    if parts == layer._modules and not any((layer, name) in parameters for name in own):
+        return layer
+    other = copy.copy(layer)
+    vars(other).update(_parameters=own, _modules=parts)
+    return other
+
+
+def _temporal_changes(
+    model: MotionModel | None, running: Mapping[str, TemporalTransformer], loras: Sequence[WeightedLora]
+) -> Changes:
     """What happens to the rows of which matrix of the temporal layers."""
+    modules = {
+        f"{slot}.temporal_transformer.{name}": module
+        for slot, layer in running.items()
+        for name, module in layer.named_modules()
+    }
     changes: Changes = defaultdict(list)
     for lora, weight in loras:
         if model is None:
@@ -105,7 +140,6 @@ def _temporal_changes(model: MotionModel | None, loras: Sequence[WeightedLora]) 
                 f"the motion LoRA {lora.name} was trained on a {lora.metadata[FAMILY_HINT]} motion module "
                 f"and does not fit this {family} one"
             )
-        modules = dict(model.named_modules())
         for name, pair in _fitting_pairs(lora, model).items():
             place = _place(modules, name)
             if place is None or not pair.fits(*_rows(*place).shape):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,6 +18,7 @@ import motion
 from motion.errors import MotionError
 from motion.models import sites
 from motion.models.motion.model import MotionModel
+from motion.sampling.animation import stand_ins
 from motion.weights.lora import Lora
 from motion.weights.pairs import Pair
 from tests.support import small
@@ -111,7 +114,11 @@ def test_a_layer_in_float32_is_right_to_its_rounding(unet: nn.Module) -> None:
     lora, look = motion_lora(model), adapter(unet)
     x, layer, pair = torch.randn(5, 32), unet.get_submodule(ATTENTION), look.pairs[ATTENTION]
     with motion.lora.attach(unet, model, [(lora, 0.8), (look, 0.7)]):
-        merged = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        merged = {
+            f"{name}.temporal_transformer.{key}": tensor
+            for name, own in model.slots.items()
+            for key, tensor in stand_ins(unet)[own].state_dict().items()
+        }
         output = layer(x)
     expected = by_hand(model, [(lora, 0.8)]).state_dict()
     assert all((merged[name] - expected[name]).norm() <= 1e-6 * expected[name].norm() for name in merged)
@@ -134,7 +141,7 @@ def test_nothing_is_left(host: nn.Module, error: type[BaseException] | None) -> 
     try:
         with motion.attach(host, model, FRAMES), motion.lora.attach(host, model, loras):
             run(host, inputs)
-            assert not same(everything(host), before[0]) and not same(everything(model), before[1])
+            assert not same(everything(host), before[0]) and same(everything(model), before[1])
             if error is not None:
                 raise error
     except BaseException as raised:
@@ -188,6 +195,26 @@ def test_a_module_in_eight_bits_is_changed_as_its_own_numbers_are(unet: nn.Modul
     lora = motion_lora(model)
     assert torch.equal(drawn(unet, model, (lora, 0.8)), drawn(unet, copy.deepcopy(model).float(), (lora, 0.8)))
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_two_jobs_share_a_module_and_not_its_loras(unet: nn.Module, dtype: torch.dtype) -> None:
+    """Each in a thread of its own, at every call with what the other has attached."""
+    model, unets = random_model(), [copy.deepcopy(unet).to(dtype) for _ in range(2)]
+    jobs: list[tuple[tuple[Lora, float], ...]] = [(), ((motion_lora(model), 0.8),)]
+    alone = [drawn(unet, model, *loras) for unet, loras in zip(unets, jobs, strict=True)]
+    meet = threading.Barrier(len(jobs))
+
+    def job(unet: nn.Module, loras: tuple[tuple[Lora, float], ...]) -> Tensor:
+        with torch.inference_mode(), motion.attach(unet, model, FRAMES), motion.lora.attach(unet, model, loras):
+            meet.wait()
+            found = run(unet, batch())
+            meet.wait()
+        return found
+
+    with ThreadPoolExecutor() as threads:
+        together = list(threads.map(job, unets, jobs))
+    assert all(map(torch.equal, together, alone)) and not torch.equal(*together)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
