@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sparsectrl.checkpoint import load
     from sparsectrl.conditioning import condition
-    from sparsectrl.control import Effect, Influence, attach
+    from sparsectrl.control import attach
+    from sparsectrl.effect import Effect, Influence
     from sparsectrl.encoder import SparseEncoder
 
 __all__ = ["Effect", "Influence", "SparseEncoder", "attach", "condition", "load"]
 
 _HOMES = {
-    "Effect": "sparsectrl.control",
-    "Influence": "sparsectrl.control",
+    "Effect": "sparsectrl.effect",
+    "Influence": "sparsectrl.effect",
     "attach": "sparsectrl.control",
     "condition": "sparsectrl.conditioning",
     "load": "sparsectrl.checkpoint",

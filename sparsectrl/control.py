@@ -1,11 +1,10 @@
-"""The scope in which a UNet obeys key frames: `attach`, its undo, and what came of it."""
+"""The scope in which a UNet obeys key frames: `attach` and its undo."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,98 +20,9 @@ from motion.sampling.casting import CastModule
 from motion.sampling.rows import Average, Rows, handed_over, take_rows
 from motion.sampling.windows import Window, Windows
 from sparsectrl.conditioning import key_frames, mask_condition
-from sparsectrl.encoder import Shape, SparseEncoder
+from sparsectrl.effect import Effect, Influence
+from sparsectrl.encoder import Embedding, Shape, SparseEncoder
 from sparsectrl.key_frames import sources
-
-NOISIEST = 999
-"""The first time step of every Stable Diffusion model's noise schedule; the last is 0."""
-
-
-@dataclass(frozen=True)
-class Influence:
-    """How strong an encoder acts, and when.
-
-    ``scale`` multiplies its residuals, ``on_keys`` those of frames with a key besides and ``off_keys`` those of the
-    others. It acts on passes from ``start`` to ``end`` of the way from noise (0) to picture (1) in time steps, which
-    are the steps of samplers that space them evenly. ``nearest``: a window without a key is given the nearest one.
-    """
-
-    scale: float = 1.0
-    on_keys: float = 1.0
-    off_keys: float = 1.0
-    start: float = 0.0
-    end: float = 1.0
-    nearest: bool = True
-
-    @property
-    def always(self) -> bool:
-        """Whether it acts on all unet_call."""
-        return (self.start, self.end) == (0, 1)
-
-    def covers(self, time: float) -> bool:
-        """Whether the encoder acts on a pass at that time step."""
-        return self.always or self.start <= 1 - time / NOISIEST <= self.end
-
-
-@dataclass
-class Effect:
-    """What an encoder did to the UNet in the passes so far."""
-
-    keys: tuple[int, ...]
-    """The frames with a key."""
-    influence: Influence
-    passes: int = 0
-    """On which the encoder acted."""
-    _added: Tensor | float = field(default=0.0, repr=False)
-    _met: Tensor | float = field(default=0.0, repr=False)
-
-    @property
-    def strength(self) -> float:
-        """Norm of all residuals relative to the norm of the features that they were added to; 0 before any.
-
-        The device is waited for.
-        """
-        _, added, met = self.counted()
-        return math.sqrt(added / met) if met else 0.0
-
-    def check(self, ended: bool = True) -> None:
-        """Raise MotionError with the reason if the encoder did nothing, or nothing finite.
-
-        ``ended``: there are no more passes to come. After a pass the device is waited for.
-        """
-        if not self.keys:
-            raise MotionError("SparseCtrl does nothing: no frame has a key; give at least one key image")
-        if self.influence.scale == 0 or self.influence.on_keys == self.influence.off_keys == 0:
-            raise MotionError("SparseCtrl does nothing: its scale is 0; give a larger one, or no key images")
-        if ended and not self.passes:
-            span = f"{self.influence.start:g} to {self.influence.end:g}"
-            raise MotionError(f"SparseCtrl does nothing: no step lies in {span} of the steps; widen start and end")
-        strength = self.strength
-        if self.passes and strength == 0:
-            raise MotionError(
-                "SparseCtrl does nothing: all its residuals are zero, as an untrained encoder's are; give a trained one"
-            )
-        if not math.isfinite(strength):
-            raise MotionError("SparseCtrl's residuals came out as NaN: use float32 or bfloat16 instead of float16")
-
-    def counted(self) -> tuple[int, float, float]:
-        """What `go_on` takes elsewhere, to count on from here."""
-        sums = torch.stack([torch.as_tensor(self._added), torch.as_tensor(self._met)])  # one wait for both
-        added, met = sums.tolist()
-        return self.passes, added, met
-
-    def go_on(self, passes: int, added: float, met: float) -> None:
-        """Count on from what was `counted`."""
-        self.passes, self._added, self._met = passes, added, met
-
-    def note(self, residual: Tensor, feature: Tensor) -> None:
-        """Take down that ``residual`` is added to ``feature``; no device is waited for."""
-        self._added = self._added + _square_sum(residual.detach())
-        self._met = self._met + _square_sum(feature.detach())
-
-
-def _square_sum(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32)).square()
 
 
 @contextmanager
@@ -177,9 +87,12 @@ class _Residuals:
         arrangement: Arrangement,
     ) -> None:
         self.encoder = CastModule(encoder)
+        self.embedding = CastModule(Embedding(encoder))
         self.shape = encoder.shape
         self.conditions = conditions
         self.keys = keys
+        self.kept: Tensor | None = None
+        """What `_embedded` has made."""
         self.effect = effect
         self.arrangement = arrangement
         self.given: unet_call.UNetCall | None = None
@@ -232,7 +145,8 @@ class _Residuals:
     def _of_window(self, window: Window, given: unet_call.UNetCall, like: Tensor) -> list[Tensor]:
         rows, influence = len(given.x), self.effect.influence
         shown = [sources(keys, window, influence.nearest) for keys in self.keys]
-        condition = torch.cat([Rows(frames).of(one) for one, frames in zip(self.conditions, shown, strict=True)])
+        places = [place for clip, frames in enumerate(shown) for place in self._places(clip, frames)]
+        embedded = Rows(places).of(self._embedded(like))
         t, context = given.t.to(like.device).expand(rows), given.context.to(like)
         weights = [
             influence.on_keys if frame in keys else influence.off_keys
@@ -241,8 +155,31 @@ class _Residuals:
         ]
         weights = [weight * influence.scale for weight in weights] * (rows // len(weights))
         factors = handed_over(weights, like.device, like.dtype)[:, None, None, None]
-        residuals = self.encoder(condition.to(like), t, context, len(window))
+        residuals = self.encoder(embedded, t, context, len(window))
         return [residual * factors for residual in residuals]
+
+    def _embedded(self, like: Tensor) -> Tensor:
+        """The embedding of each frame with a key, clip after clip, and last that of one without, in the device and
+        dtype of ``like``; made once, unless gradients are to reach what it is made of."""
+        if self.embedding.is_trained or (torch.is_grad_enabled() and self.conditions.requires_grad):
+            return self._embed(like)
+        if self.kept is None or (self.kept.device, self.kept.dtype) != (like.device, like.dtype):
+            with torch.inference_mode(False), torch.no_grad():  # the scope may outlive the host's inference mode
+                self.kept = self._embed(like)
+        return self.kept
+
+    def _embed(self, like: Tensor) -> Tensor:
+        frames = self.conditions.flatten(0, 1)
+        keyed = [clip * self.arrangement.frames + key for clip, keys in enumerate(self.keys) for key in keys]
+        shown = torch.cat([Rows(keyed).of(frames), torch.zeros_like(frames[:1])])
+        embedded: Tensor = self.embedding(shown.to(like))
+        return embedded
+
+    def _places(self, clip: int, frames: Sequence[int]) -> list[int]:
+        """Where in `_embedded` those frames of a clip are."""
+        first, nothing = sum(map(len, self.keys[:clip])), sum(map(len, self.keys))
+        places = {frame: first + number for number, frame in enumerate(self.keys[clip])}
+        return [places.get(frame, nothing) for frame in frames]
 
 
 def _check_fit(found: sites.Sites, shape: Shape) -> None:

@@ -146,6 +146,23 @@ class Middle(nn.Module):
         return x
 
 
+class Embedding(nn.Module):
+    """The layers of ``encoder`` that see a frame's condition and nothing else, so that they are run but once a clip."""
+
+    def __init__(self, encoder: SparseEncoder) -> None:
+        super().__init__()
+        self.latents = encoder.shape.latents
+        self.conv_in = encoder.conv_in
+        self.condition = encoder.controlnet_cond_embedding
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """``condition [frames, condition + 1, H, W]``, latents or pixels in [0, 1] with the mask as the last channel,
+        as features ``[frames, width, h, w]``."""
+        noisy_latents = condition.new_zeros(1, self.latents, 1, 1)  # as the authors set them; 1 x 1 will do
+        features: Tensor = self.conv_in(noisy_latents) + self.condition(condition)
+        return features
+
+
 class SparseEncoder(nn.Module):
     """One encoder, for `sparsectrl.attach`. A new one adds nothing: its zero convolutions are zero."""
 
@@ -165,20 +182,16 @@ class SparseEncoder(nn.Module):
         self.controlnet_down_blocks = nn.ModuleList(zero_module(nn.Conv2d(c, c, 1)) for c in shape.outputs)
         self.controlnet_mid_block = zero_module(nn.Conv2d(shape.widths[-1], shape.widths[-1], 1))
 
-    def forward(self, condition: Tensor, t: Tensor, context: Tensor, frames: int | None = None) -> list[Tensor]:
+    def forward(self, embedded: Tensor, t: Tensor, context: Tensor, frames: int | None = None) -> list[Tensor]:
         """The residuals for the UNet's skips, from the outside in, and last the middle's.
 
-        ``condition [(clips frames), condition + 1, H, W]`` holds every frame of a clip, or of several clips of
-        ``frames``: latents or pixels in [0, 1], the mask as its last channel; ``t [(groups clips frames)]``;
-        ``context [(groups clips frames), tokens, context]``.
+        ``embedded [(clips frames), width, h, w]`` is the `Embedding` of every frame of a clip, or of several clips of
+        ``frames``; ``t [(groups clips frames)]``; ``context [(groups clips frames), tokens, context]``.
         """
         time = self.time_embedding(t)
-        noisy_latents = condition.new_zeros(1, self.shape.latents, 1, 1)  # as the authors set them; 1 x 1 will do
-        x = self.conv_in(noisy_latents) + self.controlnet_cond_embedding(condition)
-        x = x.repeat(len(context) // len(condition), 1, 1, 1)
-        features = [x]
+        features = [embedded.repeat(len(context) // len(embedded), 1, 1, 1)]
         for level in self.down_blocks:
-            features += level(features[-1], time, context, frames or len(condition))
+            features += level(features[-1], time, context, frames or len(embedded))
         x = self.mid_block(features[-1], time, context)
         skips = [zero(feature) for zero, feature in zip(self.controlnet_down_blocks, features, strict=True)]
         return [*skips, self.controlnet_mid_block(x)]

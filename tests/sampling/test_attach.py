@@ -15,6 +15,7 @@ import motion
 from motion.errors import MotionError
 from motion.models.motion.model import MotionModel
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.casting import CastModule
 from motion.sampling.windows import Windows
 from tests.support import small
 from tests.support.small import far, random_model, rows, run
@@ -211,3 +212,12 @@ def test_a_loop_turns_with_its_frames(host: nn.Module) -> None:
     with motion.attach(host, model, FRAMES):
         wanted = run(host, rows(later, order))
     assert torch.equal(turned[order], wanted)
+
+
+def test_layers_run_in_the_dtype_of_the_data_under_autocast() -> None:
+    """As AUTOMATIC1111 samples: no norm leaves float32 for the layers behind it to cast again."""
+    layer = CastModule(next(iter(random_model().slots.values())).bfloat16())
+    x = torch.randn(2 * FRAMES, 32, 4, 4).bfloat16()
+    plain = layer(x, FRAMES)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(x, FRAMES), plain)

@@ -17,10 +17,11 @@ import sparsectrl
 from motion.errors import MotionError
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
+from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
-from sparsectrl.control import Influence
-from sparsectrl.encoder import SparseEncoder
+from sparsectrl.effect import Influence
+from sparsectrl.encoder import Embedding, SparseEncoder
 from tests.support import small
 from tests.support.small import WIDTHS, far, random_encoder, run
 from tests.support.trace import ERRORS, check_no_trace, everything
@@ -249,3 +250,25 @@ def test_what_does_not_fit_a_pass_is_refused_before_it_runs(
         for hook in hooks:
             hook.remove()
     assert not ran
+
+
+@pytest.mark.parametrize("engine", ["denoiser", "attention"])
+def test_the_condition_is_embedded_once(unet: nn.Module, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the number of steps and windows; all frames without a key together."""
+    seen: list[int] = []
+    embed = Embedding.forward
+
+    def noted(self: Embedding, condition: Tensor) -> Tensor:
+        seen.append(len(condition))
+        return embed(self, condition)
+
+    monkeypatch.setattr(Embedding, "forward", noted)
+    long, arrangement = 10, Arrangement(Windows(10, FRAMES, 1, engine=engine))
+    x, t, c = small.batch(long)
+    with (
+        attach_windows(unet, arrangement),
+        sparsectrl.attach(unet, random_encoder(), small.keyed(0, 9, clip=long), long, arrangement=arrangement),
+    ):
+        for step in (900, 500):
+            run(unet, (x, torch.full_like(t, step), c))
+    assert seen == [3]

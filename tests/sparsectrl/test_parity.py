@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import motion
 import sparsectrl
 from motion.models.motion.model import MotionModel
-from sparsectrl.encoder import SparseEncoder
+from sparsectrl.encoder import Embedding, SparseEncoder
 from tests.support.small import far
 
 State = dict[str, Tensor]
@@ -32,7 +32,8 @@ def test_residuals(
 ) -> None:
     io = oracle_of(f"sparse_{kind}_io")
     with torch.no_grad():
-        residuals = encoders[kind](conditions[kind], clip["t"], clip["c"])
+        encoder = encoders[kind]
+        residuals = encoder(Embedding(encoder)(conditions[kind]), clip["t"], clip["c"])
     for name, residual in zip([*(f"down{i}" for i in range(12)), "mid"], residuals, strict=True):
         theirs = rearrange(io[name], "b c f h w -> (b f) c h w")
         assert far(SCALE * residual[STORED], theirs) <= 5e-5, name

@@ -33,6 +33,7 @@ from motion.training.sparse import OWN, Obeying, amplify, fresh_encoder, train_s
 from motion.video.read import read
 from motion.video.sketch import sketch
 from motion.video.write import write
+from sparsectrl.encoder import Embedding, SparseEncoder
 
 PLAN = Plan(steps=2, learning_rate=1e-2, warmup=1)
 NARROW = Widths(unet=(32, 32, 32, 32), vae=(32, 32, 32, 32), text=32, text_layers=1)
@@ -178,13 +179,18 @@ def test_it_is_a_copy_of_what_is_frozen(room: Path) -> None:
     assert not any(layer["temporal_transformer"].proj_out.weight.any() for layer in layers)
 
 
+def residuals(encoder: SparseEncoder, condition: Tensor, t: Tensor, context: Tensor) -> list[Tensor]:
+    found: list[Tensor] = encoder(Embedding(encoder)(condition), t, context)
+    return found
+
+
 def test_amplified_is_a_scale(room: Path, trained: dict[str, Path]) -> None:
     encoder = sparsectrl.load(trained["rgb"]).float()
     inputs = sparsectrl.condition({0: torch.rand(4, 8, 8)}, 2), torch.full((2,), 500), torch.randn(2, 77, 32)
     with torch.no_grad():
-        plain = encoder(*inputs)
+        plain = residuals(encoder, *inputs)
         amplify(encoder, 2)
-        assert all(torch.equal(twice, 2 * once) for twice, once in zip(encoder(*inputs), plain, strict=True))
+        assert all(torch.equal(twice, 2 * once) for twice, once in zip(residuals(encoder, *inputs), plain, strict=True))
         assert any(once.any() for once in plain)
 
 
@@ -196,7 +202,9 @@ def test_a_frame_on_its_own_is_not_told_of_the_others(room: Path, kind: str, tmp
     size = 8 * encoder.shape.stride
     shown = torch.rand(2, encoder.shape.condition, size, size)
     inputs = torch.full((2,), 500), torch.randn(2, 77, 32)
-    first, both = (encoder(sparsectrl.condition(keys, 2), *inputs) for keys in ({0: shown[0]}, dict(enumerate(shown))))
+    first, both = (
+        residuals(encoder, sparsectrl.condition(keys, 2), *inputs) for keys in ({0: shown[0]}, dict(enumerate(shown)))
+    )
     assert all(torch.equal(one[0], other[0]) for one, other in zip(first, both, strict=True))
     assert not any(torch.equal(one[1], other[1]) for one, other in zip(first, both, strict=True))
 

@@ -1,0 +1,101 @@
+"""How an encoder is to act, and what came of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from motion.errors import MotionError
+
+NOISIEST = 999
+"""The first time step of every Stable Diffusion model's noise schedule; the last is 0."""
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How strong an encoder acts, and when.
+
+    ``scale`` multiplies its residuals, ``on_keys`` those of frames with a key besides and ``off_keys`` those of the
+    others. It acts on passes from ``start`` to ``end`` of the way from noise (0) to picture (1) in time steps, which
+    are the steps of samplers that space them evenly. ``nearest``: a window without a key is given the nearest one.
+    """
+
+    scale: float = 1.0
+    on_keys: float = 1.0
+    off_keys: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    nearest: bool = True
+
+    @property
+    def always(self) -> bool:
+        """Whether it acts on all unet_call."""
+        return (self.start, self.end) == (0, 1)
+
+    def covers(self, time: float) -> bool:
+        """Whether the encoder acts on a pass at that time step."""
+        return self.always or self.start <= 1 - time / NOISIEST <= self.end
+
+
+@dataclass
+class Effect:
+    """What an encoder did to the UNet in the passes so far."""
+
+    keys: tuple[int, ...]
+    """The frames with a key."""
+    influence: Influence
+    passes: int = 0
+    """On which the encoder acted."""
+    _added: Tensor | float = field(default=0.0, repr=False)
+    _met: Tensor | float = field(default=0.0, repr=False)
+
+    @property
+    def strength(self) -> float:
+        """Norm of all residuals relative to the norm of the features that they were added to; 0 before any.
+
+        The device is waited for.
+        """
+        _, added, met = self.counted()
+        return math.sqrt(added / met) if met else 0.0
+
+    def check(self, ended: bool = True) -> None:
+        """Raise MotionError with the reason if the encoder did nothing, or nothing finite.
+
+        ``ended``: there are no more passes to come. After a pass the device is waited for.
+        """
+        if not self.keys:
+            raise MotionError("SparseCtrl does nothing: no frame has a key; give at least one key image")
+        if self.influence.scale == 0 or self.influence.on_keys == self.influence.off_keys == 0:
+            raise MotionError("SparseCtrl does nothing: its scale is 0; give a larger one, or no key images")
+        if ended and not self.passes:
+            span = f"{self.influence.start:g} to {self.influence.end:g}"
+            raise MotionError(f"SparseCtrl does nothing: no step lies in {span} of the steps; widen start and end")
+        strength = self.strength
+        if self.passes and strength == 0:
+            raise MotionError(
+                "SparseCtrl does nothing: all its residuals are zero, as an untrained encoder's are; give a trained one"
+            )
+        if not math.isfinite(strength):
+            raise MotionError("SparseCtrl's residuals came out as NaN: use float32 or bfloat16 instead of float16")
+
+    def counted(self) -> tuple[int, float, float]:
+        """What `go_on` takes elsewhere, to count on from here."""
+        sums = torch.stack([torch.as_tensor(self._added), torch.as_tensor(self._met)])  # one wait for both
+        added, met = sums.tolist()
+        return self.passes, added, met
+
+    def go_on(self, passes: int, added: float, met: float) -> None:
+        """Count on from what was `counted`."""
+        self.passes, self._added, self._met = passes, added, met
+
+    def note(self, residual: Tensor, feature: Tensor) -> None:
+        """Take down that ``residual`` is added to ``feature``; no device is waited for."""
+        self._added = self._added + _square_sum(residual.detach())
+        self._met = self._met + _square_sum(feature.detach())
+
+
+def _square_sum(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32)).square()
