@@ -21,6 +21,7 @@ from motion.hosts.webui.base import as_set, host_module, loaded_base, option
 from motion.hosts.webui.detect import encode, host
 from motion.hosts.webui.key_frames import KeyFrameControls, Loaded
 from motion.hosts.webui.mean import encoding_to_the_mean
+from motion.hosts.webui.progress import StepProgress
 from motion.models.motion.model import MotionModel
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.lora import WeightedLora
@@ -55,7 +56,8 @@ class Sampling:
         self.loras = loras
         self.of_prompt: Callable[[], Sequence[WeightedLora]] = tuple
         """What the prompt of the next call names besides, looked up in its scope."""
-        self.arrangement = Arrangement(windows, pause=stop_if_asked)
+        self.arrangement = Arrangement(windows, pause=self._next_part)
+        self.progress = StepProgress(1 + len(module.slots) if self.arrangement.whole else len(windows.at(0)))
         self.keys = KeyFrameControls(tab, controls, self.arrangement)
         self._attached = ExitStack()
         self._copied = False
@@ -109,8 +111,12 @@ class Sampling:
         pairs = [pair for lora in adapters for pair in lora.pairs.values()]
         return [*self.module.parameters(), *weights, *(matrix for pair in pairs for matrix in (pair.down, pair.up))]
 
+    def _next_part(self) -> None:
+        stop_if_asked()
+        self.progress.part_begins()
+
     def _hear_of_steps(self, undo: ExitStack) -> None:
-        """Let the samplers that the host makes tell the arrangement when a step begins."""
+        """Let the samplers that the host makes say when a step begins and when it ends."""
         samplers = host_module("sd_samplers")
         create = samplers.create_sampler
 
@@ -119,6 +125,8 @@ class Sampling:
             denoiser = getattr(sampler, "model_wrap_cfg", None)
             if isinstance(denoiser, nn.Module):
                 undo.callback(patching.before(denoiser, lambda *_: self.arrangement.step_begins()))
+            if hasattr(sampler, "callback_state"):
+                self.progress.follow_sampler(sampler)
             return sampler
 
         undo.callback(patching.item(vars(samplers), "create_sampler", made))
@@ -140,6 +148,7 @@ class Sampling:
         scope = motion.attach(unet, self.module, self.arrangement.frames, self.tab.scale, self.arrangement)
         self._attached.enter_context(scope)
         self._attached.enter_context(motion.lora.attach(unet, self.module, loras))
+        self.progress.follow_unet(unet, self._attached)
         self._attached.enter_context(encoding_to_the_mean(host().vae()))  # hires fix encodes what it has enlarged
         self._copied = False
         return loras
