@@ -17,7 +17,8 @@
 
     function video(path) {
         const element = document.createElement("video");
-        element.src = `file=${encodeURI(path)}?${Date.now()}`;
+        const address = path.split("/").map(encodeURIComponent).join("/"); // "#" and "?" are of the name
+        element.src = `file=${address}?${Date.now()}`;
         element.controls = element.loop = element.autoplay = element.muted = true;
         element.style.maxWidth = "100%";
         return element;
@@ -36,12 +37,24 @@
         gallery.after(box);
     }
 
+    // The host's script asks for the progress of the job that this tab of the browser has started: that is its name.
+    const jobs = {};
+    const request = window.requestProgress;
+    if (request) {
+        window.requestProgress = function (id, container, ...others) {
+            const tab = tabs.find((name) => container && container.id === `${name}_gallery_container`);
+            if (tab) jobs[tab] = id;
+            return request.call(this, id, container, ...others);
+        };
+    }
+
     async function explain(tab) {
         const errors = [...gradioApp().querySelectorAll(`#html_log_${tab} .error`)];
-        for (const error of errors.filter((one) => !one.dataset.motion)) {
+        for (const error of errors.filter((one) => jobs[tab] && !one.dataset.motion)) {
             error.dataset.motion = "asked";
-            const { sentence } = await (await fetch("motion/v1/refusal")).json();
-            if (sentence && !error.innerText.includes(sentence)) error.innerText = sentence;
+            const answer = await fetch(`motion/v1/refusal?task=${encodeURIComponent(jobs[tab])}`);
+            const { sentence } = answer.ok ? await answer.json() : {};
+            if (sentence) error.innerText = sentence;
         }
     }
 

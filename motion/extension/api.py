@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -14,13 +14,13 @@ from fastapi.responses import FileResponse
 
 import motion
 from motion.errors import MotionError
-from motion.extension import key_frame_images
+from motion.extension import guards, key_frame_images
 from motion.extension.models import library
 from motion.extension.page import strip
 from motion.fields.table import Choice, Field, Flag, Number, Several
 from motion.fields.weighted import Weights
 from motion.hosts.webui.base import loaded_base
-from motion.hosts.webui.job import Refused
+from motion.hosts.webui.refusals import Refused
 from motion.settings.key_frames import DIGITS, KeyFrame, KeyImages
 from motion.settings.tab import TAB_FIELDS
 
@@ -29,29 +29,34 @@ PREFIX = "/motion/v1"
 
 def add_routes(page: Any, app: Any) -> None:
     """Called by the host when its server starts; the first argument is its page, or None without one."""
-    for path, answer in {"version": version, "models": models, "schema": schema, "refusal": refusal}.items():
-        app.add_api_route(f"{PREFIX}/{path}", answer, methods=["GET"])
+    login = guards.logged_in(app, page)
+    told: dict[str, Callable[..., Any]] = {
+        "version": version, "models": models, "schema": schema, "refusal": refusal
+    }  # fmt: skip
     if page is not None:
-        add_strip_routes(app)
-
-
-def add_strip_routes(app: Any) -> None:
-    """What the page's key frames need, for whom the page itself lets in."""
-    login = [Depends(route.endpoint) for route in app.routes if getattr(route, "path", "") == "/login_check"][:1]
-    app.add_api_route(f"{PREFIX}/images", add_image, methods=["POST"], dependencies=login)
-    app.add_api_route(f"{PREFIX}/images/{{digits}}", image, methods=["GET"], dependencies=login)
-    app.add_api_route(f"{PREFIX}/keys", keys, methods=["POST"], dependencies=login)
+        told["images/{digits}"] = image
+        posting = [*login, Depends(guards.from_own_page)]
+        for path, take in {"images": add_image, "keys": keys}.items():
+            app.add_api_route(f"{PREFIX}/{path}", take, methods=["POST"], dependencies=posting)
+    for path, answer in told.items():
+        app.add_api_route(f"{PREFIX}/{path}", answer, methods=["GET"], dependencies=login)
 
 
 async def add_image(request: Request) -> dict[str, str]:
     """Keep the picture that is the body of the request: `{"image": "its digits"}`."""
+    data = await _body(request)
+    with refusals():
+        return {"image": await run_in_threadpool(key_frame_images.keep, data)}
+
+
+async def _body(request: Request) -> bytes:
+    """The request's body; of one that is too large a part that is too large as well."""
     data = bytearray()
     async for part in request.stream():
         data += part
         if len(data) > key_frame_images.MOST_BYTES:
-            break  # too large: it is refused as that below
-    with refusals():
-        return {"image": await run_in_threadpool(key_frame_images.keep, bytes(data))}
+            break
+    return bytes(data)
 
 
 def image(digits: str) -> Any:
@@ -64,14 +69,15 @@ def image(digits: str) -> Any:
 
 async def keys(request: Request) -> dict[str, Any]:
     """What the strip shows (`motion.extension.page.strip.answer`)."""
+    data = await _body(request)
     with refusals():
-        return await run_in_threadpool(lambda body: strip.answer(_parsed(body)), await request.body())
+        return await run_in_threadpool(lambda: strip.answer(_parsed(data)))
 
 
 def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MotionError("the request is no JSON: send an object") from error
 
 
@@ -89,9 +95,9 @@ def version() -> dict[str, Any]:
     return {"version": motion.__version__}
 
 
-def refusal() -> dict[str, Any]:
-    """`{"sentence": "..."}`: why the newest job was refused; empty if it was not."""
-    return {"sentence": Refused.last}
+def refusal(task: str = "") -> dict[str, Any]:
+    """`{"sentence": "..."}`: why the page's job `task` was refused; empty if it was not."""
+    return {"sentence": Refused.of_task(task)}
 
 
 def models() -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,10 @@ MOST_BYTES = 64 << 20
 """Of a picture's file."""
 MOST_PIXELS = 1 << 26
 LONGEST_PATH = 1024
+MOST_KEPT = 2 << 30
+"""Bytes of all kept images: beyond them those go that were used longest ago."""
+IN_USE = 3600
+"""Seconds after its last use in which an image stays, as the page may show it."""
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII)
 
 
@@ -69,24 +74,43 @@ def keep(data: bytes) -> str:
     pixels = _read(data)
     digits = hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest()[:DIGITS]
     place = folder() / f"{digits}.png"
-    if not place.is_file():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_suffix(f".{os.getpid()}.partial")
-        try:
-            pixels.save(partial, "PNG")
-            partial.replace(place)
-        except OSError as error:
-            raise MotionError(f"{place} cannot be written ({error.strerror}): free some room") from error
-        finally:
-            partial.unlink(missing_ok=True)
+    if place.is_file():
+        os.utime(place)
+        return digits
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_suffix(f".{os.getpid()}.partial")
+    try:
+        pixels.save(partial, "PNG")
+        _make_room()
+        partial.replace(place)
+    except OSError as error:
+        raise MotionError(f"the key image cannot be kept ({error.strerror}): free some room") from error
+    finally:
+        partial.unlink(missing_ok=True)
     return digits
 
 
+def _make_room() -> None:
+    """Delete the images that were used longest ago until the others fit, and what a killed host has left half written.
+
+    Raises MotionError where those in use do not fit.
+    """
+    kept = [(file, file.stat()) for file in folder().glob("*.p*")]
+    total, lately = sum(status.st_size for _, status in kept), time.time() - IN_USE
+    for file, status in sorted(kept, key=lambda pair: pair[1].st_mtime):
+        if status.st_mtime < lately and (total > MOST_KEPT or file.suffix == ".partial"):
+            file.unlink(missing_ok=True)
+            total -= status.st_size
+    if total > MOST_KEPT:
+        raise MotionError(f"the key images of the last hour take up {MOST_KEPT >> 20} MB: try again in an hour")
+
+
 def path(digits: str) -> Path:
-    """The file of a kept image. Raises MotionError if it is not there."""
+    """The file of a kept image, which is in use now. Raises MotionError if it is not there."""
     place = folder() / f"{digits}.png"
     if not place.is_file():
-        raise MotionError(f"key image {digits} is not in {folder()} any more: give the picture again")
+        raise MotionError(f"key image {digits} is not kept any more: give the picture again")
+    os.utime(place)
     return place
 
 

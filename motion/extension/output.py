@@ -16,7 +16,8 @@ import numpy as np
 
 from motion.errors import MotionError
 from motion.hosts.webui.base import host_module, option
-from motion.hosts.webui.job import FinishedClip, Job, Refused
+from motion.hosts.webui.job import FinishedClip, Job
+from motion.hosts.webui.refusals import Refused
 from motion.video.write import write
 
 IN_AN_IMAGE_TAG = ("gif", "webp", "apng")
@@ -61,6 +62,9 @@ def deliver(p: Any, processed: Any, job: Job, clips: Sequence[FinishedClip]) -> 
     processed.infotexts = [*(clip.texts[0] for clip in clips), *(text for clip in shown for text in clip.texts)]
     processed.comments = "".join(f"{comment}\n" for comment in p.comments)
     _play(processed, clips, written)
+    if "Seed" in p.extra_generation_params:  # until now each frame's own
+        seeds = processed.all_seeds[: len(clips) * job.frames : job.frames]
+        p.extra_generation_params["Seed"] = seeds[0] if len(seeds) == 1 else seeds
     processed.js = _with_clips(processed.js, written, failed if p.is_api else None)
 
 

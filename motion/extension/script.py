@@ -119,7 +119,7 @@ def plan(p: Any, tab: Tab) -> Job:
     windows = plan_windows(tab, module.architecture)
     beside.check(p, windows)
     tab = key_frames.settle_key_frames(tab)
-    _settle_initial_images(p, windows.frames)
+    _settle_initial_images(p, tab.frames, windows.frames)
     active = loras(tab)
     return Job(
         tab=tab,
@@ -133,13 +133,15 @@ def plan(p: Any, tab: Tab) -> Job:
     )
 
 
-def _settle_initial_images(p: Any, frames: int) -> None:
-    """img2img: one initial image for all frames, or one for each."""
+def _settle_initial_images(p: Any, frames: int, drawn: int) -> None:
+    """img2img: one initial image for all frames, or one for each; what is drawn besides begins with the last one."""
     images = getattr(p, "init_images", None) or []
     if len(images) > 1 and all(image is images[0] for image in images):
         images = p.init_images = images[:1]  # the host's batch tab gives one per picture of the batch
-    if len(images) not in (0, 1, frames):
+    if len(images) not in (0, 1, frames, drawn):
         raise MotionError(f"{len(images)} initial images for {frames} frames: give one, or one for each frame")
+    if len(images) > 1:
+        p.init_images = [*images, *images[-1:] * (drawn - len(images))]
 
 
 def _pictures_per_frame(p: Any) -> int:

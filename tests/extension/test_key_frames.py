@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -73,6 +74,27 @@ def file_of(image: Any, kind: str = "PNG", **options: Any) -> bytes:
 
 
 RED = Image.new("RGB", (4, 2), "red")
+
+
+def test_there_is_room_for_images_that_are_used(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was used longest ago goes, with what was left half written; what is in use stays, and more is refused."""
+    colours = ("red", "green", "blue")
+    digits = [key_frame_images.keep(file_of(Image.new("RGB", (4, 2), colour))) for colour in colours]
+    files = [key_frame_images.path(one) for one in digits]
+    monkeypatch.setattr(key_frame_images, "MOST_KEPT", 3 * max(file.stat().st_size for file in files) + 9)
+    left = files[0].with_name("0.1.partial")
+    left.write_bytes(b"half")
+    for file in (*files, left):
+        os.utime(file, (0, 0))
+    key_frame_images.pixels_of(digits[0])
+    key_frame_images.keep(file_of(Image.new("RGB", (4, 2), "green")))
+    last = key_frame_images.path(key_frame_images.keep(file_of(Image.new("RGB", (4, 2), "white"))))
+    assert set(last.parent.iterdir()) == {files[0], files[1], last}
+    with pytest.raises(MotionError, match="of the last hour take up"):
+        key_frame_images.keep(file_of(Image.new("RGB", (4, 2), "black")))
+    assert set(last.parent.iterdir()) == {files[0], files[1], last}
+    with pytest.raises(MotionError, match="not kept any more: give the picture again"):
+        key_frame_images.path(digits[2])
 
 
 def test_the_same_picture_has_the_same_digits_however_it_comes(host: Path) -> None:
@@ -212,7 +234,7 @@ def test_a_preset_places_all_of_them_anew(host: Path) -> None:
 def test_the_strip_says_what_is_wrong_and_shows_the_rest(host: Path) -> None:
     twice = asked({"frame": "2"}, {"frame": "2"}, {"frame": "99"})
     assert twice["places"] == [0, 2, 2] and "99 is out of range" in twice["problem"]
-    assert "is not in" in asked({"image": "0123456789abcdef"})["problem"]
+    assert "is not kept any more" in asked({"image": "0123456789abcdef"})["problem"]
     for wrong in ([], {"frames": 0}, {"frames": 4, "key_frames": ["x"]}, {"frames": 4, "key_frames": {"x": 1}}):
         with pytest.raises(MotionError):
             strip.answer(wrong)  # type: ignore[arg-type]

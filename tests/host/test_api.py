@@ -16,7 +16,7 @@ from motion.settings.tab import TAB_FIELDS
 from motion.weights.bundled import DEMO
 
 from .support.models import MODULE, STRANGER
-from .support.webui import FRAMES, QUICK, Webui, apart, changed, moving
+from .support.webui import FRAMES, QUICK, Frames, Webui, apart, changed, encoded, moving
 
 SUITED = {"steps": int(DEMO["steps"]), "cfg_scale": float(DEMO["cfg"])}
 """What the bundled models need to draw what they are asked for."""
@@ -139,6 +139,7 @@ def test_a_single_frame_is_a_clip_too(webui: Webui) -> None:
     assert len(webui.clip({"frames": 1}).frames) == 1
 
 
+TASK = "task(refused)"
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": ({"frame": 16}, "frame"),
     "value out of range": ({"frames": 0}, "frames is 0"),
@@ -155,15 +156,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_refusals(webui: Webui, still: str, fields: dict[str, Any], named: str) -> None:
     saved, before = webui.server.outputs, webui.facts()
     with webui.calls(DENOISER) as calls:
-        reply = webui.refusal(fields, save_images=True)
+        reply = webui.refusal(fields, save_images=True, force_task_id=TASK)
     assert reply.status == 422, reply.body
     assert named in reply.sentence
     assert "Traceback" not in reply.sentence
-    said = webui.get("/motion/v1/refusal")["sentence"]
+    said = webui.get("/motion/v1/refusal", task=TASK)["sentence"]
     assert said and said in reply.sentence
+    assert not webui.get("/motion/v1/refusal")["sentence"]
     assert not calls
     assert webui.server.outputs == saved
     assert not changed(before, webui.facts())
+
+
+def test_img2img_takes_an_image_for_each_frame(webui: Webui, first_frame: Frames) -> None:
+    """Where more frames are drawn for the module, and where the host would complain of another number first."""
+    images = [first_frame, first_frame[::-1], first_frame[:, ::-1], first_frame // 2]
+    clip = webui.img2img(*images, **moving(frames=4))
+    assert len(clip.frames) == 4 and clip.info["extra_generation_params"]["Seed"] == QUICK["seed"]
+    few = {"init_images": list(map(encoded, images[:3])), "denoising_strength": 0.7}
+    reply = webui.reply("/sdapi/v1/img2img", {**QUICK, **few, **moving(frames=4)})
+    assert (reply.status, "3 initial images for 4 frames" in reply.sentence) == (422, True)
 
 
 @pytest.mark.parametrize("args", [[], [{"enabled": False}], [{"enabled": False, "frames": 4}]])

@@ -70,9 +70,12 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(asked, Mapping):
         raise MotionError(f"{asked!s:.80} asks for no strip: give frames and key_frames")
+    given, preset = asked.get("key_frames") or [], asked.get("preset") or ""
+    if not isinstance(given, list) or not isinstance(preset, str):
+        raise MotionError(f"{given!s:.80} with preset {preset!s:.80}: give key_frames as a list and preset as a name")
     frames, kinds = TAB_FIELDS["frames"].check(asked.get("frames")), encoders()
-    keys, problem = _completed(asked.get("key_frames") or [], frames, kinds), ""
-    use = PRESETS.get(asked.get("preset") or "")
+    keys, problem = _completed(given, frames, kinds), ""
+    use = PRESETS.get(preset)
     try:
         if use is not None:
             encoder = _of_kind(use.kind, kinds, use.label)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
-from motion.errors import MotionError
 from motion.hosts.webui import controlnet
 from motion.hosts.webui.detect import host
 from motion.hosts.webui.mean import encoding_to_the_mean
 from motion.hosts.webui.prompt import name_once, put_styles_around
+from motion.hosts.webui.refusals import Refused, refusals
 from motion.hosts.webui.travel import Travel
 from motion.settings.prompt_keys import key_frames, travels
 from motion.settings.tab import Tab
@@ -39,24 +39,11 @@ NETWORKS, CONDITIONS, IMAGES = "parse_extra_network_prompts", "get_conds_with_ca
 """The methods of `p` by which the host takes LoRAs out of prompts, and has these and initial images encoded."""
 
 
-class Refused(MotionError):
-    """What cannot be done, as the host's API answers it."""
-
-    last: ClassVar[str] = ""
-    """The sentence of the newest job's refusal, if it was refused: reForge's page asks for it."""
-
-    def __init__(self, reason: BaseException) -> None:
-        text = str(reason) if isinstance(reason, MotionError) else f"{type(reason).__name__}: {reason}"
-        super().__init__(text)
-        self.status_code = 422 if isinstance(reason, MotionError) else 500
-        self.detail = text
-        type(self).last = text
-
-
 class Sample:
     """What stands in for `p.sample` of one job, and where the job is found again: other extensions wrap it in turn.
 
-    Its `networks` and `conditions` stand in for what reads the job's prompts, its `images` for what encodes its images.
+    Its `networks` and `conditions` stand in for what reads the job's prompts, its `images` for what encodes its images,
+    where a job that is refused ends already: the host would complain of its images first.
     """
 
     def __init__(self, p: Any, job: Job | None, refusal: Refused | None = None) -> None:
@@ -66,12 +53,12 @@ class Sample:
         self.original: Callable[..., Any] = p.sample
         p.sample = self
         setattr(p, ATTRIBUTE, self)
+        self.encode_images = getattr(p, IMAGES)
         if job is not None:
             self.take_networks = getattr(p, NETWORKS)
             self.travel = Travel(getattr(p, CONDITIONS), job.tab, job.frames)
-            self.encode_images = getattr(p, IMAGES)
-            for name, own in self._methods().items():
-                setattr(p, name, own)
+        for name, own in self._methods().items():
+            setattr(p, name, own)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.over:
@@ -100,6 +87,8 @@ class Sample:
 
     def images(self, *args: Any, **kwargs: Any) -> Any:
         """Encode the initial images; each to the mean of what the VAE gives, so the same each time."""
+        if self.refusal is not None and not self.over:
+            raise self.refusal
         if self.over or not getattr(self.p, "init_images", None):
             return self.encode_images(*args, **kwargs)
         with encoding_to_the_mean(host().vae()):
@@ -107,6 +96,8 @@ class Sample:
 
     def _methods(self) -> dict[str, Callable[..., Any]]:
         """What stands in for methods of `p`, by their names."""
+        if self.job is None:
+            return {IMAGES: self.images}
         return {NETWORKS: self.networks, CONDITIONS: self.conditions, IMAGES: self.images}
 
     @contextmanager
@@ -130,17 +121,6 @@ class Sample:
             if vars(p).get(name) == own:
                 delattr(p, name)
         self.over = self.over or p is self.p
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Within, what a user can mend is answered as such."""
-    try:
-        yield
-    except Refused:
-        raise
-    except MotionError as error:
-        raise Refused(error) from error
 
 
 @dataclass
@@ -172,7 +152,6 @@ def begin(p: Any, tab: Callable[[], Tab], plan: Callable[[Any, Tab], Job]) -> No
     """Called before the host does anything: plan the clip and take `p` over, or see to it that it makes nothing."""
     if Job.of(p) is not None:
         return  # another extension runs the callbacks of a job in progress again (ADetailer)
-    Refused.last = ""
     inner = _is_of_a_clip(p)
     for stale in (vars(p).get(ATTRIBUTE), vars(p).get("sample")):
         if isinstance(stale, Sample):  # of a job that has failed, or that this p was copied from
@@ -238,7 +217,8 @@ def _take_over(p: Any, job: Job) -> None:
     p.do_not_save_grid = True
     if "frames" not in job.tab.formats:
         p.do_not_save_samples = True
-    p.extra_generation_params.update(job.infotext)
+    # A table of its own: a plot's cells are copies of one `p`, and what one of them says is not true of the next.
+    p.extra_generation_params = {**p.extra_generation_params, **job.infotext}
 
 
 def name_seeds(p: Any, job: Job) -> None:

@@ -12,10 +12,13 @@ import pytest
 
 from motion.errors import MotionError
 from motion.hosts.webui import job as jobs
-from motion.hosts.webui.job import Job, Refused
+from motion.hosts.webui.job import Job
+from motion.hosts.webui.refusals import Refused
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.settings.tab import Tab
+
+from .conftest import TASK
 
 FRAMES = 4
 
@@ -192,11 +195,12 @@ def test_what_cannot_be_planned_makes_no_stills(error: Exception, status: int, t
 def test_bad_settings_are_refused_and_the_next_job_is_clean() -> None:
     p = Processing()
     jobs.begin(p, lambda: Tab(frames=0), plan)
-    with pytest.raises(Refused, match="frames is 0") as refused:
-        p.sample("x")
-    assert Refused.last == str(refused.value)
+    for refused in (p.init, p.sample):  # the host's own complaint about the images would come first
+        with pytest.raises(Refused, match="frames is 0"):
+            refused([], [], [])
+    assert Refused.of_task(TASK) == "frames is 0: give a whole number from 1 to 10000"
     jobs.begin(p, Tab, plan)
-    assert Refused.last == ""
+    p.init([], [], [])
     assert p.sample("x") == "sampled x"
 
 

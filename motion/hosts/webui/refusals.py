@@ -1,0 +1,48 @@
+"""Why jobs were refused: for the host's API, and for the browser tab that asked for the job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from motion.errors import MotionError
+from motion.hosts.webui.base import host_module
+
+REFUSED, FAILED = 422, 500
+"""What the host's API answers: a request that cannot be done, and what is not the request's fault."""
+KEPT = 64
+"""Jobs whose refusal is known."""
+
+
+class Refused(MotionError):
+    """What cannot be done, as the host's API answers it; some hosts' pages show another error and ask for this one."""
+
+    _sentences: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, reason: BaseException) -> None:
+        text = str(reason) if isinstance(reason, MotionError) else f"{type(reason).__name__}: {reason}"
+        super().__init__(text)
+        self.status_code = REFUSED if isinstance(reason, MotionError) else FAILED
+        self.detail = text
+        task = host_module("progress").current_task
+        if task:
+            self._sentences[task] = text
+            for forgotten in list(self._sentences)[:-KEPT]:
+                del self._sentences[forgotten]
+
+    @classmethod
+    def of_task(cls, task: str) -> str:
+        """Why the job with this id, which its page has drawn at random, was refused; empty if it was not."""
+        return cls._sentences.get(task, "")
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Within, what a user can mend is answered as such."""
+    try:
+        yield
+    except Refused:
+        raise
+    except MotionError as error:
+        raise Refused(error) from error
