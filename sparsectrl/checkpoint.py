@@ -11,7 +11,7 @@ from torch import Tensor
 from motion.errors import MotionError
 from motion.weights.checkpoint import check, with_own_storage
 from motion.weights.files import open_weights
-from motion.weights.kinds import REFUSALS, SPARSECTRL, detect
+from motion.weights.kinds import SPARSECTRL, detect, title
 from motion.weights.names import children
 from sparsectrl.encoder import Shape, SparseEncoder
 from sparsectrl.names import to_canonical
@@ -45,9 +45,8 @@ def _opened(path: str | PathLike[str]) -> tuple[dict[str, Tensor], Shape]:
     file = open_weights(path)
     kind = detect(file.tensors)
     if kind.name != SPARSECTRL:
-        title = REFUSALS[kind.name][0] if kind.name in REFUSALS else f"a {kind.name}"
         raise MotionError(
-            f"{path} is {title}, and not a SparseCtrl encoder; give one such as v3_sd15_sparsectrl_rgb here."
+            f"{path} is {title(kind)}, and not a SparseCtrl encoder; give one such as v3_sd15_sparsectrl_rgb here."
         )
     try:
         state = to_canonical(file.tensors, kind.layout)

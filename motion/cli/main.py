@@ -62,6 +62,11 @@ def _add_render(commands: Any) -> None:
     render = commands.add_parser("render", help="draw a clip into a file", allow_abbrev=False)
     files = render.add_argument_group("files")
     files.add_argument("--checkpoint", metavar="FILE", help="SD1.5 or SDXL checkpoint, or a diffusers folder")
+    files.add_argument("--vae", metavar="FILE", type=Path, help="autoencoder in place of the checkpoint's own")
+    files.add_argument(
+        "--prediction", choices=("auto", "epsilon", "v"), default="auto",
+        help="what the checkpoint predicts; auto: as it says itself, or a .yaml beside it",
+    )  # fmt: skip
     files.add_argument("--motion", metavar="FILE", help="motion module; without one each frame is a still of its own")
     files.add_argument(
         "--motion-lora", metavar="FILE[:WEIGHT]", action="append", default=[], help="motion LoRA; repeatable"
@@ -129,6 +134,8 @@ def _render(args: argparse.Namespace) -> None:
         args.dtype,
         tuple(controls),
         args.work,
+        args.vae,
+        args.prediction,
     )
     with _Bar() as bar:
         report = task.run(bar)

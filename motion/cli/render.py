@@ -18,6 +18,7 @@ from motion.settings.tab import TAB_FIELDS
 from motion.video.loop import play_order
 from motion.video.write import check_destination, check_rate, write
 from motion.weights.library import short_hash
+from motion.weights.paths import check_file
 
 if TYPE_CHECKING:  # at run time torch comes last
     from motion.sampling.lora import WeightedLora
@@ -41,6 +42,8 @@ class Job:
     dtype: str = "auto"
     controls: tuple[Control, ...] = ()
     work: Path | None = None
+    vae: Path | None = None
+    prediction: str = "auto"
 
     def __post_init__(self) -> None:
         check_rate(check_destination(self.out), self.clip.fps)
@@ -48,10 +51,9 @@ class Job:
             raise MotionError(
                 f"checkpoint {self.checkpoint} does not exist: give a checkpoint file or diffusers folder"
             )
-        if self.module is not None and not self.module.is_file():
-            raise MotionError(f"motion module {self.module} does not exist: give a motion module file")
-        if self.adapter is not None and not self.adapter.is_file():
-            raise MotionError(f"domain adapter {self.adapter} does not exist: give an adapter file")
+        for what, file in (("motion module", self.module), ("domain adapter", self.adapter), ("VAE", self.vae)):
+            if file is not None:
+                check_file(file, what)
         # Imported late: what can be refused without torch is refused at once.
         from motion.hosts.standalone.host import device_of, dtype_of
 
@@ -74,7 +76,7 @@ class Job:
         attached = self._attached()
         if clip.trigger_words:
             clip = replace(clip, prompt=motion.lora.add_trigger_words(clip.prompt, attached, clip.frames))
-        host = Standalone.open(self.checkpoint, self.device, self.dtype)
+        host = Standalone.open(self.checkpoint, self.device, self.dtype, self.vae, self.prediction)
         place = {"device": str(host.device), "dtype": str(host.dtype).removeprefix("torch.")}
         provenance = {**self._provenance(), "Schedule type": schedule_type(clip, host.parts.parameterization)}
         asked = infotext(clip, {**provenance, **place, "Key images": key_frames.digest(self.controls)})
@@ -103,6 +105,10 @@ class Job:
         extra = {"Model hash": hashed, "Model": self.checkpoint.stem}
         if self.module is not None:
             extra |= {"Motion module hash": short_hash(self.module), "Motion module": self.module.stem}
+        if self.vae is not None:
+            extra |= {"VAE hash": short_hash(self.vae), "VAE": self.vae.name}
+        if self.prediction != "auto":
+            extra |= {"Prediction": self.prediction}
         if self.adapter is not None:
             extra |= {TAB_FIELDS["adapter"].key: self.adapter.stem}
         row = TAB_FIELDS["loras"]

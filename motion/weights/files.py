@@ -19,9 +19,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from motion.errors import MotionError
+from motion.weights.paths import SUFFIXES
 from motion.weights.pickles import unpickle, unpickle_zip
-
-SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
 
 # What published files wrap their tensors in; at most _DEPTH of them around each other.
 WRAPPERS = ("state_dict", "controlnet", "module")

@@ -56,14 +56,15 @@ KINDS = (
     Kind("LoRA", "peft", (r"\.lora_[AB]\.",)),
     Kind("LoRA", "diffusers", (r"[._]lora\.(up|down)\.",)),
     Kind("LoRA", "kohya", (r"\.lora_(up|down)\.|\.hada_w1_a|\.lokr_w1|\.oft_(blocks|diag)",)),
-    Kind("checkpoint", "ldm", (r"^model\.diffusion_model\.", r"^conditioner\.embedders\."), "sdxl"),
-    Kind("checkpoint", "ldm", (r"^model\.diffusion_model\.", r"^cond_stage_model\.model\."), "sd2"),
-    Kind("checkpoint", "ldm", (r"^model\.diffusion_model\.", r"^cond_stage_model\."), "sd15"),
-    Kind("checkpoint", "ldm", (r"^model\.diffusion_model\.",)),
+    Kind("checkpoint", "ldm", (r"^model(_ema)?\.diffusion_model", r"^conditioner\.embedders\."), "sdxl"),
+    Kind("checkpoint", "ldm", (r"^model(_ema)?\.diffusion_model", r"^cond_stage_model\.model\."), "sd2"),
+    Kind("checkpoint", "ldm", (r"^model(_ema)?\.diffusion_model", r"^cond_stage_model\."), "sd15"),
+    Kind("checkpoint", "ldm", (r"^model(_ema)?\.diffusion_model",)),
     Kind("ControlNet", "diffusers", (r"controlnet_cond_embedding\.|controlnet_down_blocks\.",)),
     Kind("ControlNet", "ldm", (r"^control_model\.|input_hint_block\.|^lllite_unet_",)),
     Kind("IP-Adapter", "authors", (r"^image_proj\.", r"^ip_adapter\.")),
     Kind("UNet", "diffusers", (r"^conv_in\.weight ", r"^down_blocks\.\d+\.resnets\.")),
+    Kind("UNet", "ldm", (r"^input_blocks\.0\.0\.weight ", r"^middle_block\.")),
     Kind("VAE", "diffusers", (r"^(encoder|decoder)\.(down|up)_blocks\.",)),
     Kind("VAE", "ldm", (r"^(first_stage_model\.)?(encoder|decoder)\.(down|up)\.\d+\.",)),
     Kind("text encoder", "transformers", (r"text_model\.encoder\.layers\.",)),
@@ -88,7 +89,7 @@ REFUSALS = {
     "checkpoint": ("a Stable Diffusion checkpoint", _CHECKPOINT),
     "ControlNet": ("a ControlNet", _ELSEWHERE),
     "IP-Adapter": ("an IP-Adapter", _ELSEWHERE),
-    "UNet": ("an image model's UNet in diffusers' names", "give its folder as the checkpoint, not here"),
+    "UNet": ("an image model's UNet alone", "give the whole model as the checkpoint, and a motion module here"),
     "VAE": ("a VAE", _ELSEWHERE),
     "text encoder": ("a text encoder", _ELSEWHERE),
     "textual inversion": ("a textual inversion embedding", "name it in the prompt and give a motion module here"),
@@ -103,7 +104,11 @@ def detect(state: Mapping[str, Tensor]) -> Kind:
     return next(found, UNKNOWN)
 
 
+def title(kind: Kind) -> str:
+    """What a file of this kind is called in a sentence."""
+    return REFUSALS[kind.name][0] if kind.name in REFUSALS else f"a {kind.name}"
+
+
 def refusal(kind: Kind) -> str:
     """Why a file of this kind is not loaded as a motion module, and where it belongs: the end of a sentence."""
-    title, remedy = REFUSALS[kind.name]
-    return f"is {title}, and not a motion module; {remedy}."
+    return f"is {title(kind)}, and not a motion module; {REFUSALS[kind.name][1]}."

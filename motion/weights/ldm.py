@@ -57,6 +57,7 @@ _VAE_LEAVES = {
     "to_k": "k",
     "to_v": "v",
     "to_out.0": "proj_out",
+    **{"query": "q", "key": "k", "value": "v", "proj_attn": "proj_out"},  # as diffusers named them until 2023
 }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from motion.errors import MotionError
+from motion.weights.paths import SUFFIXES
 
 UNREADABLE = "unreadable"
 """The kind of a file that cannot be opened, beside those of `motion.weights.kinds`."""
@@ -181,8 +182,6 @@ def _matching(files: Sequence[tuple[Entry, _File]], text: str) -> list[Entry]:
 
 def _weights_below(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
     """The weights files in `folder` and below, each directory once: its number on the disk goes into `seen`."""
-    from motion.weights.files import SUFFIXES
-
     waiting = deque([folder])
     while waiting:
         directory = waiting.popleft()

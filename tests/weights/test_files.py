@@ -23,7 +23,7 @@ from torch import Tensor
 
 from motion.errors import MotionError
 from motion.weights.checkpoint import read
-from motion.weights.files import SUFFIXES
+from motion.weights.paths import SUFFIXES
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,13 +15,16 @@ from torch import Tensor, nn
 
 from motion.errors import MotionError
 from motion.hosts.finish import finish_frames
+from motion.hosts.memory import MODEL_REMEDY, check_fits, memory_error_told
 from motion.hosts.standalone import lora
 from motion.hosts.standalone.checkpoint import open_parts
+from motion.hosts.standalone.finite import check_finite
 from motion.hosts.standalone.lora_weights import merge_loras
 from motion.hosts.standalone.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import FrameConditioning
 from motion.hosts.standalone.sampling import Progress, Sampling
+from motion.hosts.standalone.vae import decode
 from motion.hosts.standalone.work import Work, seed_of_work
 from motion.models.motion.model import MotionModel
 from motion.sampling.animation import is_attached
@@ -78,19 +80,32 @@ class Standalone:
     dtype: torch.dtype
 
     @classmethod
-    def open(cls, path: Path | str, device: str = "auto", dtype: str = "auto") -> Standalone:
-        """Open a single-file SD1.5 or SDXL checkpoint or a diffusers folder, offline.
+    def open(
+        cls,
+        path: Path | str,
+        device: str = "auto",
+        dtype: str = "auto",
+        vae: Path | str | None = None,
+        prediction: str = "auto",
+    ) -> Standalone:
+        """Open a single-file SD1.5 or SDXL checkpoint or a diffusers folder, offline; see `open_parts`.
 
-        Raises MotionError if it is missing, damaged or of another kind, or the device is not there.
+        Raises MotionError if it is missing, damaged or of another kind, does not fit into the device's memory, or the
+        device is not there.
         """
         place = device_of(device)
         precision = dtype_of(dtype, place)
         if not Path(path).exists():
             raise MotionError(f"checkpoint {path} does not exist: give a checkpoint file or a diffusers folder")
-        parts = open_parts(Path(path))
+        with memory_error_told(f"the image model {Path(path).name} does", MODEL_REMEDY):
+            return cls._opened(open_parts(Path(path), Path(vae) if vae else None, prediction), place, precision)
+
+    @classmethod
+    def _opened(cls, parts: Parts, place: torch.device, precision: torch.dtype) -> Standalone:
         upcast = precision == torch.float16 and parts.vae.config.force_upcast
         precisions = {parts.unet: precision, parts.vae: torch.float32 if upcast else precision}
         precisions |= {encoder.model: precision for encoder in parts.encoders}
+        check_fits(precisions, place)
         for model, its_precision in precisions.items():
             nn.Module.to(model, place, its_precision)  # diffusers' own `to` logs a warning at every cast
         return cls(parts, place, precision)
@@ -153,10 +168,12 @@ class Standalone:
         self._check(clips, networks.loras)
         together = networks.module is None and is_attached(self.parts.unet)
         windows = Windows(clips[0].frames) if together else windows_of(clips[0], networks.module, self.parts.base)
-        with _memory_error_told(f"{windows.size} frames of {clips[0].size}"), merge_loras(self.parts, networks.loras):
+        with memory_error_told(f"{windows.size} frames of {clips[0].size} do"), merge_loras(self.parts, networks.loras):
             conditioning = self._encode_prompts(clips, windows.frames)
             sampling = Sampling(self.parts, self.device, self.dtype, clips, windows, conditioning, networks)
             latents = rearrange(sampling.latents(progress, work), "(n f) c h w -> n f c h w", n=len(clips))
+            drawn_by = {"checkpoint, or a LoRA in it,": self.parts.unet, "motion module": networks.module}
+            check_finite(latents, self.dtype, drawn_by)
         return latents[:, : clips[0].frames]
 
     def _check(self, clips: Sequence[Clip], loras: Sequence[lora.Lora]) -> None:
@@ -184,13 +201,10 @@ class Standalone:
     @torch.inference_mode()
     def _decoded(self, latents: Tensor, numbers: Sequence[int]) -> Iterator[Frame]:
         """Those of the frames of latents `[frames, 4, h, w]`, decoded a few at a time."""
-        if not latents.isfinite().all():
-            raise MotionError(f"the frames came out as NaN in {self.dtype}: use --dtype fp32 (or bf16)")
         vae, (height, width) = self.parts.vae, (8 * side for side in latents.shape[-2:])
-        with _memory_error_told(f"frames of {width}x{height}"):
+        with memory_error_told(f"frames of {width}x{height} do"):
             for part in torch.split(torch.as_tensor(numbers), max(1, DECODED_AT_ONCE // (width * height))):
-                scaled = latents[part].to(self.device, vae.dtype) / vae.config.scaling_factor
-                pixels = vae.decode(scaled, return_dict=False)[0].float() * 127.5 + 127.5
+                pixels = decode(vae, latents[part]) * 127.5 + 127.5
                 pixels = pixels.round().clamp(0, 255).to(torch.uint8).cpu()
                 yield from rearrange(pixels, "n c h w -> n h w c").numpy()
 
@@ -210,13 +224,3 @@ def windows_of(clip: Clip, module: MotionModel | None, base: str | None = None) 
             f"choose a motion module for {base}"
         )
     return plan(clip, architecture)
-
-
-@contextmanager
-def _memory_error_told(what: str) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:  # also torch.cuda.OutOfMemoryError
-        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
-            raise
-        raise MotionError(f"{what} do not fit into memory: make either smaller") from error

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from motion.errors import MotionError
 from motion.hosts.controls import Control, Pixels
 from motion.hosts.standalone.lora import split_weight
 from motion.video.read import read
+from motion.weights.paths import check_file
 from sparsectrl import key_frames as placing
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Option = tuple[Literal["sparsectrl", "keyframe"], str]
 
@@ -41,8 +39,7 @@ def gather(options: Sequence[Option], frames: int) -> list[Control]:
 
 
 def _control(file: Path, texts: list[str], frames: int) -> Control:
-    if not file.is_file():
-        raise MotionError(f"SparseCtrl encoder {file} does not exist: give a SparseCtrl file")
+    check_file(file, "SparseCtrl encoder")
     if not texts:
         raise MotionError(f"the SparseCtrl encoder {file} has no key image: give one with --keyframe FRAME=IMAGE")
     places: list[int] = []
@@ -72,16 +69,6 @@ def _strength(text: str) -> float:
     if not 0 < strength <= 10:
         raise MotionError(f"key frame strength is {text}: give a number above 0, to 10")
     return strength
-
-
-def latents(vae: Any) -> Callable[[Tensor], Tensor]:
-    """What makes a picture ``[1, 3, H, W]`` from 0 to 1 into the mean of its latents."""
-
-    def encode(pixels: Tensor) -> Tensor:
-        mean: Tensor = vae.encode((2 * pixels - 1).to(vae.device, vae.dtype)).latent_dist.mean
-        return mean * vae.config.scaling_factor
-
-    return encode
 
 
 def digest(controls: Sequence[Control]) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from motion.errors import MotionError
 from motion.settings.lora_tags import check_weight, lora_tags
+from motion.weights.paths import SUFFIXES, check_file
 
 
 class Lora(NamedTuple):
@@ -37,8 +38,7 @@ def gather(prompt: str, given: Sequence[Lora] = (), folder: Path | None = None) 
 def parse(text: str, mark: str = "=") -> Lora:
     """`FILE` or `FILE=weight`, or with another `mark`. Raises MotionError if there is no such file."""
     name, weight = split_weight(text, mark)
-    if not name.is_file():
-        raise MotionError(f"LoRA {name} does not exist: give a LoRA file, or FILE{mark}weight")
+    check_file(name, "LoRA", f", or FILE{mark}weight")
     return Lora(name, check_weight(weight))
 
 
@@ -54,8 +54,6 @@ def _file(name: str, folder: Path | None) -> Path:
             f"the prompt names the LoRA {name}: say where it lies with --lora-dir DIR or --lora FILE, "
             "or give a motion LoRA with --motion-lora FILE:WEIGHT instead"
         )
-    from motion.weights.files import SUFFIXES  # imported late: what can be refused without torch is refused at once
-
     files = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
     found = next((file for file in files if file.is_file()), None)
     if found is None or found.resolve().parent != folder.resolve():

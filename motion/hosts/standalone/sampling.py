@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,10 +19,11 @@ import motion
 import sparsectrl
 from motion import patching
 from motion.hosts.controls import Control, check_effects, condition, influence
-from motion.hosts.standalone import key_frames, samplers
+from motion.hosts.standalone import samplers
 from motion.hosts.standalone.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import FrameConditioning
+from motion.hosts.standalone.vae import encode
 from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES
 from motion.sampling.animation import attach_windows, is_attached
@@ -161,8 +163,7 @@ class Sampling:
         encoder = control.encoder
         if encoder is None:
             encoder = sparsectrl.load(control.file).to(self.device, self.dtype)
-        encode = key_frames.latents(self.parts.vae)
-        shown = condition(control, encoder, encode, clip.key_fit, clip.size, frames)
+        shown = condition(control, encoder, partial(encode, self.parts.vae), clip.key_fit, clip.size, frames)
         how = influence(clip)
         return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)
 

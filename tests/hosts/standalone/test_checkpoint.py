@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from torch import Tensor, nn
 from motion.errors import MotionError
 from motion.hosts.standalone import Standalone, shapes
 from motion.hosts.standalone.checkpoint import open_parts
-from motion.hosts.standalone.parts import Parts
+from motion.hosts.standalone.parts import Parameterization, Parts
 from motion.hosts.standalone.tokens import clip_tokenizer
 from tests.support.small import far
+
+UNET, VAE = "model.diffusion_model.", "first_stage_model."
+EPSILON, VELOCITY = Parameterization(), Parameterization("v_prediction")
+SGM = "{target: sgm.modules.diffusionmodules.denoiser_scaling.VScaling}"
 
 
 def assert_same(parts: Parts, originals: tuple[nn.Module, ...]) -> None:
@@ -91,17 +96,143 @@ def test_files_as_they_are_found(state: dict[str, Tensor], tmp_path: Path, sd15_
     assert_same(parts, tuple(part.half() for part in sd15_originals))
 
 
+def test_a_moving_average_alone_is_the_model(
+    state: dict[str, Tensor], tmp_path: Path, sd15_originals: tuple[nn.Module, ...]
+) -> None:
+    average = {"model_ema." + key.removeprefix("model.").replace(".", ""): state[key] for key in state if UNET in key}
+    average |= {"model_ema.decay": torch.tensor(0.99), "model_ema.num_updates": torch.tensor(1)}
+    assert_same(open_parts(saved(average | without(state, UNET), tmp_path)), sd15_originals)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_vae_of_its_own_file(
+    inside: bool, state: dict[str, Tensor], tmp_path: Path, sd15_originals: tuple[nn.Module, ...]
+) -> None:
+    """For a checkpoint without one, and in place of a checkpoint's own; under LDM's names, a checkpoint's, diffusers'
+    of today and of 2023."""
+    unet, vae, text = sd15_originals
+    own = {key: tensor for key, tensor in state.items() if key.startswith(VAE)}
+    checkpoint = {**without(state, VAE), **({key: torch.zeros_like(own[key]) for key in own} if inside else {})}
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    names = {name: name for name in vae.state_dict()}
+    files = {
+        "ldm": {key.removeprefix(VAE): own[key] for key in own} | {"loss.logvar": torch.zeros(1)},
+        "checkpoint": state,
+        "diffusers": vae.state_dict(),
+    }
+    for new, was in old.items():
+        names = {name: spelled.replace(f".{new}.", f".{was}.") for name, spelled in names.items()}
+    files["2023"] = {spelled: vae.state_dict()[name] for name, spelled in names.items()}
+    path = saved(checkpoint, tmp_path)
+    written_folder(tmp_path / "folder", (unet, vae, text))
+    for name, tensors in files.items():
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, tmp_path / f"{name}.safetensors")
+        assert_same(open_parts(path, vae=tmp_path / f"{name}.safetensors"), sd15_originals)
+    shutil.rmtree(tmp_path / "folder" / "vae")
+    assert_same(open_parts(tmp_path / "folder", vae=tmp_path / "ldm.safetensors"), sd15_originals)
+
+
+@pytest.mark.parametrize(
+    ("file", "answer"),
+    [
+        ({"tensors": {"v_pred": torch.zeros(0)}}, VELOCITY),
+        ({"tensors": {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}}, Parameterization("v_prediction", True)),
+        ({"tensors": {"ztsnr": torch.zeros(0)}}, EPSILON),
+        ({"metadata": {"modelspec.prediction_type": "v"}}, VELOCITY),
+        ({"metadata": {"modelspec.prediction_type": "epsilon"}}, EPSILON),
+        ({"config": "model:\n  params:\n    parameterization: v\n"}, VELOCITY),
+        ({"config": "model:\n  params:\n    parameterization: eps\n"}, EPSILON),
+        ({"config": f"model: {{params: {{denoiser_config: {{params: {{scaling_config: {SGM}}}}}}}}}"}, VELOCITY),
+        ({"config": "model: {params: {}}", "prediction": "v"}, VELOCITY),
+        ({"tensors": {"v_pred": torch.zeros(0)}, "prediction": "epsilon"}, EPSILON),
+        ({"prediction": "auto"}, EPSILON),
+    ],
+)
+def test_what_a_unet_predicts_is_read_or_said(
+    file: dict[str, Any], answer: Parameterization, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({**state, **file.get("tensors", {})}, path, file.get("metadata"))
+    if "config" in file:
+        path.with_suffix(".yaml").write_text(file["config"])
+    assert open_parts(path, prediction=file.get("prediction", "auto")).parameterization == answer
+
+
+def test_a_configuration_that_is_none_is_named(state: dict[str, Tensor], tmp_path: Path) -> None:
+    path = saved(state, tmp_path)
+    for text in ("", "model: [", "model: {params: []}", "- 1", "!!python/object/apply:os.getcwd []"):
+        path.with_suffix(".yaml").write_text(text)
+        with pytest.raises(MotionError, match=r"model\.yaml beside it that is no configuration"):
+            open_parts(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"variant": "fp16"}, {"safe_serialization": False}], ids=str)
+@pytest.mark.parametrize("shards", [None, "100KB"])
+def test_folders_as_they_are_published(
+    options: dict[str, Any], shards: str | None, tmp_path: Path, sd15_originals: tuple[nn.Module, ...]
+) -> None:
+    """Whole or in shards, in half precision under names of its own, and as pickles."""
+    whole = {} if shards is None else {"max_shard_size": shards}
+    half = tuple(part.half() for part in sd15_originals) if options.get("variant") else sd15_originals
+    written_folder(tmp_path / "folder", half, **options, **whole)
+    if shards is not None:
+        assert len(list((tmp_path / "folder" / "unet").glob("*-of-*"))) > 1
+    assert_same(open_parts(tmp_path / "folder"), half)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "answer"),
+    [
+        ({"prediction_type": "v_prediction"}, VELOCITY),
+        ({"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, Parameterization("v_prediction", True)),
+        ({"prediction_type": "sample"}, "predicts 'sample'"),
+        ({"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction"}, "EDM model"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "flow matching"),
+    ],
+)
+def test_a_folder_says_what_its_unet_predicts(
+    scheduler: dict[str, Any], answer: Any, tmp_path: Path, sd15_originals: tuple[nn.Module, ...]
+) -> None:
+    written_folder(tmp_path, sd15_originals)
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    if isinstance(answer, Parameterization):
+        assert open_parts(tmp_path).parameterization == answer
+        return
+    with pytest.raises(MotionError, match=answer):
+        open_parts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"cross_attention_dim": 1024}, "Stable Diffusion 2"),
+        ({"use_linear_projection": True}, "Stable Diffusion 2"),
+        ({"in_channels": 9}, "inpainting"),
+        ({"time_cond_proj_dim": 256}, "told the guidance"),
+    ],
+)
+def test_folders_of_other_models_are_refused_by_name(
+    change: dict[str, Any], sentence: str, tmp_path: Path, sd15_originals: tuple[nn.Module, ...]
+) -> None:
+    unet, *others = sd15_originals
+    config = {name: value for name, value in unet.config.items() if name != "_use_default_values"}
+    written_folder(tmp_path, (type(unet).from_config({**config, **change}), *others))
+    with pytest.raises(MotionError, match=sentence):
+        open_parts(tmp_path)
+
+
 def test_a_diffusers_folder_is_the_same_model(tmp_path: Path, sd15_originals: tuple[nn.Module, ...]) -> None:
     folder = tmp_path / "folder"
     written_folder(folder, sd15_originals)
     assert_same(open_parts(folder), sd15_originals)
 
 
-def written_folder(folder: Path, originals: tuple[nn.Module, ...]) -> None:
+def written_folder(folder: Path, originals: tuple[nn.Module, ...], **options: Any) -> None:
     unet, vae, text = originals
     clip_tokenizer().save_pretrained(folder / "tokenizer")
-    for name, part in (("unet", unet), ("vae", vae), ("text_encoder", text), ("scheduler", DDIMScheduler())):
-        part.save_pretrained(folder / name)
+    for name, part in (("unet", unet), ("vae", vae), ("text_encoder", text)):
+        part.save_pretrained(folder / name, **options)
+    DDIMScheduler().save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps({"_class_name": StableDiffusionPipeline.__name__}))
 
 
@@ -109,8 +240,12 @@ def renamed(state: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
     return {key.replace(old, new): tensor for key, tensor in state.items()}
 
 
+def without(state: dict[str, Tensor], *beginnings: str) -> dict[str, Tensor]:
+    return {key: tensor for key, tensor in state.items() if not key.startswith(beginnings)}
+
+
 def with_conv_in(state: dict[str, Tensor], channels: int) -> dict[str, Tensor]:
-    return {**state, "model.diffusion_model.input_blocks.0.0.weight": torch.zeros(32, channels, 3, 3)}
+    return {**state, f"{UNET}input_blocks.0.0.weight": torch.zeros(32, channels, 3, 3)}
 
 
 @pytest.mark.parametrize(
@@ -118,15 +253,27 @@ def with_conv_in(state: dict[str, Tensor], channels: int) -> dict[str, Tensor]:
     [
         (lambda s: renamed(s, "cond_stage_model.transformer.", "cond_stage_model.model."), "Stable Diffusion 2"),
         (lambda s: renamed(s, "cond_stage_model.", "conditioner.embedders.0.model."), "SDXL refiner"),
-        (lambda s: {**s, "v_pred": torch.zeros(0)}, "v-prediction"),
+        (lambda s: renamed(s, "cond_stage_model.transformer.", "cond_stage_model.roberta."), "AltDiffusion"),
+        (lambda s: {**s, "edm_mean": torch.zeros(1)}, "EDM model"),
+        (lambda s: {**s, "edm_vpred.sigma_max": torch.zeros(1), "v_pred": torch.zeros(0)}, "EDM model"),
+        (lambda s: {**s, f"{UNET}time_embed.cond_proj.weight": torch.zeros(1)}, "told the guidance"),
+        (lambda s: {**s, "scaled_fp8": torch.zeros(0)}, "scaled fp8"),
+        (lambda s: {**s, f"{UNET}out.2.weight.quant_map": torch.zeros(16)}, "NF4"),
+        (lambda s: {k: v[:, :, 0, 0] if k.endswith(("proj_in.weight",)) else v for k, v in s.items()}, "Diffusion 2"),
         (lambda s: with_conv_in(s, 9), "inpainting"),
+        (lambda s: with_conv_in(s, 8), "instruct-pix2pix"),
         (lambda s: with_conv_in(s, 6), "6 latent channels"),
-        (lambda s: {k: v for k, v in s.items() if not k.startswith("first_stage_model.")}, "no VAE"),
-        (lambda s: {k: v for k, v in s.items() if not k.startswith("cond_stage_model.")}, "lacks"),
-        (lambda s: {k: v for k, v in s.items() if k != "model.diffusion_model.out.2.bias"}, "lacks .*conv_out.bias"),
+        (lambda s: without(s, "first_stage_model."), "no VAE"),
+        (lambda s: without(s, "first_stage_model.encoder."), "VAE of another layout"),
+        (lambda s: {**s, "first_stage_model.decoder.conv_in.weight": torch.zeros(64, 16, 3, 3)}, "16 latent channels"),
+        (lambda s: without(s, "cond_stage_model."), "lacks a text encoder"),
+        (lambda s: without(s, f"{UNET}out.2.bias"), "lacks 'conv_out.bias' of its UNet"),
+        (lambda s: without(s, f"{UNET}input_blocks.0.0"), "lacks"),
+        (lambda s: without(s, f"{UNET}middle_block.1."), "SSD-1B"),
+        (lambda s: {k.removeprefix(UNET): v for k, v in s.items() if k.startswith(UNET)}, "UNet alone, and no image"),
         (
             lambda s: {**s, "model.diffusion_model.out.0.weight": torch.zeros(7)},
-            "cannot be made a Stable Diffusion model",
+            r"has \[7\] for 'conv_norm_out.weight' of its UNet where \[32\] belongs",
         ),
         (lambda s: {"some.lora_down.weight": torch.zeros(4, 4), "some.lora_up.weight": torch.zeros(4, 4)}, "LoRA"),
     ],
@@ -140,12 +287,34 @@ def test_other_models_are_refused_by_name(state: Any, change: Any, sentence: str
 
 @pytest.mark.parametrize(
     ("index", "sentence"),
-    [(None, "without model_index.json"), ({"_class_name": "FluxPipeline"}, "FluxPipeline"), ("[", "cannot be made")],
+    [
+        (None, "without model_index.json"),
+        ({"_class_name": "FluxPipeline"}, "FluxPipeline"),
+        ({"_class_name": "StableDiffusionInpaintPipeline"}, "holds an inpainting model"),
+        ({"_class_name": "StableDiffusionPipeline"}, "no weights in its folder 'unet'"),
+        ("[", "damaged model_index.json"),
+        ("[]", "holds a None"),
+    ],
 )
 def test_other_folders_are_refused_by_name(index: Any, sentence: str, tmp_path: Path) -> None:
     if index is not None:
         (tmp_path / "model_index.json").write_text(index if isinstance(index, str) else json.dumps(index))
     with pytest.raises(MotionError, match=sentence):
+        open_parts(tmp_path)
+
+
+def test_a_folder_beside_the_right_one_leads_there(tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshots" / "0123"
+    (snapshot / "unet").mkdir(parents=True)
+    (snapshot / "model_index.json").write_text("{}")
+    (tmp_path / "model.safetensors").touch()
+    for folder, better in ((tmp_path, snapshot), (snapshot / "unet", snapshot)):
+        with pytest.raises(MotionError, match=f"{better}$"):
+            open_parts(folder)
+    with pytest.raises(MotionError, match="holds a None"):
+        open_parts(snapshot)
+    (snapshot / "model_index.json").unlink()
+    with pytest.raises(MotionError, match=r"such as .*model\.safetensors$"):
         open_parts(tmp_path)
 
 

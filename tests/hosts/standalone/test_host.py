@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from torch import nn
 
 import motion
 from motion.errors import MotionError
 from motion.fields.table import Size
-from motion.hosts.standalone import Standalone
+from motion.hosts.standalone import Standalone, vae
 from motion.hosts.standalone.prompts import encode
 from motion.hosts.standalone.samplers import scheduler
 from motion.hosts.standalone.tokens import chunks, clip_tokenizer
 from motion.models.motion.architecture import FAMILIES
 from motion.models.motion.model import MotionModel
 from motion.settings.settings import SAMPLERS, Clip
+from tests.support.small import far
 
 # diffusers 0.42 turns tensors into arrays in a way NumPy 2.4 frowns upon, whenever a scheduler holds sigmas.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
@@ -219,12 +221,63 @@ def test_what_does_not_fit_is_refused_before_the_first_step(sd15: Standalone, v3
         sd15.render(replace(CLIP, prompt="a <lora:ink:1> cat"), v3, never)
 
 
-def test_frames_that_are_no_numbers_are_refused(tiny: Path) -> None:
-    host = Standalone.open(tiny / "sd15.safetensors", device="cpu")
+@pytest.mark.parametrize(
+    ("broken", "dtype", "sentence"),
+    [
+        (torch.nan, "fp32", "the checkpoint, or a LoRA in it, holds weights that are no numbers"),
+        (1e36, "fp32", "though the weights are numbers: lower CFG scale"),
+        (6e4, "fp16", r"in float16: draw in fp32 or bf16"),
+        (1e36, "bf16", r"in bfloat16: draw in fp32 \("),
+    ],
+)
+def test_frames_that_are_no_numbers_are_refused(broken: float, dtype: str, sentence: str, tiny: Path) -> None:
+    host = Standalone.open(tiny / "sd15.safetensors", device="cpu", dtype=dtype)
     with torch.no_grad():
-        host.parts.unet.conv_out.bias.fill_(torch.nan)
-    with pytest.raises(MotionError, match=r"NaN .* fp32"):
-        host.render(CLIP)
+        host.parts.unet.conv_out.bias.fill_(broken)
+        host.parts.unet.conv_out.weight.fill_(broken)
+    with pytest.raises(MotionError, match=sentence) as raised:
+        host.render(replace(CLIP, cfg=100))
+    assert dtype != "fp32" or "fp32" not in str(raised.value)
+
+
+def test_a_motion_module_of_no_numbers_is_named(sd15: Standalone, tiny: Path) -> None:
+    module = motion.load(tiny / "v3.safetensors")
+    with torch.no_grad():
+        next(iter(module.parameters())).fill_(torch.nan)
+    with pytest.raises(MotionError, match="the motion module holds weights that are no numbers"):
+        sd15.render(CLIP, module)
+
+
+def test_a_vae_that_overflows_in_half_precision_goes_on_in_float32(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some SD1.5 VAEs do; beyond 65504 the whole frame was black."""
+    wide, half = (Standalone.open(tiny / "sd15.safetensors", device="cpu", dtype=dtype) for dtype in ("fp32", "fp16"))
+    for host in (wide, half):
+        with torch.no_grad():
+            host.parts.vae.decoder.mid_block.resnets[0].conv2.weight.mul_(3e5)
+            host.parts.vae.encoder.mid_block.resnets[0].conv2.weight.mul_(3e5)
+    picture = torch.rand(1, 3, 64, 64)
+    wanted, drawn = wide.render(CLIP), half.render(CLIP)
+    assert half.parts.vae.dtype == torch.float32 and half.parts.unet.dtype == torch.float16
+    assert [record.getMessage() for record in caplog.records] == ["the VAE overflows in fp16: it goes on in fp32"]
+    assert drawn.std() > 1
+    assert np.abs(drawn.astype(float) - wanted).mean() < 4
+    half.parts.vae.to(torch.float16)
+    assert far(vae.encode(half.parts.vae, picture), vae.encode(wide.parts.vae, picture)) < 0.02
+    with torch.no_grad():
+        half.parts.vae.decoder.conv_out.bias.fill_(torch.nan)
+    with pytest.raises(MotionError, match=r"the VAE made no numbers of this in float32: give a VAE"):
+        half.render(CLIP)
+
+
+def test_a_model_that_does_not_fit_is_one_sentence(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(nn.Module, "to", full)
+    with pytest.raises(MotionError, match=r"the image model sd15.safetensors does not fit into memory: close"):
+        Standalone.open(tiny / "sd15.safetensors", device="cpu")
 
 
 def test_too_large_a_clip_is_one_sentence(sd15: Standalone, monkeypatch: pytest.MonkeyPatch) -> None:

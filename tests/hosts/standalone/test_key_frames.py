@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Control, condition, describe_controls, fit_image
 from motion.hosts.standalone import Networks, Standalone
-from motion.hosts.standalone.key_frames import gather, latents
+from motion.hosts.standalone.key_frames import gather
+from motion.hosts.standalone.vae import encode
 from motion.models.motion.model import MotionModel
 from motion.settings.parameters import parse_infotext
 from motion.settings.settings import Clip
@@ -83,7 +85,7 @@ def test_key_frames_belong_to_the_encoder_before_them(room: Path) -> None:
     [
         (["0=a.png"], "has no encoder: give a SparseCtrl file with --sparsectrl"),
         (["rgb"], "has no key image: give one with --keyframe FRAME=IMAGE"),
-        (["none", "0=a.png"], "does not exist: give a SparseCtrl file"),
+        (["none", "0=a.png"], "does not exist: give a SparseCtrl encoder file"),
         (["rgb", "0=none.png"], "none.png does not exist"),
         (["rgb", "0=rgb.safetensors"], "is no clip that can be read"),
         (["rgb", "3=a.png"], "key frame 3 is out of range: the clip has frames 0 to 2"),
@@ -115,7 +117,7 @@ def test_an_encoder_is_shown_what_its_file_asks_for(kind: str, room: Path, host:
     control = gather(options(room, kind, "1=b.png=0.5"), CLIP.frames)[0]
     encoder, vae = sparsectrl.load(control.file), host.parts.vae
     with torch.inference_mode():
-        shown = condition(control, encoder, latents(vae), CLIP.key_fit, CLIP.size, CLIP.frames)
+        shown = condition(control, encoder, partial(encode, vae), CLIP.key_fit, CLIP.size, CLIP.frames)
         pixels = torch.from_numpy(np.array(Image.open(room / "b.png"))).permute(2, 0, 1) / 255
         expected = {
             "rgb": lambda: vae.encode(2 * pixels[None] - 1).latent_dist.mean[0] * 0.18215,
