@@ -12,14 +12,24 @@ from motion.errors import MotionError
 
 if TYPE_CHECKING:
     from motion.models.motion.model import MotionModel
-    from motion.sampling import lora
+    from motion.sampling import ip_adapter, lora
     from motion.sampling.animation import attach
     from motion.sampling.arrangement import Arrangement
     from motion.sampling.windows import Windows
     from motion.weights.checkpoint import load
 
 __version__ = "0.1.0"
-__all__ = ["Arrangement", "MotionError", "MotionModel", "Windows", "__version__", "attach", "load", "lora"]
+__all__ = [
+    "Arrangement",
+    "MotionError",
+    "MotionModel",
+    "Windows",
+    "__version__",
+    "attach",
+    "ip_adapter",
+    "load",
+    "lora",
+]
 
 _HOMES = {
     "Arrangement": "motion.sampling.arrangement",
@@ -29,10 +39,13 @@ _HOMES = {
     "load": "motion.weights.checkpoint",
 }
 
+_MODULES = ("ip_adapter", "lora")
+"""Modules of `motion.sampling` that are attributes of the package."""
+
 
 def __getattr__(name: str) -> Any:
-    if name == "lora":
-        value: Any = import_module("motion.sampling.lora")
+    if name in _MODULES:
+        value: Any = import_module(f"motion.sampling.{name}")
     elif name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
     else:

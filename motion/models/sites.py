@@ -55,6 +55,15 @@ def find(unet: nn.Module) -> Sites:
     )
 
 
+def cross_attentions(found: Sites) -> list[nn.Module]:
+    """The cross-attention (``attn2``) of all spatial transformers in the order of diffusers' attention processors: the
+    encoder's, the decoder's, then the middle's."""
+    middle = [slot.layer for name, slot in found.by_slot.items() if name.startswith("mid_block")]
+    transformers = sorted(found.transformers, key=lambda transformer: transformer in middle)
+    blocks = [block for transformer in transformers for block in _children(transformer, "transformer_blocks")]
+    return [block.get_submodule("attn2") for block in blocks]
+
+
 def attention_layers(unet: nn.Module) -> dict[str, nn.Module]:
     """The linear layers of the UNet's spatial attention by their names in diffusers, whatever its layout.
 
