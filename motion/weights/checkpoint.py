@@ -26,6 +26,7 @@ SIBLINGS = {
     ("sdxl", True): ("sdxl", "hotshot"),
 }
 
+V1_POSITIONS = 24
 _MARK = ".temporal_transformer."
 
 
@@ -34,7 +35,8 @@ def read(path: str | PathLike[str]) -> dict[str, Tensor]:
 
     ``.safetensors``, and ``.ckpt .pt .pth .bin`` through the restricted unpickler; any of these names may hold
     safetensors, but none that ends in ``.safetensors`` a pickle. The wrappers ``state_dict``, ``controlnet``,
-    ``module`` and ``animatediff_config`` are peeled off. Tensors stay mapped to the file until they are used.
+    ``module``, ``model`` and ``animatediff_config`` are peeled off, scaled fp8 is multiplied out. Tensors stay mapped
+    to the file until they are used.
     Raises MotionError, in one sentence, for everything else.
     """
     return open_weights(path).tensors
@@ -89,14 +91,16 @@ def identify(state: Mapping[str, Tensor], hint: str | None = None, strict: bool 
     3       any    any other              sdxl
     other   yes    none                   animatelcm
     other   yes    any                    v2
-    other   no     24                     v1
+    other   no     24, or repeats them    v1
     other   no     any other, or none     v3
     ======  =====  =====================  ==========
 
-    Lightning is v2 by keys and by rules. Fine-tunes are what they began as. Of files without a mid block only v1's own
-    table is 24 long, so every other length (LongAnimateDiff's 64, a narrow model's 16) follows v3's rules. A v3 trained
-    with 24 positions looks like v1: `hint`, a family's name, settles it, within the group of `SIBLINGS` that the keys
-    leave open. Outside of it a hint counts for nothing, or, if `strict`, raises MotionError.
+    Lightning is v2 by keys and by rules. Fine-tunes are what they began as. The tables of v1 and v3 are the same
+    sinusoid, so of files without a mid block only the length tells, or that rows repeat: v1's 24 were laid end to end
+    for longer clips. Every other length (LongAnimateDiff's 64, a narrow model's 16) follows v3's rules. A v3 trained
+    with 24 positions looks like v1, and a v1 with a longer sinusoid like v3: `hint`, a family's name, settles it,
+    within the group of `SIBLINGS` that the keys leave open. Outside of it a hint counts for nothing, or, if `strict`,
+    raises MotionError.
     """
     slots = _slots(state)
     blocks = [slot.name.split(".") for slot in slots]
@@ -107,7 +111,18 @@ def identify(state: Mapping[str, Tensor], hint: str | None = None, strict: bool 
         return Architecture(FAMILIES[hint], slots)
     if strict:
         raise MotionError(f"family {hint!r} does not fit this file; it can be {' or '.join(siblings)}.")
-    return Architecture(_family(levels, mid, slots[0].positions), slots)
+    positions = slots[0].positions
+    if levels != 3 and not mid and positions and _repeats(state, slots[0]):
+        positions = V1_POSITIONS
+    return Architecture(_family(levels, mid, positions), slots)
+
+
+def _repeats(state: Mapping[str, Tensor], slot: Slot) -> bool:
+    """Whether the rows of the slot's position table begin anew behind v1's last one, or before."""
+    table = state[_table(slot.name)][0].float()
+    again = (table[1 : V1_POSITIONS + 1] == table[0]).all(dim=1).nonzero()
+    period = int(again[0]) + 1 if len(again) else len(table)
+    return 1 < period < len(table) and torch.equal(table[period:], table[:-period])
 
 
 def _family(levels: int, mid: bool, positions: int | None) -> Family:
@@ -115,7 +130,7 @@ def _family(levels: int, mid: bool, positions: int | None) -> Family:
         return FAMILIES["hotshot" if positions == 24 else "sdxl"]
     if mid:
         return FAMILIES["animatelcm" if positions is None else "v2"]
-    return FAMILIES["v1" if positions == 24 else "v3"]
+    return FAMILIES["v1" if positions == V1_POSITIONS else "v3"]
 
 
 def _slots(state: Mapping[str, Tensor]) -> tuple[Slot, ...]:
@@ -123,6 +138,10 @@ def _slots(state: Mapping[str, Tensor]) -> tuple[Slot, ...]:
     if not names:
         raise MotionError("it holds no motion layers; give a motion module such as v3_sd15_mm.")
     return tuple(_slot(name, state) for name in names)
+
+
+def _table(slot: str) -> str:
+    return f"{slot}{_MARK}transformer_blocks.0.attention_blocks.0.pos_encoder.pe"
 
 
 def _slot(name: str, state: Mapping[str, Tensor]) -> Slot:
@@ -134,7 +153,7 @@ def _slot(name: str, state: Mapping[str, Tensor]) -> Slot:
         raise MotionError(f"{key!r} {found}; the file is damaged, download it again.")
     blocks = f"{name}{_MARK}transformer_blocks.0.attention_blocks."
     attentions = len({key[len(blocks) :].partition(".")[0] for key in state if key.startswith(blocks)})
-    table = state.get(f"{blocks}0.pos_encoder.pe")
+    table = state.get(_table(name))
     positions = None if table is None else table.shape[1] if table.shape[::2] == (1, shape[0]) else 0
     return Slot(name, shape[0], positions, attentions)
 

@@ -1,7 +1,7 @@
 """From a file on disk to named tensors: the container is told by its content, and no code in it is ever run.
 
 Two containers are opened: safetensors, and PyTorch's own through its restricted unpickler. Tensors are mapped from the
-file where the container allows it, so names, shapes and dtypes cost no reading of the data.
+file where the container allows it, so names, shapes and dtypes cost no reading of the data, but for scaled fp8.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from safetensors import safe_open
 from torch import Tensor
 
 from motion.errors import MotionError
+from motion.weights.names import without_wrapper
 from motion.weights.paths import SUFFIXES
 from motion.weights.pickles import unpickle, unpickle_zip
+from motion.weights.scaled import unscaled
 
 # What published files wrap their tensors in; at most _DEPTH of them around each other.
-WRAPPERS = ("state_dict", "controlnet", "module")
+WRAPPERS = ("state_dict", "controlnet", "module", "model")
+COMPILED = "_orig_mod."
+"""What `torch.compile` puts before the names of what it has compiled."""
 _DEPTH = 4
 
 # First bytes of what is often saved under a weights file's name, and what to do then.
@@ -103,7 +107,7 @@ def _open_safetensors(path: Path) -> WeightsFile:
 
 
 def _peel(tree: Any) -> dict[str, Tensor]:
-    """The tensors of `tree`, without wrappers, ``module.`` prefixes and what a training run saved beside them."""
+    """The tensors of `tree`, without wrappers, their prefixes, scales and what a training run saved beside them."""
     for _ in range(_DEPTH):
         inner = (tree[name] for name in WRAPPERS if isinstance(tree, Mapping) and isinstance(tree.get(name), Mapping))
         tree = next(inner, tree)
@@ -111,7 +115,7 @@ def _peel(tree: Any) -> dict[str, Tensor]:
         raise MotionError("holds no table of tensors; get the plain weights.")
     tensors: dict[str, Tensor] = {}
     for name, tensor in _leaves(tree):
-        plain = name.removeprefix("module.")
+        plain = name.replace(COMPILED, "").removeprefix("module.")
         if plain in tensors:
             raise MotionError(f"names {plain!r} twice; get the original file.")
         if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized or _overlaps(tensor):
@@ -119,7 +123,7 @@ def _peel(tree: Any) -> dict[str, Tensor]:
         tensors[plain] = tensor.detach()
     if not tensors:
         raise MotionError("holds no tensors; download it again.")
-    return tensors
+    return without_wrapper(unscaled(tensors))
 
 
 def _leaves(tree: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:

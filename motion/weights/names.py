@@ -118,6 +118,23 @@ _PLACEHOLDERS = {
 }
 
 
+_WRAPPED = re.compile(
+    r"((?:(?!(?:down|mid|up)_block)\w+\.)+)(?:down_blocks\.\d+|mid_block|up_blocks\.\d+)\..*(?:motion_modules|temporal_attentions)\.",
+    re.ASCII,
+)
+
+
+def without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`state` without the name that a training script's own class puts before a UNet with motion layers (``unet.``).
+
+    It stays as it is where not all names begin so.
+    """
+    wrapped = next(filter(None, map(_WRAPPED.match, state)), None)
+    if wrapped is None or not all(name.startswith(wrapped[1]) for name in state):
+        return state
+    return {name.removeprefix(wrapped[1]): tensor for name, tensor in state.items()}
+
+
 def to_canonical(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     """Rename a motion module from `layout` (a key of `TABLES`) to the authors' names; tensors are shared, not copied.
 

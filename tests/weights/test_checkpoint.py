@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from motion.errors import MotionError
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
-from motion.weights.checkpoint import FAMILY_HINT, load
+from motion.weights.checkpoint import FAMILY_HINT, identify, load, read
 from motion.weights.names import to_diffusers
 
 
@@ -129,6 +129,61 @@ def test_a_loaded_model_does_not_depend_on_its_file(tmp_path, module):
 def test_a_hint_settles_what_keys_cannot_tell(tmp_path, module, hint, argument, family):
     save_file(module(positions=24), tmp_path / "m.safetensors", metadata={FAMILY_HINT: hint} if hint else None)
     assert load(tmp_path / "m.safetensors", family=argument).architecture.family.name == family
+
+
+@pytest.mark.parametrize(
+    ("rows", "length", "family"),
+    [(24, 24, "v1"), (24, 32, "v1"), (24, 264, "v1"), (16, 40, "v1"), (32, 32, "v3"), (32, 64, "v3"), (264, 264, "v3"),
+     (1, 32, "v3")],
+)  # fmt: skip
+def test_a_position_table_whose_rows_repeat_is_v1s(module, rows, length, family):
+    """tumurzakov's training laid v1's table end to end, which the sinusoid of v3 never repeats."""
+    state = module(positions=length)
+    tiled = {
+        key: value[:, :rows].repeat(1, -(-length // rows), 1)[:, :length]
+        for key, value in state.items()
+        if ".pe" in key
+    }
+    assert identify(state | tiled).family.name == family
+    assert identify(state | tiled, hint="v3").family.name == "v3"
+
+
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module._orig_mod.", "unet.", "unet._orig_mod.", "model.", "a.b.model."]
+)
+def test_what_training_scripts_put_around_a_module_is_taken_off(tmp_path, module, prefix):
+    state = module() | {"conv_in.weight": torch.ones(32, 4, 3, 3)}
+    wrapped = {prefix + key: tensor for key, tensor in state.items()}
+    for wrapper in (wrapped, {"state_dict": wrapped, "epoch": 1}, {"model": wrapped, "optimizer": {"state": {}}}):
+        torch.save(wrapper, tmp_path / "m.ckpt")
+        loaded = read(tmp_path / "m.ckpt")
+        assert loaded.keys() == state.keys() and all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_a_prefix_of_some_names_stays_and_is_named(tmp_path, module):
+    wrapped = {f"unet.{key}": tensor for key, tensor in module().items()}
+    torch.save(wrapped | {"head.weight": torch.ones(2)}, tmp_path / "m.ckpt")
+    with pytest.raises(MotionError, match=r"'(unet\.|head).* belongs to no motion module"):
+        load(tmp_path / "m.ckpt")
+
+
+@pytest.mark.parametrize("scale", [torch.tensor(0.5), torch.rand(1) + 1, "rows"])
+@pytest.mark.parametrize("names", [(".scale_weight", ".scale_input"), (".weight_scale", ".comfy_quant")])
+def test_scaled_fp8_is_multiplied_out(tmp_path, module, scale, names):
+    state, stored = module(), {"scaled_fp8": torch.zeros(0, dtype=torch.float8_e4m3fn)}
+    for key, tensor in state.items():
+        stored[key] = tensor.to(torch.float8_e4m3fn) if tensor.ndim == 2 else tensor
+        if tensor.ndim == 2:
+            by = torch.rand(len(tensor)) + 1 if scale == "rows" else scale.clone()
+            stored[key.removesuffix(".weight") + names[0]], state[key] = by, (stored[key].float().T * by).T
+            stored[key.removesuffix(".weight") + names[1]] = torch.ones(1)
+    save_file(stored, tmp_path / "m.safetensors")
+    loaded = read(tmp_path / "m.safetensors")
+    assert loaded.keys() == state.keys() and all(torch.equal(loaded[key], state[key]) for key in state)
+    packed = {key: value.view(torch.uint8) if value.dtype.itemsize == 1 else value for key, value in stored.items()}
+    save_file(packed, tmp_path / "m.safetensors")
+    with pytest.raises(MotionError, match=r"holds '.*weight' in a packed form"):
+        read(tmp_path / "m.safetensors")
 
 
 @pytest.mark.parametrize("family", ["sdxl", "v2", "nonsense"])
