@@ -20,7 +20,7 @@ from motion.settings.tab import Tab
 from motion.weights.kinds import SPARSECTRL
 from motion.weights.library import Entry, Library
 from motion.weights.lora import Target
-from motion.weights.pairs import DOMAIN_ADAPTER, LORA, MOTION_LORA
+from motion.weights.pairs import DOMAIN_ADAPTER, LORA, LORA_KINDS, MOTION_LORA
 from sparsectrl import SparseEncoder
 from sparsectrl.checkpoint import outline
 
@@ -42,7 +42,7 @@ def folders() -> list[Path]:
 
 def library() -> Library:
     """The files in these folders, as they are now."""
-    return Library(folders())
+    return Library(folders(), kinds=FILES["module"])
 
 
 def names(*kinds: str) -> list[str]:
@@ -62,14 +62,14 @@ def lora_files(field: str) -> list[str]:
 
 def lora_library() -> Library:
     """The same folders, and the one of the host's own LoRAs."""
-    return Library([*folders(), *host_folders()], "motion LoRAs and adapters")
+    return Library([*folders(), *host_folders()], "motion LoRAs and adapters", LORA_KINDS)
 
 
 def encoder_library() -> Library:
     """The same folders, and those of ControlNet's models, among which SparseCtrl's are often kept."""
     given = getattr(host_module("shared").cmd_opts, "controlnet_dir", None)
     folder = Path(host_module("paths").models_path) / "ControlNet"
-    return Library([*folders(), folder, *([Path(given)] if given else [])], "SparseCtrl encoders")
+    return Library([*folders(), folder, *([Path(given)] if given else [])], "SparseCtrl encoders", (SPARSECTRL,))
 
 
 def encoders() -> dict[str, str]:

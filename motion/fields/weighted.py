@@ -7,10 +7,15 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from motion.errors import MotionError
 from motion.fields.table import Field, is_plain
 
 _BARE = r'[^\s",](?:[^",]*?[^\s",])??'
 _WEIGHTED = re.compile(rf'\s*({_BARE}|"(?:[^"\\]|\\.)*")\s*(?::\s*([-+.0-9eE]+)\s*)?(?:,|$)')
+
+
+_NO_WEIGHT = re.compile(r'([^"]*):([^:/\\"]*)', re.DOTALL)
+"""A name without a weight that ends in what should be one; a path may have a colon in front of its slashes."""
 
 
 class Weighted(NamedTuple):
@@ -59,7 +64,10 @@ class Weights(Field):
 
 
 def _items(text: str) -> Any:
-    """The items of `name:weight, name`, or what a JSON list holds; None for another text."""
+    """The items of `name:weight, name`, or what a JSON list holds; None for another text.
+
+    Raises MotionError for a weight that is no number.
+    """
     text = text.strip().removesuffix(",")
     if text.startswith("["):
         try:
@@ -73,6 +81,10 @@ def _items(text: str) -> Any:
         if match is None:
             return None
         name, weight, at = match[1], match[2] or "1", match.end()
+        if match[2] is None and (amiss := _NO_WEIGHT.fullmatch(name)):
+            raise MotionError(
+                f"the weight of {amiss[1]:.80} is {amiss[2]!r:.40}: give name:weight, a number such as 0.8"
+            )
         try:
             items.append(Weighted(json.loads(name) if name.startswith('"') else name, float(weight)))
         except ValueError:

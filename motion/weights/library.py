@@ -53,11 +53,15 @@ class Description:
 
 
 class Library:
-    """The weights files in some folders and all below them, as they are at each call."""
+    """The weights files in some folders and all below them, as they are at each call.
 
-    def __init__(self, folders: Sequence[Path], what: str = "motion modules") -> None:
+    Of the `kinds` are those that a sentence calls `what` and names as examples; without any all are.
+    """
+
+    def __init__(self, folders: Sequence[Path], what: str = "motion modules", kinds: Sequence[str] = ()) -> None:
         self.folders = tuple(map(_absolute, folders))
         self.what = what
+        self.kinds = kinds
 
     def entries(self) -> list[Entry]:
         """Every weights file, sorted by name regardless of case.
@@ -85,7 +89,8 @@ class Library:
             names = ", ".join(entry.name for entry in found)
             raise MotionError(f"{_short(name)} can be any of {names}: give one of these names")
         if not found:
-            raise MotionError(self._missing(name, [entry.name for entry, _ in files]))
+            alike = [entry for entry, _ in files if not self.kinds or self.describe(entry).kind in self.kinds]
+            raise MotionError(self._missing(name, [entry.name for entry in alike]))
         return found[0]
 
     @staticmethod
@@ -123,11 +128,14 @@ class Library:
     def _missing(self, name: str, names: list[str]) -> str:
         where = f"put the file into {self.folders[0]}" if self.folders else f"name a folder with {self.what}"
         if not names:
-            return f"{_short(name)} was not found, for there are no {self.what} yet: {where}"
+            found = f"{_short(name)} was not found, for there" if name.strip() else "there"
+            return f"{found} are no {self.what} yet: {where}"
         folded = {known.casefold(): known for known in names}
         close = get_close_matches(name[:200].casefold(), folded, NEAR_NAMES, cutoff=0.4)
-        near = [folded[known] for known in close] or names[:NEAR_NAMES]
-        return f"{_short(name)} is none of the {self.what}: give one such as {', '.join(near)}, or {where}"
+        near = ", ".join([folded[known] for known in close] or names[:NEAR_NAMES])
+        if not name.strip():
+            return f"none of the {self.what} is chosen: choose one such as {near}, or {where}"
+        return f"{_short(name)} is none of the {self.what}: give one such as {near}, or {where}"
 
 
 def short_hash(path: Path) -> str:

@@ -148,8 +148,14 @@ def test_weighted_names_as_people_write_them() -> None:
     assert row.parse(" pan : 0.8,zoom,  C:\\x.safetensors:-1, ") == (
         ("pan", 0.8), ("zoom", 1.0), ("C:\\x.safetensors", -1.0)
     )  # fmt: skip
-    assert row.parse('"a, b":2, c:d') == (("a, b", 2.0), ("c:d", 1.0))
+    assert row.parse('"a, b":2, "c:d", e:f:1, C:\\x') == (("a, b", 2), ("c:d", 1), ("e:f", 1), ("C:\\x", 1))
     assert row.parse("") == row.parse(" ") == ()
+
+
+@pytest.mark.parametrize("text", ["pan:abc", "zoom, pan:abc", "pan:abc, zoom:1", "C:\\x\\pan:abc"])
+def test_a_weight_that_is_no_number_is_named(text: str) -> None:
+    with pytest.raises(MotionError, match=r"the weight of .*pan is 'abc': give name:weight"):
+        TAB_FIELDS["loras"].parse(text)
 
 
 @given(st.text(st.sampled_from('ab:.,"\\ 0-e'), max_size=12))

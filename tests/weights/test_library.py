@@ -131,7 +131,27 @@ def test_find_takes_every_way_to_name_a_file(tmp_path, name):
     assert Library([tmp_path / "models"]).find(name).path == path
 
 
-@pytest.mark.parametrize("name", ["", " ", "none", "/etc/passwd", "../outside", "nul\0", "/nul\0", "x" * 10_000, "[a]"])
+@pytest.mark.parametrize("name", ["", " "])
+def test_no_name_is_told_apart_from_a_wrong_one(tmp_path, name):
+    with pytest.raises(MotionError, match=r"^there are no motion modules yet: put"):
+        Library([tmp_path]).find(name)
+    touch(tmp_path / "v3.ckpt")
+    with pytest.raises(MotionError, match=r"^none of the motion modules is chosen: choose one such as v3, or put"):
+        Library([tmp_path]).find(name)
+
+
+def test_the_examples_are_of_the_kind_that_is_asked_for(tmp_path, monkeypatch):
+    kinds = {"pan": "motion LoRA", "v3": "motion module", "broken": "unreadable"}
+    for name in kinds:
+        touch(tmp_path / f"{name}.ckpt")
+    monkeypatch.setattr(Library, "describe", staticmethod(lambda entry: Description(kinds[entry.name])))
+    with pytest.raises(MotionError, match="'pa' is none of the motion modules: give one such as v3, or put"):
+        Library([tmp_path], kinds=["motion module"]).find("pa")
+    with pytest.raises(MotionError, match="there are no encoders yet"):
+        Library([tmp_path], "encoders", ["SparseCtrl"]).find("v3x")
+
+
+@pytest.mark.parametrize("name", ["none", "/etc/passwd", "../outside", "nul\0", "/nul\0", "x" * 10_000, "[a]"])
 def test_what_is_not_there_is_refused(tmp_path, name):
     touch(tmp_path / "outside.ckpt")
     touch(tmp_path / "models/v3.ckpt")

@@ -23,9 +23,6 @@ BEGINNINGS = {
 """By the beginning of a key only they have."""
 
 ENDINGS = {
-    "scaled_fp8": "quantised (scaled fp8)",
-    ".scale_weight": "quantised (scaled fp8)",
-    ".weight_scale": "quantised (scaled fp8)",
     ".quant_map": "quantised (NF4 or FP4)",
 }
 """Weights that are numbers only together with others, by the end of a key."""

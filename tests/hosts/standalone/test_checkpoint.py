@@ -257,7 +257,6 @@ def with_conv_in(state: dict[str, Tensor], channels: int) -> dict[str, Tensor]:
         (lambda s: {**s, "edm_mean": torch.zeros(1)}, "EDM model"),
         (lambda s: {**s, "edm_vpred.sigma_max": torch.zeros(1), "v_pred": torch.zeros(0)}, "EDM model"),
         (lambda s: {**s, f"{UNET}time_embed.cond_proj.weight": torch.zeros(1)}, "told the guidance"),
-        (lambda s: {**s, "scaled_fp8": torch.zeros(0)}, "scaled fp8"),
         (lambda s: {**s, f"{UNET}out.2.weight.quant_map": torch.zeros(16)}, "NF4"),
         (lambda s: {k: v[:, :, 0, 0] if k.endswith(("proj_in.weight",)) else v for k, v in s.items()}, "Diffusion 2"),
         (lambda s: with_conv_in(s, 9), "inpainting"),
