@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -70,10 +71,8 @@ def _items(text: str) -> Any:
     """
     text = text.strip().removesuffix(",")
     if text.startswith("["):
-        try:
+        with suppress(ValueError, RecursionError):  # a name may begin so, too
             return json.loads(text)
-        except (ValueError, RecursionError):
-            return None
     items: list[Weighted] = []
     at = 0
     while at < len(text):
