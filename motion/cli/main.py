@@ -121,7 +121,7 @@ def _render(args: argparse.Namespace) -> None:
     clip = Clip(**{name: row.parse(options[name]) for name, row in FIELDS.items() if name in options})
     loras = lora.gather(clip.prompt, [lora.parse(text) for text in args.lora], args.lora_dir)
     module = Path(options["motion"]) if "motion" in options else None
-    controls = key_frames.gather(args.control or [], clip.frames)
+    controls = key_frames.gather(args.control or [], clip.frames, clip.pictures_only)
     task = render.Job(
         clip,
         Path(options["checkpoint"]),

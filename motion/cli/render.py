@@ -114,5 +114,5 @@ class Job:
         row = TAB_FIELDS["loras"]
         extra[row.key] = row.write(tuple(Weighted(file.path.stem, file.weight) for file in self.motion_loras))
         loras = ", ".join(map(str, self.loras))
-        hashes = "; ".join(short_hash(control.file) for control in self.controls)
+        hashes = "; ".join(short_hash(control.file) for control in self.controls if control.file)
         return {**extra, "SparseCtrl hash": hashes, "LoRA": loras, "Version": f"motion {motion.__version__}"}

@@ -31,5 +31,5 @@ def finish(p: Any, tab: Tab, controls: Sequence[Control], images: list[Tensor]) 
     if controls:
         said = {key: text for key, text in describe_controls(controls).items() if text}
         sys.stdout.write(f"Motion: {', '.join(f'{key} {text}' for key, text in said.items())}\n")
-        hashes = "; ".join(short_hash(control.file) for control in controls)
+        hashes = "; ".join(short_hash(control.file) for control in controls if control.file)
         p.extra_generation_params.update({**said, "SparseCtrl hash": hashes})

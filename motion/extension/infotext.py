@@ -17,9 +17,10 @@ MODULE = TAB_FIELDS["module"].key
 
 def to_infotext(tab: Tab, entry: Entry, is_img2img: bool) -> dict[str, str]:
     """What `p.extra_generation_params` gets: every setting by its key; those for initial images and key frames only
-    where there are any, and none that is empty."""
+    where there are any, those of guidance only where they are not at default, and none that is empty."""
     unused = {group for group, used in {"img2img": is_img2img, "keys": bool(tab.key_frames)}.items() if not used}
-    rows = [row for row in TAB_FIELDS.values() if row.key and row.group not in unused]
+    named = [row for row in TAB_FIELDS.values() if row.key and row.group not in unused]
+    rows = [row for row in named if row.group != "guidance" or getattr(tab, row.name) != row.default]
     texts = {row.key: row.write(getattr(tab, row.name)) for row in rows}
     texts = {key: text for key, text in texts.items() if text}
     return {**texts, MODULE: f"{entry.name} [{short_hash(entry.path)}]"}

@@ -18,24 +18,30 @@ from sparsectrl.key_frames import parse, places
 
 
 def settle_key_frames(tab: Tab) -> Tab:
-    """The tab with every image kept and named by its digits, and every encoder by its file's name.
+    """The tab with every image kept and named by its digits, and every encoder that is shown it by its file's name.
 
     Raises MotionError for an encoder that is not there, and for what is no picture.
     """
-    keys = [key._replace(image=key_frame_images.digits_of(key.image), encoder=_entry(key.encoder).name)
-            for key in tab.key_frames]  # fmt: skip
+    keys = [
+        key._replace(
+            image=key_frame_images.digits_of(key.image),
+            encoder=key.encoder if tab.pictures_only else _entry(key.encoder).name,
+        )
+        for key in tab.key_frames
+    ]
     return replace(tab, key_frames=tuple(keys)) if keys else tab
 
 
 def load(tab: Tab) -> list[Loaded]:
-    """The controls of a `settled` tab, with their encoders.
+    """The controls of a `settled` tab, with the encoders that are shown them.
 
     Raises MotionError for frames that are out of range or stand twice, and for a file that is no SparseCtrl encoder.
     """
-    by_encoder: dict[str, list[KeyFrame]] = {}
+    by_encoder: dict[str | None, list[KeyFrame]] = {}
     for key in tab.key_frames:
-        by_encoder.setdefault(key.encoder, []).append(key)
-    return [_loaded(_entry(name), keys, tab.frames) for name, keys in by_encoder.items()]
+        by_encoder.setdefault(None if tab.pictures_only else key.encoder, []).append(key)
+    entries = {name: None if name is None else _entry(name) for name in by_encoder}
+    return [_loaded(entries[name], keys, tab.frames) for name, keys in by_encoder.items()]
 
 
 def place_key_frames(keys: Sequence[KeyFrame], frames: int) -> list[int]:
@@ -54,10 +60,12 @@ def place_key_frames(keys: Sequence[KeyFrame], frames: int) -> list[int]:
     return places(found, frames)
 
 
-def _loaded(entry: Entry, keys: Sequence[KeyFrame], frames: int) -> Loaded:
+def _loaded(entry: Entry | None, keys: Sequence[KeyFrame], frames: int) -> Loaded:
     by_frame = dict(sorted(zip(place_key_frames(keys, frames), keys, strict=True)))
     images = {frame: key_frame_images.pixels_of(key.image) for frame, key in by_frame.items()}
     strengths = {frame: key.strength for frame, key in by_frame.items() if key.strength != 1}
+    if entry is None:
+        return Control(None, images), None
     return Control(entry.path, images, strengths), load_encoder(entry)
 
 

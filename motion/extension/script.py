@@ -12,15 +12,19 @@ from motion.errors import MotionError
 from motion.extension import axes, finish, infotext, key_frames, output
 from motion.extension.models import library, load, loras, prompt_loras
 from motion.extension.page import panel
-from motion.hosts.webui import beside, freeinit
+from motion.hosts.webui import beside
 from motion.hosts.webui import job as jobs
 from motion.hosts.webui.base import host_module, option
 from motion.hosts.webui.detect import host
+from motion.hosts.webui.guidance import check_samplers
 from motion.hosts.webui.job import Job
+from motion.hosts.webui.key_frames import Loaded
 from motion.hosts.webui.prompt import named_loras
 from motion.hosts.webui.sampling import Sampling
 from motion.sampling.windows import plan as plan_windows
 from motion.settings.tab import TAB_FIELDS, Tab
+from motion.techniques.registry import check, techniques_of
+from motion.techniques.technique import Plan as TechniquePlan
 
 scripts = host_module("scripts")
 
@@ -111,7 +115,6 @@ def plan(p: Any, tab: Tab) -> Job:
     host()  # says what is missing
     jobs.check_output(tab)
     jobs.check_prompts(p, tab)
-    freeinit.check(p, tab)
     if tab.seed_mode == "clip" and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
         raise MotionError("resize seed is for single pictures: turn it off, or set Motion's seed mode to Frame")
     entry = library().find(tab.module)
@@ -119,11 +122,13 @@ def plan(p: Any, tab: Tab) -> Job:
     windows = plan_windows(tab, module.architecture)
     beside.check(p, windows)
     tab = key_frames.settle_key_frames(tab)
+    controls = key_frames.load(tab)
+    _check_techniques(p, tab, controls)
     _settle_initial_images(p, tab.frames, windows.frames)
     active = loras(tab)
     return Job(
         tab=tab,
-        sampling=Sampling(tab, module, windows, active, key_frames.load(tab)),
+        sampling=Sampling(tab, module, windows, active, controls),
         frames=windows.frames,
         clips=jobs.clip_count(p),
         own=jobs.own_values(p),
@@ -131,6 +136,15 @@ def plan(p: Any, tab: Tab) -> Job:
         several_prompts=isinstance(p.prompt, list),
         prompted=partial(motion.lora.add_trigger_words, loras=active, frames=tab.frames) if tab.trigger_words else str,
     )
+
+
+def _check_techniques(p: Any, tab: Tab, controls: Sequence[Loaded]) -> None:
+    """Raise MotionError for a technique that cannot act on the clip."""
+    techniques = techniques_of(tab)
+    held = [frame for control, _ in controls for frame in control.images]
+    one_model = getattr(p, "refiner_checkpoint", None) in (None, "", "None", "none")
+    check(techniques, TechniquePlan(p.cfg_scale, held, not hasattr(p, "init_images"), one_model))
+    check_samplers(techniques, [getattr(p, name, None) for name in ("sampler_name", "hr_sampler_name")])
 
 
 def _settle_initial_images(p: Any, frames: int, drawn: int) -> None:

@@ -26,9 +26,12 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass
 class Control:
-    """An encoder's file and the images that it shows the clip: ``{frame: [height, width, 3]}`` of any size."""
+    """An encoder's file and the images that it shows the clip: ``{frame: [height, width, 3]}`` of any size.
 
-    file: Path
+    Without a file no encoder is shown the images: they are given to the techniques that hold frames.
+    """
+
+    file: Path | None
     images: Mapping[int, Pixels]
     strength: Mapping[int, float] = field(default_factory=dict)
     """Of the images, by frame; left out: 1."""
@@ -85,6 +88,17 @@ def fit_image(image: Pixels, size: Size, how: str) -> Pixels:
     return np.asarray(fit(Image.fromarray(image), (size.width, size.height), Image.Resampling.LANCZOS))
 
 
+def given_latents(
+    controls: Sequence[Control], encode: Callable[[Tensor], Tensor], how: str, size: Size
+) -> dict[int, Tensor]:
+    """The latents ``[c, h, w]`` of all key images by their frames, fitted and encoded as for `condition`."""
+    import torch
+
+    images = {frame: image for control in controls for frame, image in control.images.items()}
+    pictures = {frame: torch.from_numpy(fit_image(image, size, how).copy()) for frame, image in images.items()}
+    return {frame: encode(picture.permute(2, 0, 1)[None] / 255)[0] for frame, picture in sorted(pictures.items())}
+
+
 def check_effects(controls: Sequence[Control], ended: bool) -> None:
     """Raise MotionError, naming its file, for a control that does nothing or nothing finite."""
     for control in controls:
@@ -106,7 +120,7 @@ def describe_controls(controls: Sequence[Control]) -> dict[str, str]:
     ]
     strengths = [f"{control.effect.strength:.3f}" for control in controls if control.effect is not None]
     return {
-        "SparseCtrl": "; ".join(control.file.stem for control in controls),
+        "SparseCtrl": "; ".join(control.file.stem for control in controls if control.file is not None),
         "Key frames": "; ".join(frames),
         "SparseCtrl strength": "; ".join(strengths),
         "Key frame jumps": "; ".join(str(control.jumps) for control in controls if control.jumps is not None),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from motion.hosts.controls import Control
+from motion.fields.table import Size
+from motion.hosts.controls import Control, Pixels, fit_image
 from motion.settings.settings import Clip
 from motion.settings.tab import Tab
+from motion.techniques.registry import techniques_of
+from motion.techniques.technique import Techniques
 from motion.video import brightness, colours
 
 
@@ -20,7 +23,7 @@ def finish_frames(
     again: Callable[[list[int]], Iterable[Any]],
 ) -> Iterator[Any]:
     """The frames as they are shown, of which ``order`` has the numbers: with colours matched and steadied as the
-    settings say. ``again`` gives frames by their numbers once more.
+    settings say, and what techniques make of those with a key image. ``again`` gives frames by their numbers once more.
 
     When the last is taken the controls know how far the brightness of their key frames had jumped before. Where there
     is nothing to do the frames are as they come.
@@ -33,6 +36,9 @@ def finish_frames(
     if settings.steady_colours:
         of_all = colours.usual(again(colours.spread_evenly(sorted(set(order)))))
         shown = colours.steady_colours(shown, of_all, settings.steady_colours)
+    if (techniques := techniques_of(settings)).have("finish"):
+        images = {frame: image for control in controls for frame, image in control.images.items()}
+        shown = _held(shown, order, images, settings.key_fit, techniques)
     yield from shown
     found = brightness.jumps(levels, keys)
     for control in controls:
@@ -44,3 +50,15 @@ def _noted(frames: Iterable[Any], order: Sequence[int], levels: dict[int, float]
     for number, frame in zip(order, frames, strict=True):
         levels[number] = brightness.brightness(frame)
         yield frame
+
+
+def _held(
+    frames: Iterable[Any], order: Sequence[int], images: Mapping[int, Pixels], fit: str, techniques: Techniques
+) -> Iterator[Any]:
+    """The frames, of which those with an image are what ``techniques`` make of both."""
+    for number, frame in zip(order, frames, strict=True):
+        if number in images:
+            image = fit_image(images[number], Size(frame.shape[1], frame.shape[0]), fit)
+            yield techniques.finish(number, frame, image.astype(frame.dtype))
+        else:
+            yield frame

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -133,6 +134,15 @@ class Arrangement:
         self.window = window
         self.moving = _extended(window, window, self._shown)
         self.together = _extended(self.moving, window, self._hidden)
+
+    @contextmanager
+    def without_motion(self, wanted: bool = True) -> Iterator[None]:
+        """Within, if it is ``wanted``, calls of the UNet draw each frame by itself."""
+        before, self.still = self.still, wanted
+        try:
+            yield
+        finally:
+            self.still = before
 
     def restart(self) -> None:
         """Count the steps from 0 again: another clip begins, another pass over this one, or another round."""

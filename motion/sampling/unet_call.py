@@ -10,6 +10,9 @@ from torch import Tensor
 
 from motion.errors import MotionError
 
+LATENTS, TIME = ("x", "sample"), ("timesteps", "timestep")
+"""The names of a UNet's first two arguments: ldm's and its heirs', diffusers'."""
+
 
 class UNetCall(NamedTuple):
     """The inputs of ldm's, sgm's, Forge's, ldm_patched's and diffusers' UNets that the extension reads."""
@@ -33,12 +36,26 @@ def inputs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> UNetCall:
 
 def latents(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """What a UNet is to denoise; None if it is called with something else."""
-    return _given(args, kwargs, 0, "x", "sample")
+    return _given(args, kwargs, 0, *LATENTS)
 
 
 def time(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The time step that a UNet is called with; None if it is called without."""
-    return _given(args, kwargs, 1, "timesteps", "timestep")
+    return _given(args, kwargs, 1, *TIME)
+
+
+def replaced(
+    args: Sequence[Any], kwargs: Mapping[str, Any], x: Tensor, t: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with other latents and time steps."""
+    changed = []
+    others = dict(kwargs)
+    for place, value, names in ((0, x, LATENTS), (1, t, TIME)):
+        if len(args) > place:
+            changed.append(value)
+        else:
+            others[next(name for name in names if name in kwargs)] = value
+    return (*changed, *args[2:]), others
 
 
 def batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:

@@ -16,15 +16,20 @@ from motion.settings.settings import FIELDS, Clip
 def infotext(clip: Clip, extra: Mapping[str, object] = MappingProxyType({})) -> str:
     """The WebUI's parameters text: prompt, negative prompt, then one line of `Key: value` pairs.
 
-    `extra` (model names and hashes) joins the pairs; empty values are left out, and key frames' settings at default.
+    `extra` (model names and hashes) joins the pairs; empty values are left out, and defaults of what is seldom used.
     """
     values = ((row, getattr(clip, row.name)) for row in _pair_fields().values())
-    written = ((row, value) for row, value in values if value != row.default or "key_frames" not in row.needs)
+    written = ((row, value) for row, value in values if value != row.default or not is_seldom(row))
     pairs = {row.key: row.write(value) for row, value in written}
     pairs.update({key: str(value) for key, value in extra.items() if str(value)})
     last = ", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items())
     negative = f"{FIELDS['negative'].label}: {clip.negative}" if clip.negative else ""
     return "\n".join(part for part in (clip.prompt, negative, last) if part)
+
+
+def is_seldom(row: Field) -> bool:
+    """Whether infotext leaves the setting out at its default: few clips have to do with it."""
+    return row.group == "guidance" or "key_frames" in row.needs
 
 
 def parse_infotext(text: str) -> tuple[Clip, dict[str, str]]:

@@ -19,6 +19,7 @@ from motion.fields.table import (
     setting,
     table,
 )
+from motion.settings.guidance import Guidance
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
     {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M", "lcm": "LCM"}
@@ -222,7 +223,17 @@ class KeyFrames:
 
 
 @dataclass(frozen=True)
-class Clip(KeyFrames, Movement, Picture):
+class Steering(Guidance, KeyFrames):
+    """What leads a clip besides its prompt."""
+
+    @property
+    def pictures_only(self) -> bool:
+        """Whether key frames are held as pictures and shown to no SparseCtrl encoder."""
+        return self.key_scale == 0 and self.hold_keys != "off"
+
+
+@dataclass(frozen=True)
+class Clip(Steering, Movement, Picture):
     """What to draw: everything about a clip but the model files. Every field is checked on construction.
 
     Raises MotionError naming the first value that is out of range.

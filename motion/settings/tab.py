@@ -10,7 +10,7 @@ from typing import Any
 from motion.fields.table import Choice, Field, Flag, Image, Number, Several, check, setting, table
 from motion.fields.weighted import Weighted, Weights
 from motion.settings.key_frames import KeyFrame, KeyImages
-from motion.settings.settings import MOST_FRAMES, KeyFrames, Movement
+from motion.settings.settings import MOST_FRAMES, Movement, Steering
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {"gif": "GIF", "webp": "WebP", "apng": "APNG", "mp4": "MP4", "webm": "WebM", "frames": "Frames"}
@@ -47,7 +47,7 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Tab(KeyFrames, Keys, Movement, Switch):
+class Tab(Steering, Keys, Movement, Switch):
     """What the WebUI's tab adds to the host's own settings. Every field is checked on construction."""
 
     formats: tuple[str, ...] = setting(

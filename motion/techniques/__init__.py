@@ -1,1 +1,1 @@
-"""Published techniques, one file each: techniques know no host, and hosts know each by what it gives them."""
+"""Published techniques, one file each: they know no host and no UNet, and hosts know none of them by name."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from motion.errors import MotionError
+from motion.techniques.technique import Plan, Round, Technique
 
 FRESH_SEED = 1 << 17
 """How far from the clip's seed FreeInit's fresh noise is drawn, for each round as far again. Its stream is its own:
@@ -50,12 +54,25 @@ def reinitialize_noise(drawn: Tensor, noise: Tensor, fresh: Tensor, alpha: float
     return torch.stack([mixed(*channel) for channel in channels], dim=1)
 
 
-def next_noise(
-    drawn: Tensor, noise: Tensor, draw: Callable[[int], Tensor], seed: int, number: int, alpha: float, kind: str
-) -> Tensor:
-    """What round ``number``, counted from 0, of the clip with that ``seed`` begins with.
+class FreeInit(Technique):
+    """Each round begins with the slow parts of what the last one has drawn; see `reinitialize_noise`."""
 
-    ``drawn`` was made of ``noise`` in the round before, ``[frames, c, h, w]`` in float32; ``draw`` gives such noise for
-    a seed, by the host's own generator. ``alpha`` and ``kind`` as for `reinitialize_noise`.
-    """
-    return reinitialize_noise(drawn, noise, draw(seed + number * FRESH_SEED), alpha, kind)
+    label = "FreeInit"
+    paper = "arXiv:2312.07537"
+
+    def __init__(self, settings: Any) -> None:
+        self.rounds, self.kind = settings.freeinit, settings.freeinit_filter
+
+    @staticmethod
+    def wanted(settings: Any) -> bool:
+        return bool(settings.freeinit > 1)
+
+    def check(self, plan: Plan) -> None:
+        if not plan.begins_with_noise:
+            raise MotionError(f"FreeInit is {self.rounds}: clips that begin with an image are drawn once, set it to 1")
+        if not plan.one_model:
+            raise MotionError(f"FreeInit is {self.rounds}: turn the refiner off, or set FreeInit to 1")
+
+    def again(self, ended: Round) -> Tensor:
+        fresh = ended.draw(ended.seed + ended.number * FRESH_SEED)
+        return reinitialize_noise(ended.drawn, ended.noise, fresh, ended.alpha, self.kind)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
-from motion.sampling.windows import Windows
+from motion.techniques.technique import Layout, Technique
 
 
-def noise_order(kind: str, windows: Windows, seed: int) -> list[int]:
+def noise_order(kind: str, windows: Layout, seed: int) -> list[int]:
     """Which of its independent noises each frame of a clip begins with.
 
     "independent": its own. "constant": all the first. "repeated": those of the first window again and again.
@@ -28,3 +31,20 @@ def noise_order(kind: str, windows: Windows, seed: int) -> list[int]:
         block = order[len(order) - length :][:hop]
         order += [block[place] for place in torch.randperm(len(block), generator=generator).tolist()]
     return order[:frames]
+
+
+class SharedNoise(Technique):
+    """Each frame begins with the noise that `noise_order` says."""
+
+    label = "Noise"
+    paper = "arXiv:2310.15169"
+
+    def __init__(self, settings: Any) -> None:
+        self.kind = settings.noise
+
+    @staticmethod
+    def wanted(settings: Any) -> bool:
+        return bool(settings.noise != "independent")
+
+    def begin(self, noise: Tensor, layout: Layout, seed: int) -> Tensor:
+        return noise[noise_order(self.kind, layout, seed)]

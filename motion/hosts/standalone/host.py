@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from motion.errors import MotionError
 from motion.hosts.finish import finish_frames
 from motion.hosts.memory import MODEL_REMEDY, check_fits, memory_error_told
-from motion.hosts.standalone import lora
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.finite import check_finite
 from motion.hosts.standalone.lora_weights import merge_loras
@@ -32,6 +31,8 @@ from motion.sampling.windows import Windows, plan
 from motion.settings.lora_tags import lora_tags, without_tags
 from motion.settings.prompts import travel
 from motion.settings.settings import FIELDS, Clip
+from motion.techniques.registry import check, techniques_of
+from motion.techniques.technique import Plan
 from motion.video.encoders import Frame
 from motion.video.loop import play_order
 
@@ -165,7 +166,7 @@ class Standalone:
     ) -> Tensor:
         """Float32 `[clips, frames, 4, height/8, width/8]` on the CPU."""
         clips = [seed_of_work(clip, work) for clip in clips]
-        self._check(clips, networks.loras)
+        self._check(clips, networks)
         together = networks.module is None and is_attached(self.parts.unet)
         windows = Windows(clips[0].frames) if together else windows_of(clips[0], networks.module, self.parts.base)
         with memory_error_told(f"{windows.size} frames of {clips[0].size} do"), merge_loras(self.parts, networks.loras):
@@ -176,7 +177,7 @@ class Standalone:
             check_finite(latents, self.dtype, drawn_by)
         return latents[:, : clips[0].frames]
 
-    def _check(self, clips: Sequence[Clip], loras: Sequence[lora.Lora]) -> None:
+    def _check(self, clips: Sequence[Clip], networks: Networks) -> None:
         for name in (name for name in FIELDS if name not in OWN):
             values = {getattr(clip, name) for clip in clips}
             if len(values) != 1:
@@ -185,10 +186,12 @@ class Standalone:
             raise MotionError(
                 "the negative prompt names a LoRA: name it in the prompt, where it acts on the whole clip"
             )
-        given = {lora_file.path.stem for lora_file in loras}
+        given = {lora_file.path.stem for lora_file in networks.loras}
         missing = [name for clip in clips for name in (tag.name for tag in lora_tags(clip.prompt)) if name not in given]
         if missing:
             raise MotionError(f"the prompt names the LoRA {missing[0]}: give its file in loras")
+        held = [frame for control in networks.controls for frame in control.images]
+        check(techniques_of(clips[0]), Plan(clips[0].cfg, held))
 
     def _encode_prompts(self, clips: Sequence[Clip], frames: int) -> FrameConditioning:
         """The conditioning of each frame to draw, of those beyond the clip as the last one; unguided groups first."""

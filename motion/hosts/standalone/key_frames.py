@@ -18,15 +18,19 @@ from sparsectrl import key_frames as placing
 Option = tuple[Literal["sparsectrl", "keyframe"], str]
 
 
-def gather(options: Sequence[Option], frames: int) -> list[Control]:
+def gather(options: Sequence[Option], frames: int, unseen: bool = False) -> list[Control]:
     """The controls of a clip of ``frames``, from the options in the order they were given.
 
     ``sparsectrl`` names an encoder's file, ``keyframe`` images for the encoder before it (the first: also for that
     behind): ``WHERE=IMAGE``, or ``WHERE=IMAGE=strength``. The images are a picture, or a folder or clip of as many as
-    ``WHERE`` names (`sparsectrl.key_frames.parse`). Raises MotionError naming what is missing or does not fit.
+    ``WHERE`` names (`sparsectrl.key_frames.parse`). With ``unseen`` no encoder is shown them, and none is needed.
+    Raises MotionError naming what is missing or does not fit.
     """
     files = [text for name, text in options if name == "sparsectrl"]
-    images: list[list[str]] = [[] for _ in files]
+    if unseen:
+        images = [text for name, text in options if name == "keyframe"]
+        return [_control(None, images, frames)] if images else []
+    shown: list[list[str]] = [[] for _ in files]
     encoder = 0
     for name, text in options:
         if name == "sparsectrl":
@@ -34,12 +38,13 @@ def gather(options: Sequence[Option], frames: int) -> list[Control]:
         elif not files:
             raise MotionError(f"the key frame {text} has no encoder: give a SparseCtrl file with --sparsectrl FILE")
         else:
-            images[max(encoder - 1, 0)].append(text)
-    return [_control(Path(file), texts, frames) for file, texts in zip(files, images, strict=True)]
+            shown[max(encoder - 1, 0)].append(text)
+    return [_control(Path(file), texts, frames) for file, texts in zip(files, shown, strict=True)]
 
 
-def _control(file: Path, texts: list[str], frames: int) -> Control:
-    check_file(file, "SparseCtrl encoder")
+def _control(file: Path | None, texts: list[str], frames: int) -> Control:
+    if file is not None:
+        check_file(file, "SparseCtrl encoder")
     if not texts:
         raise MotionError(f"the SparseCtrl encoder {file} has no key image: give one with --keyframe FRAME=IMAGE")
     places: list[int] = []

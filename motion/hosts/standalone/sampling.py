@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 import motion
 import sparsectrl
 from motion import patching
-from motion.hosts.controls import Control, check_effects, condition, influence
+from motion.hosts.controls import Control, check_effects, condition, given_latents, influence
 from motion.hosts.standalone import samplers
+from motion.hosts.standalone.guidance import Guidance, NoiseLevel
 from motion.hosts.standalone.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import FrameConditioning
@@ -28,10 +30,11 @@ from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES
 from motion.sampling.animation import attach_windows, is_attached
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.inputs import attach_inputs
 from motion.sampling.windows import Windows
 from motion.settings.settings import Clip
-from motion.techniques.freeinit import next_noise
-from motion.techniques.freenoise import noise_order
+from motion.techniques.registry import techniques_of
+from motion.techniques.technique import Moment, Pass, Round, Techniques
 from sparsectrl import Effect
 
 Progress = Callable[[int, int], None]
@@ -63,7 +66,7 @@ class Sampling:
 
         With `work` they are kept after each step, and begin where they were kept.
         """
-        run, rounds = self._start(), self.clips[0].freeinit
+        run, rounds = self._start(), self.techniques.rounds
         steps, report = len(run.scheduler.timesteps), progress or (lambda done, steps: None)
         with self._attached(run):
             if work is not None:
@@ -81,13 +84,26 @@ class Sampling:
                     return run.latents
                 self._begin_again(run)
 
+    @cached_property
+    def techniques(self) -> Techniques:
+        """Those that the clips ask for."""
+        return techniques_of(self.clips[0])
+
+    @cached_property
+    def guidance(self) -> Guidance:
+        """What becomes of the predictions of a step."""
+        clip, given = self.clips[0], {}
+        if self.techniques.ask("takes_given"):
+            given = given_latents(self.networks.controls, partial(encode, self.parts.vae), clip.key_fit, clip.size)
+        return Guidance(self.techniques, clip.cfg, clip.frames, given)
+
     def _start(self) -> SamplingRun:
         generators = [made for clip in self.clips for made in frame_generators(clip, self.windows.frames)]
         noise = self._noise(generators)
-        orders = [noise_order(clip.noise, self.windows, clip.seed) for clip in self.clips]
-        noise = noise[[clip * self.windows.frames + frame for clip, order in enumerate(orders) for frame in order]]
+        pairs = zip(noise.chunk(len(self.clips)), self.clips, strict=True)
+        noise = torch.cat([self.techniques.begin(drawn, self.windows, clip.seed) for drawn, clip in pairs])
         scheduler, arrangement = self._scheduler(), Arrangement(self.windows, rows_at_once=ROWS_AT_ONCE)
-        kept = noise if self.clips[0].freeinit > 1 else None
+        kept = noise if self.techniques.rounds > 1 else None
         return SamplingRun(scheduler, arrangement, generators, kept, noise * scheduler.init_noise_sigma)
 
     def _scheduler(self) -> Any:
@@ -105,13 +121,28 @@ class Sampling:
     def _predicted(self, run: SamplingRun, t: Tensor) -> Tensor:
         """What is in the latents besides the picture, guided. Of long clips everything is large: nothing stays."""
         noisy = run.scheduler.scale_model_input(run.latents, t)
+        moment = Moment(self.windows.frames, self.guidance.kept, run.done, len(run.scheduler.timesteps))
+        by_text = self._by_text(noisy, t)
+        predicted = by_text["cond"]
+        if "uncond" in by_text:
+            predicted = self.guidance.combine(by_text["uncond"], predicted, moment)
+
+        def predict(further: Pass) -> Tensor:
+            negative, positive = self.conditioning.apart()
+            with run.arrangement.without_motion(not further.motion):
+                return self._call_unet(noisy, t, negative if further.text == "uncond" else positive)
+
+        return self.guidance.edit(predicted, by_text, noisy, NoiseLevel.of(run.scheduler, t), moment, predict)
+
+    def _by_text(self, noisy: Tensor, t: Tensor) -> dict[str, Tensor]:
+        """What is predicted for the prompt, and for the negative prompt if there is one."""
         if not self.conditioning.negatives:
-            return self._call_unet(noisy, t, self.conditioning)
+            return {"cond": self._call_unet(noisy, t, self.conditioning)}
         if self._take_turns():
             unguided, guided = (self._call_unet(noisy, t, half) for half in self.conditioning.apart())
         else:
             unguided, guided = self._call_unet(noisy.repeat(2, 1, 1, 1), t, self.conditioning).chunk(2)
-        return (guided - unguided).mul_(self.clips[0].cfg).add_(unguided)
+        return {"uncond": unguided, "cond": guided}
 
     def _take_turns(self) -> bool:
         windows, (width, height) = self.windows, self.clips[0].size
@@ -123,18 +154,17 @@ class Sampling:
         return predicted.to("cpu", torch.float32)
 
     def _begin_again(self, run: SamplingRun) -> None:
-        """FreeInit's next round, each clip by itself."""
+        """The next round, each clip by itself."""
         assert run.noise is not None
-        count, kind = len(self.clips), self.clips[0].freeinit_filter
-        alpha = float(run.scheduler.alphas_cumprod[-1])
+        count, alpha = len(self.clips), float(run.scheduler.alphas_cumprod[-1])
 
         def fresh(seed: int) -> Tensor:
             return self._noise([torch.Generator("cpu").manual_seed(seed)] * self.windows.frames)
 
         clips = zip(self.clips, run.latents.chunk(count), run.noise.chunk(count), strict=True)
         number = run.drawn + 1
-        rounds = [next_noise(drawn, old, fresh, clip.seed, number, alpha, kind) for clip, drawn, old in clips]
-        noise = torch.cat(rounds)
+        ended = [Round(number, drawn, old, alpha, clip.seed, fresh) for clip, drawn, old in clips]
+        noise = torch.cat(list(map(self.techniques.again, ended)))
         run.scheduler, run.drawn, run.done = self._scheduler(), run.drawn + 1, 0
         run.arrangement.restart()
         run.latents, run.noise = noise * run.scheduler.init_noise_sigma, noise
@@ -151,18 +181,21 @@ class Sampling:
                 scope.enter_context(attach_windows(unet, arrangement))
             scope.enter_context(motion.lora.attach(unet, module, self.networks.attached))
             scope.callback(patching.before(unet, self._give_conditioning(arrangement), with_kwargs=True))
+            if self.techniques.have("see"):
+                scope.callback(attach_inputs(unet, arrangement, self.guidance.see))
             for control in self.networks.controls:  # they read what the calls are given
-                control.effect = scope.enter_context(self._attach_control(control, arrangement))
-                run.effects.append(control.effect)
+                if control.file is not None:
+                    control.effect = scope.enter_context(self._attach_control(control, control.file, arrangement))
+                    run.effects.append(control.effect)
             check_effects(self.networks.controls, ended=False)
             yield
 
-    def _attach_control(self, control: Control, arrangement: Arrangement) -> AbstractContextManager[Effect]:
+    def _attach_control(self, control: Control, file: Path, arrangement: Arrangement) -> AbstractContextManager[Effect]:
         """The scope of a control."""
         clip, frames = self.clips[0], arrangement.frames
         encoder = control.encoder
         if encoder is None:
-            encoder = sparsectrl.load(control.file).to(self.device, self.dtype)
+            encoder = sparsectrl.load(file).to(self.device, self.dtype)
         shown = condition(control, encoder, partial(encode, self.parts.vae), clip.key_fit, clip.size, frames)
         how = influence(clip)
         return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
 
 from motion import patching
+from motion.hosts.webui.a1111_guidance import guide
 from motion.hosts.webui.base import host_module, put_alphas
+from motion.hosts.webui.guidance import Guidance
 from motion.sampling.arrangement import Arrangement
 
 
@@ -34,6 +36,11 @@ class A1111:
             options = host_module("shared").opts.data
             for name in ("batch_cond_uncond", "pad_cond_uncond"):
                 undo.callback(patching.item(options, name, True))
+
+    def guide(self, p: Any, guidance: Guidance, undo: ExitStack) -> Callable[[], None]:
+        """The sampler's denoiser is the same with any model."""
+        guide(p.sampler.model_wrap_cfg, guidance, undo)
+        return lambda: None
 
     def vae(self) -> nn.Module:
         net: nn.Module = host_module("shared").sd_model.first_stage_model

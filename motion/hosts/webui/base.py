@@ -5,11 +5,11 @@ Importing this imports nothing of a host: its modules are looked up when they ar
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import ExitStack
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
@@ -17,6 +17,9 @@ from motion import patching
 from motion.errors import MotionError
 from motion.models.motion.architecture import zero_terminal_snr
 from motion.sampling.arrangement import Arrangement
+
+if TYPE_CHECKING:
+    from motion.hosts.webui.guidance import Guidance
 
 BASES = {"is_sd1": "sd15", "is_sdxl": "sdxl"}
 """The flags by which every host says what its loaded checkpoint is, and our names for it."""
@@ -40,6 +43,12 @@ class Host(Protocol):
 
         Tells ``arrangement`` how the pass's batches are laid out, and the host's memory manager of the weights that are
         used ``beside`` the UNet's.
+        """
+
+    def guide(self, p: Any, guidance: Guidance, undo: ExitStack) -> Callable[[], None]:
+        """Let ``guidance`` act on the predictions of the pass that begins, until ``undo`` is closed.
+
+        What is returned is to be called when the host has put another model in place meanwhile.
         """
 
     def vae(self) -> nn.Module:

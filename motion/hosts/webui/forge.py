@@ -18,6 +18,8 @@ from motion import patching
 from motion.errors import MotionError
 from motion.hosts.webui.base import KNOWN, host_module, put_alphas, put_levels
 from motion.hosts.webui.forge_control import in_windows
+from motion.hosts.webui.forge_guidance import guide
+from motion.hosts.webui.guidance import Guidance
 from motion.sampling.arrangement import Arrangement
 
 NOISE_LEVELS = ("predictor", "model_sampling")
@@ -67,6 +69,17 @@ class Forge:
             undo.callback(patching.item(vars(unet.model), "memory_required", scaled))
         if arrangement.windows.cut and not arrangement.whole:
             unet.add_conditioning_modifier(in_windows())
+
+    def guide(self, p: Any, guidance: Guidance, undo: ExitStack) -> Callable[[], None]:
+        """By the patcher of the model, whose clone the host drops before the next pass."""
+
+        def put() -> None:
+            objects = host_module("shared").sd_model.forge_objects
+            objects.unet = objects.unet.clone()
+            guide(objects.unet, guidance)
+
+        put()
+        return put
 
 
 def _patcher() -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 import sparsectrl
 from motion import patching
 from motion.fields.table import Size
-from motion.hosts.controls import Control, check_effects, condition, influence
+from motion.hosts.controls import Control, check_effects, condition, given_latents, influence
 from motion.hosts.webui.base import host_module
 from motion.hosts.webui.detect import encode, host
 from motion.sampling.arrangement import Arrangement
@@ -19,7 +19,7 @@ from motion.settings.settings import KeyFrames
 from sparsectrl import SparseEncoder
 from sparsectrl.encoder import PIXELS_PER_LATENT
 
-Loaded = tuple[Control, SparseEncoder]
+Loaded = tuple[Control, SparseEncoder | None]
 STOPPED = ("interrupted", "skipped", "stopping_generation")
 """What the host's state says of a job that its user ends early."""
 
@@ -27,17 +27,23 @@ STOPPED = ("interrupted", "skipped", "stopping_generation")
 class KeyFrameControls:
     """The controls of a job. Within `scope` they act from `begin` on, which each pass of sampling is told by.
 
-    Without controls nothing is attached and nothing looked up.
+    Without controls nothing is attached and nothing looked up. The images of those without an encoder are only given,
+    as are all where techniques ask for it (``gives``).
     """
 
-    def __init__(self, settings: KeyFrames, loaded: Sequence[Loaded], arrangement: Arrangement) -> None:
+    def __init__(
+        self, settings: KeyFrames, loaded: Sequence[Loaded], arrangement: Arrangement, gives: bool = False
+    ) -> None:
         self.settings = settings
         self.controls = [control for control, _ in loaded]
-        self.encoders = [encoder for _, encoder in loaded]
+        self.shown = [(control, encoder) for control, encoder in loaded if encoder is not None]
         self.arrangement = arrangement
-        self._shown: list[Tensor] = []
+        self.given: dict[int, Tensor] = {}
+        """Latents ``[c, h, w]`` of the images in the size of the pass, if they are asked for."""
+        self._gives = gives
+        self._conditions: list[Tensor] = []
         self._encoded: Size | None = None
-        """The size for which `_shown` was made by the VAE that is loaded; None: by no or another one."""
+        """The size for which these were made by the VAE that is loaded; None: by no or another one."""
         self._in_pass = False
         self._failed: Exception | None = None
         self._attached = ExitStack()
@@ -86,13 +92,14 @@ class KeyFrameControls:
     def _encode(self, size: Size) -> None:
         if size != self._encoded:
             frames, fit = self.arrangement.frames, self.settings.key_fit
-            pairs = zip(self.controls, self.encoders, strict=True)
-            self._shown = [condition(*pair, encode, fit, size, frames) for pair in pairs]
+            self._conditions = [condition(*pair, encode, fit, size, frames) for pair in self.shown]
+            if self._gives:
+                self.given = given_latents(self.controls, encode, fit, size)
             self._encoded = size
 
     def _attach(self) -> None:
         unet, frames = host().unet(), self.arrangement.frames
-        for control, encoder, shown in zip(self.controls, self.encoders, self._shown, strict=True):
+        for (control, encoder), shown in zip(self.shown, self._conditions, strict=True):
             how, before = influence(self.settings), control.effect
             scope = sparsectrl.attach(unet, encoder, shown, frames, influence=how, arrangement=self.arrangement)
             control.effect = self._attached.enter_context(scope)

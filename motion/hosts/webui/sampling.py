@@ -16,19 +16,22 @@ from torch import Tensor, nn
 
 import motion
 from motion import patching
-from motion.hosts.webui import freeinit
+from motion.hosts.webui import rounds
 from motion.hosts.webui.base import as_set, host_module, loaded_base, option
 from motion.hosts.webui.detect import encode, host
+from motion.hosts.webui.guidance import Guidance
 from motion.hosts.webui.key_frames import KeyFrameControls, Loaded
 from motion.hosts.webui.mean import encoding_to_the_mean
 from motion.hosts.webui.progress import StepProgress
 from motion.models.motion.model import MotionModel
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.inputs import attach_inputs
 from motion.sampling.lora import WeightedLora
 from motion.sampling.noise import fade
 from motion.sampling.windows import Windows
 from motion.settings.tab import Tab
-from motion.techniques.freenoise import noise_order
+from motion.techniques.registry import techniques_of
+from motion.techniques.technique import Techniques
 
 FADE_SEED = 1 << 16
 """How far from the clip's seed the noise is drawn that initial images fade into."""
@@ -58,18 +61,22 @@ class Sampling:
         """What the prompt of the next call names besides, looked up in its scope."""
         self.arrangement = Arrangement(windows, pause=self._next_part)
         self.progress = StepProgress(1 + len(module.slots) if self.arrangement.whole else len(windows.at(0)))
-        self.keys = KeyFrameControls(tab, controls, self.arrangement)
+        self.techniques = techniques_of(tab)
+        self.guidance = Guidance(self.techniques, self.arrangement, tab.frames)
+        self.keys = KeyFrameControls(tab, controls, self.arrangement, bool(self.techniques.ask("takes_given")))
         self._attached = ExitStack()
         self._copied = False
         """Whether a pass has run with what is attached."""
         self._of_pass = ExitStack()
+        self._go_on_guiding: Callable[[], None] = nothing
+        """Lets techniques act on the pass in progress with another model."""
 
     @contextmanager
     def scope(self, p: Any) -> Iterator[None]:
         """Attach to the loaded model, and follow the host to another one (refiner, hires checkpoint)."""
         sd_models, rng = host_module("sd_models"), host_module("rng")
         with ExitStack() as undo:
-            clip_noise = clip_noise_class(rng, self.tab, self.arrangement.windows)
+            clip_noise = clip_noise_class(rng, self.tab, self.techniques, self.arrangement.windows)
             undo.callback(patching.item(vars(rng), "ImageRNG", clip_noise))
             p.rng = clip_noise.like(p.rng)
             undo.callback(self._detach)
@@ -81,8 +88,8 @@ class Sampling:
             if p.sampler is not None:  # img2img has made it before, with the host's noise schedule
                 p.sampler = host_module("sd_samplers").create_sampler(p.sampler_name, p.sd_model)
             undo.callback(self._of_pass.close)
-            if self.tab.freeinit > 1:
-                freeinit.draw_again(p, self.tab, float(self._alphas()[-1]), self.arrangement, undo)
+            if self.techniques.rounds > 1:
+                rounds.draw_again(p, self.techniques, float(self._alphas()[-1]), self.arrangement, undo)
             if hasattr(p, "init_latent") and (self.tab.start == "first" or self.tab.last_frame is not None):
                 undo.callback(patching.item(vars(p), "init_latent", self._faded(p)))
             with self.keys.scope():
@@ -98,13 +105,18 @@ class Sampling:
         host().before_pass(p, conditioning, self.arrangement, self._to_come(), self._of_pass)
         self._copied = True
         self.keys.begin(latents)
+        self.guidance.given = self.keys.given
+        if self.guidance.acts:
+            self.guidance.watch(p.sampler, self._of_pass)
+            self._of_pass.callback(setattr, self, "_go_on_guiding", nothing)
+            self._go_on_guiding = host().guide(p, self.guidance, self._of_pass)
 
     def _to_come(self) -> Sequence[Tensor]:
         """The weights that this pass copies to where the UNet computes; motion LoRAs are in the module's already.
 
         The copies of what is attached for the whole scope stay from its first pass on, those of encoders are of a pass.
         """
-        weights: list[Tensor] = [weights for encoder in self.keys.encoders for weights in encoder.parameters()]
+        weights: list[Tensor] = [weights for _, encoder in self.keys.shown for weights in encoder.parameters()]
         if self._copied:
             return weights
         adapters = (lora for lora, weight in self.loras if lora.target == "image" and weight != 0)
@@ -149,6 +161,8 @@ class Sampling:
         self._attached.enter_context(scope)
         self._attached.enter_context(motion.lora.attach(unet, self.module, loras))
         self.progress.follow_unet(unet, self._attached)
+        if self.techniques.have("see"):
+            self._attached.callback(attach_inputs(unet, self.arrangement, self.guidance.see))
         self._attached.enter_context(encoding_to_the_mean(host().vae()))  # hires fix encodes what it has enlarged
         self._copied = False
         return loras
@@ -167,9 +181,14 @@ class Sampling:
             with self.keys.elsewhere():
                 model = reload(*args, **kwargs)
                 self._attach()
+            self._go_on_guiding()
             return model
 
         return around
+
+
+def nothing() -> None:
+    """Where there is nothing to do."""
 
 
 def stop_if_asked() -> None:
@@ -193,9 +212,9 @@ def encode_picture(p: Any, picture: Any) -> Any:
     return encode(pixels, samplers_common.approximation_indexes.get(option("sd_vae_encode_method", "Full"), 0))
 
 
-def clip_noise_class(rng: Any, tab: Tab, windows: Windows) -> Any:
+def clip_noise_class(rng: Any, tab: Tab, techniques: Techniques, windows: Windows) -> Any:
     """The host's `ImageRNG` with the noise of a clip: in seed mode "clip" one stream for all frames, as the authors
-    draw it; then each frame begins with the one that the noise setting says."""
+    draw it; then what techniques make of it."""
 
     class ClipRNG(rng.ImageRNG):  # type: ignore[misc]
         @classmethod
@@ -204,7 +223,7 @@ def clip_noise_class(rng: Any, tab: Tab, windows: Windows) -> Any:
 
         def first(self) -> Any:
             noise = self._one_stream() if tab.seed_mode == "clip" else super().first()
-            return noise[noise_order(tab.noise, windows, self.seeds[0])]
+            return techniques.begin(noise, windows, self.seeds[0])
 
         def _one_stream(self) -> Any:
             generator, noise = self._stream(self.seeds[0])

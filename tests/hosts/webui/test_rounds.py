@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from motion.errors import MotionError
-from motion.hosts.webui import freeinit
+from motion.hosts.webui import rounds
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.settings.tab import Tab
 from motion.techniques.freeinit import FRESH_SEED, reinitialize_noise
+from motion.techniques.registry import techniques_of
 
 FRAMES, ALPHA, SEED = 8, 0.25, 7
 
@@ -63,7 +63,7 @@ class Host:
 
     def drawn(self, x: Tensor, **settings: Any) -> Any:
         with ExitStack() as undo:
-            freeinit.draw_again(self.p, Tab(**settings), ALPHA, self.arrangement, undo)
+            rounds.draw_again(self.p, techniques_of(Tab(**settings)), ALPHA, self.arrangement, undo)
             sampler = self.sd_samplers.create_sampler("DDIM", None)
             assert sampler.sample_img2img(self.p, x) is x
             return sampler.sample(self.p, x, "told")
@@ -72,7 +72,7 @@ class Host:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host()
-    monkeypatch.setattr(freeinit, "host_module", lambda name: getattr(made, name))
+    monkeypatch.setattr(rounds, "host_module", lambda name: getattr(made, name))
     return made
 
 
@@ -103,12 +103,3 @@ def test_the_bars_are_told_once_for_all_clips(host: Host) -> None:
     host.shared.total_tqdm._tqdm = SimpleNamespace(total=40)
     host.drawn(noise(SEED), freeinit=2)
     assert (host.state.job_count, host.total) == (4, 60)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("given", [{"init_images": []}, {"refiner_checkpoint": "other"}])
-def test_what_cannot_be_drawn_again_is_refused(given: dict[str, Any]) -> None:
-    p = SimpleNamespace(**given)
-    freeinit.check(p, Tab())
-    with pytest.raises(MotionError, match=r"FreeInit is 2: .*set .* to 1"):
-        freeinit.check(p, Tab(freeinit=2))
-    freeinit.check(SimpleNamespace(refiner_checkpoint="None"), Tab(freeinit=2))

@@ -1,0 +1,80 @@
+"""Techniques in the standalone host: what they make of the predictions of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motion.techniques.technique import Input, Moment, Pass, Step, Techniques, from_velocity, velocity
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Of the clips of one batch, `cfg` being their CFG scale and `kept` the frames of each when it is finished."""
+
+    techniques: Techniques
+    cfg: float
+    kept: int
+    given: Mapping[int, Tensor]
+    """Latents `[c, h, w]` of the frames that are given as pictures."""
+
+    def combine(self, unguided: Tensor, guided: Tensor, moment: Moment) -> Tensor:
+        """Classifier-free guidance; `guided` may be overwritten."""
+        scale: Tensor | float = self.cfg
+        if self.techniques.have("scales"):
+            scales = torch.tensor(self.techniques.scales(moment, self.cfg))
+            scale = scales.repeat(len(guided) // moment.frames)[:, None, None, None]
+        return (guided - unguided).mul_(scale).add_(unguided)
+
+    def see(self, x: Tensor, t: Tensor, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """What the UNet sees instead of a call's latents and time steps; see `motion.sampling.inputs`."""
+        return self.techniques.see(Input(x, t, frames, self.given))[:2]
+
+    def edit(
+        self,
+        predicted: Tensor,
+        by_text: Mapping[str, Tensor],
+        noisy: Tensor,
+        level: NoiseLevel,
+        moment: Moment,
+        predict: Callable[[Pass], Tensor],
+    ) -> Tensor:
+        """The guided prediction `predicted [rows, c, h, w]` as the techniques leave it.
+
+        `noisy` is what the UNet was shown at the noise level `level`, `by_text` its predictions.
+        """
+        if not self.techniques.have("edit"):
+            return predicted
+        x = noisy * (1 + level.sigma**2) ** 0.5
+        x0 = {text: level.clean(x, found) for text, found in by_text.items()}
+        sigma = x.new_full((len(x), 1, 1, 1), level.sigma)
+        step = Step(moment, x, sigma, x0, lambda further: level.clean(x, predict(further)), self.given)
+        return level.prediction(x, self.techniques.edit(step, level.clean(x, predicted)))
+
+
+class NoiseLevel(NamedTuple):
+    """The noise of a step, and what the image model predicts of it: noise or, if `of_v`, velocity."""
+
+    sigma: float
+    """Its standard deviation, where that of the clip is 1."""
+    of_v: bool
+
+    @classmethod
+    def of(cls, scheduler: Any, t: Tensor) -> NoiseLevel:
+        """At the time step `t`; between whole ones as diffusers' Euler has it."""
+        alphas = scheduler.alphas_cumprod.clamp(min=2**-24)  # also of pure noise something is the clip
+        sigma = float(np.interp(float(t), range(len(alphas)), ((1 - alphas) / alphas).sqrt()))
+        return cls(sigma, scheduler.config.prediction_type == "v_prediction")
+
+    def clean(self, x: Tensor, predicted: Tensor) -> Tensor:
+        """The clip that a prediction for the noisy latents `x` takes them for."""
+        return from_velocity(x, self.sigma, predicted) if self.of_v else x - self.sigma * predicted
+
+    def prediction(self, x: Tensor, x0: Tensor) -> Tensor:
+        """The inverse of `clean`."""
+        return velocity(x, self.sigma, x0) if self.of_v else (x - x0) / self.sigma

@@ -1,0 +1,95 @@
+"""Techniques in a WebUI: what they make of each evaluation of the network, whichever host it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from motion import patching
+from motion.errors import MotionError
+from motion.sampling.arrangement import Arrangement
+from motion.techniques.technique import Input, Moment, Pass, Step, Techniques
+
+SCHEDULES = ("sigmas", "sigma_sched", "timesteps")
+"""The names by which the hosts hand a sampler's function its noise levels, or its time steps."""
+WITHOUT_SCHEDULE = ("DPM fast", "DPM adaptive")
+"""The samplers that choose their noise levels on the way."""
+
+
+def check_samplers(techniques: Techniques, names: Sequence[str | None]) -> None:
+    """Raise MotionError for a technique that must know the step, with a sampler that has no fixed ones."""
+    for name in set(WITHOUT_SCHEDULE).intersection(names):
+        for technique in techniques.ask("needs_schedule"):
+            raise MotionError(f"{name} has no fixed steps: choose another sampler, or turn {technique.label} off")
+
+
+class Guidance:
+    """Of the clips of one job, of which ``kept`` frames each are finished. Latents and predictions are k-diffusion's.
+
+    ``given``: latents ``[c, h, w]`` of the frames that are given as pictures, in the size of the pass.
+    """
+
+    def __init__(self, techniques: Techniques, arrangement: Arrangement, kept: int) -> None:
+        self.techniques = techniques
+        self.arrangement = arrangement
+        self.kept = kept
+        self.given: dict[int, Tensor] = {}
+        self._schedule: Tensor | None = None
+        self._levels: Tensor | None = None
+
+    @property
+    def acts(self) -> bool:
+        """Whether there is anything to do in a step."""
+        return bool(self.techniques.have("scales") or self.techniques.have("edit"))
+
+    def watch(self, sampler: Any, undo: ExitStack) -> None:
+        """Learn from ``sampler``, until ``undo`` is closed, its noise levels and where it is, if that is asked for."""
+        if self.techniques.ask("needs_schedule"):
+            undo.callback(patching.item(vars(sampler), "func", self._told(sampler.func)))
+            undo.callback(patching.before(sampler.model_wrap_cfg, self._note, with_kwargs=True))
+
+    def scales(self, cfg: float) -> list[float]:
+        """The CFG scale of each frame."""
+        return list(self.techniques.scales(self._moment(), cfg))
+
+    def see(self, x: Tensor, t: Tensor, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """What the UNet sees instead of a call's latents and time steps; see `motion.sampling.inputs`."""
+        return self.techniques.see(Input(x, t, frames, self.given))[:2]
+
+    def edit(
+        self, x: Tensor, sigma: Tensor, x0: Tensor, by_text: Mapping[str, Tensor], predict: Callable[[str], Tensor]
+    ) -> Tensor:
+        """The guided prediction ``x0`` as the sampler is to take it. ``predict`` makes another for a text, by the UNet
+        as it then is."""
+
+        def further(wanted: Pass) -> Tensor:
+            with self.arrangement.without_motion(not wanted.motion):
+                return predict(wanted.text)
+
+        return self.techniques.edit(Step(self._moment(), x, sigma, by_text, further, self.given), x0)
+
+    def _moment(self) -> Moment:
+        frames = self.arrangement.frames
+        if self._schedule is None or self._levels is None:
+            return Moment(frames, self.kept)
+        above = self._schedule > self._levels.flatten()[0].to(self._schedule) * (1 + 1e-4)
+        return Moment(frames, self.kept, int(above.sum()), len(self._schedule) - 1)
+
+    def _told(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function`` of a sampler, with its noise levels noted."""
+
+        @wraps(function)  # the host looks at its signature
+        def told(*args: Any, **kwargs: Any) -> Any:
+            named = (kwargs[name] for name in SCHEDULES if name in kwargs)
+            self._schedule = next((torch.as_tensor(levels).cpu() for levels in named), None)
+            return function(*args, **kwargs)
+
+        return told
+
+    def _note(self, _: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+        self._levels = args[1]

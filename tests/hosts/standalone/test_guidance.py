@@ -1,0 +1,118 @@
+"""Techniques in the standalone host: what each makes of a clip, and that one which is neutral changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from motion.errors import MotionError
+from motion.fields.table import Size
+from motion.hosts.controls import Control
+from motion.hosts.standalone import Standalone
+from motion.hosts.standalone.guidance import NoiseLevel
+from motion.hosts.standalone.networks import Networks
+from motion.hosts.standalone.samplers import STABLE_DIFFUSION, scheduler
+from motion.models.motion.model import MotionModel
+from motion.settings.settings import Clip
+from tests.support.small import far
+
+# diffusers 0.42 turns tensors into arrays in a way NumPy 2.4 frowns upon, whenever a scheduler holds sigmas.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
+
+SMALL = Clip(prompt="a red circle", negative="grey", frames=4, steps=2, seed=1, size=Size(64, 64), cfg=5)
+WINDOWS = replace(SMALL, context_length=3, context_overlap=1)
+ALL = {"temporal_guidance": 1.5, "rescale_cfg": 0.7, "cfg_last": 9.0, "threshold": 0.9}
+IMAGE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def host(tiny: Path) -> Standalone:
+    return Standalone.open(tiny / "sd15.safetensors", device="cpu")
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler"])
+def test_a_constant_ramp_is_bit_equal_to_the_cfg_scale(sampler: str, host: Standalone, v3: MotionModel) -> None:
+    plain = replace(SMALL, sampler=sampler)
+    ramp = replace(plain, cfg=8, cfg_first=5, cfg_last=5)
+    assert np.array_equal(host.render(ramp, v3), host.render(plain, v3))
+    assert not np.array_equal(host.render(replace(ramp, cfg_last=9), v3), host.render(plain, v3))
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
+def test_without_temporal_guidance_frames_are_those_of_no_module(
+    sampler: str, host: Standalone, v3: MotionModel
+) -> None:
+    """Each step's prediction is told the sampler in its own units: there and back, whatever these are."""
+    clip = replace(SMALL, sampler=sampler, cfg=1, betas="scaled_linear", noise="independent")
+    still = host.render(replace(clip, temporal_guidance=0.0), v3).astype(int)
+    assert np.abs(still - host.render(clip)).max() <= 1
+    assert np.abs(still - host.render(clip, v3)).max() > 1
+
+
+@pytest.mark.parametrize("engine", ["denoiser", "attention"])
+def test_clips_in_one_batch_are_each_guided_by_themselves(engine: str, host: Standalone, v3: MotionModel) -> None:
+    clip = replace(WINDOWS, context_engine=engine, **ALL)
+    clips = [clip, replace(clip, prompt="a cat", seed=2)]
+    for drawn, one in zip(host.render_all(clips, v3), clips, strict=True):
+        assert np.abs(drawn.astype(int) - host.render(one, v3)).max() <= 1
+
+
+@pytest.mark.parametrize(("name", "value"), ALL.items())
+def test_each_technique_changes_the_clip(name: str, value: float, host: Standalone, v3: MotionModel) -> None:
+    assert not np.array_equal(host.render(replace(SMALL, **{name: value}), v3), host.render(SMALL, v3))
+
+
+@pytest.mark.parametrize("hold", ["noised", "clean"])
+def test_held_frames_are_the_pictures_and_their_latents_theirs(hold: str, host: Standalone, v3: MotionModel) -> None:
+    clip = replace(WINDOWS, hold_keys=hold, key_scale=0.0, sampler="euler", steady_colours=1.0)
+    keys = Control(None, {0: IMAGE, 3: 255 - IMAGE})
+    frames = host.render(clip, Networks(v3, controls=[keys]))
+    assert np.array_equal(frames[0], IMAGE) and np.array_equal(frames[3], 255 - IMAGE)
+    plain = host.render(replace(clip, hold_keys="off", key_scale=1.0), v3)
+    assert np.abs(frames[2].astype(int) - plain[2]).max() > 1
+    latents = host._latents([clip], Networks(v3, controls=[keys]), None)[0]
+    pixels = torch.from_numpy(IMAGE).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.inference_mode():
+        wanted = host.parts.vae.encode(pixels).latent_dist.mean[0] * host.parts.vae.config.scaling_factor
+    assert far(latents[0], wanted) <= 1e-5
+
+
+@pytest.mark.parametrize("engine", ["denoiser", "attention"])
+def test_clean_frames_are_seen_at_the_last_time_step(engine: str, host: Standalone, v3: MotionModel) -> None:
+    times: list[list[float]] = []
+    hook = host.parts.unet.time_proj.register_forward_pre_hook(lambda _, args: times.append(args[0].tolist()))
+    clip = replace(WINDOWS, hold_keys="clean", key_scale=0.0, context_engine=engine)
+    host.render(clip, Networks(v3, controls=[Control(None, {0: IMAGE})]))
+    hook.remove()
+    seen = [time for call in times for time in call]
+    assert set(seen) == {1, 501}
+    assert seen.count(1) == 2  # of the prompt and the negative one, in the window that has frame 0
+
+
+@pytest.mark.parametrize("of_v", [False, True])
+def test_predictions_are_read_back(of_v: bool) -> None:
+    level = NoiseLevel(3.0, of_v)
+    x, x0 = torch.randn(2, 4, 4, 8, 8, dtype=torch.float64)
+    eps = (x - x0) / 3
+    assert far(level.prediction(x, x0), (eps - 3 * x0) / 10**0.5 if of_v else eps) <= 1e-12
+    assert far(level.clean(x, level.prediction(x, x0)), x0) <= 1e-12
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
+def test_the_noise_level_is_the_schedulers(sampler: str) -> None:
+    made = scheduler(sampler, STABLE_DIFFUSION, 7)
+    for place, t in enumerate(made.timesteps):
+        alpha = made.alphas_cumprod[int(t)]
+        wanted = float(made.sigmas[place]) if sampler == "euler" else float(((1 - alpha) / alpha).sqrt())
+        assert abs(NoiseLevel.of(made, t).sigma / wanted - 1) <= 1e-5
+
+
+def test_what_cannot_be_is_refused_before_anything_is_drawn(host: Standalone, v3: MotionModel) -> None:
+    with pytest.raises(MotionError, match="CFG scale is 1"):
+        host.render(replace(SMALL, cfg=1, rescale_cfg=0.7), v3)
+    with pytest.raises(MotionError, match="Hold key frames"):
+        host.render(replace(SMALL, hold_keys="clean"), v3)
