@@ -51,6 +51,7 @@ class Effect:
     """On which the encoder acted."""
     _added: Tensor | float = field(default=0.0, repr=False)
     _met: Tensor | float = field(default=0.0, repr=False)
+    _half: bool = field(default=False, repr=False)
 
     @property
     def strength(self) -> float:
@@ -79,7 +80,11 @@ class Effect:
                 "SparseCtrl does nothing: all its residuals are zero, as an untrained encoder's are; give a trained one"
             )
         if not math.isfinite(strength):
-            raise MotionError("SparseCtrl's residuals came out as NaN: use float32 or bfloat16 instead of float16")
+            half, whole = (
+                "compute in float32 or bfloat16 instead of float16",
+                "its file holds weights that are no numbers",
+            )
+            raise MotionError(f"SparseCtrl's residuals came out as NaN: {half if self._half else whole}")
 
     def counted(self) -> tuple[int, float, float]:
         """What `go_on` takes elsewhere, to count on from here."""
@@ -95,6 +100,7 @@ class Effect:
         """Take down that ``residual`` is added to ``feature``; no device is waited for."""
         self._added = self._added + _square_sum(residual.detach())
         self._met = self._met + _square_sum(feature.detach())
+        self._half = residual.dtype == torch.float16
 
 
 def _square_sum(x: Tensor) -> Tensor:

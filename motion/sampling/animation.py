@@ -103,7 +103,7 @@ def attach_windows(unet: nn.Module, arrangement: Arrangement) -> Iterator[None]:
     """
     calls = _Calls(arrangement)
     if is_attached(unet):
-        raise MotionError("this UNet is already attached: leave the other motion.attach first.")
+        raise MotionError("this UNet is already attached: let the clip that it draws end first.")
     with ExitStack() as undo:
         undo.callback(patching.before(unet, calls.cut, with_kwargs=True, first=True))
         undo.callback(patching.after(unet, calls.join))

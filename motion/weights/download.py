@@ -23,6 +23,8 @@ INTERVAL = 0.5
 """Seconds between two calls of a `Progress`."""
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+MOST_TOLD = 100
+"""Characters of a library's own words that are shown."""
 _running: set[Path] = set()
 _running_lock = Lock()
 
@@ -222,7 +224,8 @@ def _reason(error: Exception) -> str:
         return "the disk is full"
     if isinstance(error, OSError) and error.filename is not None:  # none of the network's errors has one
         return f"{error.filename} cannot be used ({error.strerror})"
-    return f"the hub cannot be reached or read ({type(causes[-1]).__name__}); check the connection"
+    told = " ".join(str(causes[-1]).split())[:MOST_TOLD]
+    return f"the hub cannot be reached or read{f' ({told})' if told else ''}; check the connection"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -85,7 +85,10 @@ def test_residuals_that_are_not_finite_are_told(unet: nn.Module) -> None:
     encoder.controlnet_mid_block.weight.fill_(torch.nan)
     with sparsectrl.attach(unet, encoder, keyed(0), FRAMES) as effect:
         run(unet, batch())
-    with pytest.raises(MotionError, match="NaN"):
+    with pytest.raises(MotionError, match="NaN: its file holds weights that are no numbers"):
+        effect.check()
+    effect.note(torch.full((1,), torch.inf, dtype=torch.float16), torch.ones(1))
+    with pytest.raises(MotionError, match="NaN: compute in float32 or bfloat16"):
         effect.check()
 
 

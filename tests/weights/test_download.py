@@ -161,11 +161,11 @@ def http_error(status):
         (http_error(401), r"wants an account for it or no longer shows it \(HTTP 401\)"),
         (http_error(404), r"no longer has it \(HTTP 404\)"),
         (http_error(503), r"has trouble \(HTTP 503\)"),
-        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), r"reached or read \(ConnectionRefusedError\)"),
-        (TimeoutError("slow"), r"reached or read \(TimeoutError\)"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), r"reached or read \(\[Errno \d+\] refused\)"),
+        (TimeoutError("slow"), r"reached or read \(slow\)"),
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), r"/x cannot be used \(Permission denied\)"),
-        (RuntimeError("xet"), r"reached or read \(RuntimeError\)"),
+        (RuntimeError("xet"), r"reached or read \(xet\)"),
     ],
 )
 @pytest.mark.parametrize("when", ["head_error", "body_error"])

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from motion.hosts.memory import memory_error_told
 from motion.hosts.webui import controlnet
 from motion.hosts.webui.detect import host
 from motion.hosts.webui.mean import encoding_to_the_mean
@@ -37,6 +38,9 @@ ATTRIBUTE = "_motion"
 """The attribute of `p` that leads to its job."""
 NETWORKS, CONDITIONS, IMAGES = "parse_extra_network_prompts", "get_conds_with_caching", "init"
 """The methods of `p` by which the host takes LoRAs out of prompts, and has these and initial images encoded."""
+
+LESS = "draw smaller ones, or fewer at a time (Context length)"
+"""What to do where they do not fit into memory."""
 
 
 class Sample:
@@ -104,7 +108,7 @@ class Sample:
     def _over_if_it_fails(self) -> Iterator[Job]:
         """The host forgets a job that fails: what was changed for all of it is then taken back here."""
         assert self.job is not None
-        with refusals(), ExitStack() as failed:
+        with refusals(), memory_error_told(self.job.together, LESS), ExitStack() as failed:
             failed.callback(self.job.undo.close)
             failed.callback(setattr, self, "over", True)
             yield self.job
@@ -139,6 +143,11 @@ class Job:
     done: int = 0
     """Clips that the host has finished."""
     undo: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def together(self) -> str:
+        """What the UNet computes at a time, in a sentence, with its verb."""
+        return f"{self.sampling.arrangement.windows.size} frames at a time do"
 
     @classmethod
     def of(cls, p: Any) -> Job | None:

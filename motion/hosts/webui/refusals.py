@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from motion.errors import MotionError
+from motion.hosts.memory import is_out_of_memory
 from motion.hosts.webui.base import host_module
 
 REFUSED, FAILED = 422, 500
 """What the host's API answers: a request that cannot be done, and what is not the request's fault."""
 KEPT = 64
 """Jobs whose refusal is known."""
+MOST_TOLD = 300
+"""Characters of another library's words that are shown."""
 
 
 class Refused(MotionError):
@@ -21,8 +24,9 @@ class Refused(MotionError):
     _sentences: ClassVar[dict[str, str]] = {}
 
     def __init__(self, reason: BaseException) -> None:
-        text = str(reason) if isinstance(reason, MotionError) else f"{type(reason).__name__}: {reason}"
+        text = str(reason) if isinstance(reason, MotionError) else _sentence(reason)
         super().__init__(text)
+        self.__cause__ = reason  # which the host writes into its log
         self.status_code = REFUSED if isinstance(reason, MotionError) else FAILED
         self.detail = text
         task = host_module("progress").current_task
@@ -35,6 +39,14 @@ class Refused(MotionError):
     def of_task(cls, task: str) -> str:
         """Why the job with this id, which its page has drawn at random, was refused; empty if it was not."""
         return cls._sentences.get(task, "")
+
+
+def _sentence(reason: BaseException) -> str:
+    """What is said of an error that nobody has foreseen."""
+    if is_out_of_memory(reason):
+        return "there is not enough memory for this clip: close what else uses it, or choose smaller files"
+    told = " ".join(str(reason).split())[:MOST_TOLD]
+    return f"Motion cannot make this clip{f' ({told})' if told else ''}: the WebUI's log says where it ended"
 
 
 @contextmanager

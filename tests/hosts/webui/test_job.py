@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import torch
 
 from motion.errors import MotionError
 from motion.hosts.webui import job as jobs
@@ -21,6 +22,8 @@ from motion.settings.tab import Tab
 from .conftest import TASK
 
 FRAMES = 4
+
+FULL = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
 
 class Processing:
@@ -151,6 +154,20 @@ def test_what_is_wrong_at_the_end_of_the_scope_is_a_refusal_too(monkeypatch: pyt
     assert p.sample("y") == "sampled y"
 
 
+def test_memory_that_is_used_up_while_sampling_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Processing, value: str) -> str:
+        raise FULL
+
+    monkeypatch.setattr(Processing, "sample", full)
+    p = Processing()
+    begun(p)
+    with pytest.raises(Refused) as refused:
+        p.sample("x")
+    wanted = f"{FRAMES} frames at a time do not fit into memory: draw smaller ones, or fewer at a time (Context length)"
+    assert (refused.value.status_code, refused.value.detail) == (422, wanted)
+    assert Job.of(p) is None
+
+
 def test_another_extension_may_wrap_the_sampling_and_leave_it_wrapped() -> None:
     p = Processing()
     job = begun(p)
@@ -178,7 +195,12 @@ def test_a_copy_samples_itself() -> None:
 
 @pytest.mark.parametrize(
     ("error", "status", "text"),
-    [(MotionError("too long"), 422, "too long"), (OSError("gone"), 500, "OSError: gone")],
+    [
+        (MotionError("too long"), 422, "too long"),
+        (OSError("gone"), 500, "Motion cannot make this clip (gone): the WebUI's log says where it ended"),
+        (ValueError(), 500, "Motion cannot make this clip: the WebUI's log says where it ended"),
+        (FULL, 500, "there is not enough memory for this clip: close what else uses it, or choose smaller files"),
+    ],
 )
 def test_what_cannot_be_planned_makes_no_stills(error: Exception, status: int, text: str) -> None:
     def fails(p: Any, tab: Tab) -> Job:
@@ -186,9 +208,10 @@ def test_what_cannot_be_planned_makes_no_stills(error: Exception, status: int, t
 
     p = Processing()
     jobs.begin(p, lambda: Tab(enabled=True), fails)
-    with pytest.raises(Refused, match=text) as refused:
+    with pytest.raises(Refused) as refused:
         p.sample("x")
     assert (refused.value.status_code, refused.value.detail) == (status, text)
+    assert refused.value.__cause__ is error
     assert p.batch_size == 1
 
 
