@@ -14,6 +14,7 @@ from torch import Tensor
 
 from motion.demo.clips import sprite_clips, sprite_stills
 from motion.demo.world import FRAMES, LOOKS
+from motion.hosts.standalone.emphasis import literal
 from motion.hosts.standalone.tokens import chunks, clip_tokenizer
 from motion.models.motion.architecture import FAMILIES, Architecture
 from motion.models.motion.model import MotionModel
@@ -70,7 +71,8 @@ def train_sprite_motion(base: Path, folder: Path, device: str, steps: int | None
 def tokenize(captions: Sequence[str]) -> Tensor:
     """Captions -> token ids of the first 75 tokens, int64 ``[n, 77]``."""
     tokenizer = clip_tokenizer()
-    return torch.tensor([rows[0] for rows in chunks(tokenizer, list(captions), tokenizer.eos_token_id)])
+    rows = chunks(tokenizer, list(map(literal, captions)), tokenizer.eos_token_id)
+    return torch.tensor([first.ids for first, *_ in rows])
 
 
 def sprite_latents(model: ImageModel, look: str, folder: Path) -> LatentClips:

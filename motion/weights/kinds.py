@@ -55,7 +55,7 @@ KINDS = (
     Kind("Custom Diffusion", "authors", (rf"\A(?:{_ATTN2}|(?:embed|modifier_token\.\S+) \S+\n?)+\Z",)),
     Kind("IP-Adapter", "authors", (r"^image_proj\.", r"^ip_adapter\.")),
     Kind("LoRA", "peft", (r"\.lora_[AB]\.",)),
-    Kind("LoRA", "diffusers", (r"[._]lora\.(up|down)\.",)),
+    Kind("LoRA", "diffusers", (r"[._]lora(_linear_layer)?\.(up|down)\.",)),
     Kind("LoRA", "kohya", (r"\.lora_(up|down)\.|\.hada_w1_a|\.lokr_w1|\.oft_(blocks|diag)",)),
     Kind("checkpoint", "ldm", (r"^model(_ema)?\.diffusion_model", r"^conditioner\.embedders\."), "sdxl"),
     Kind("checkpoint", "ldm", (r"^model(_ema)?\.diffusion_model", r"^cond_stage_model\.model\."), "sd2"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from motion.errors import MotionError
+from motion.hosts.standalone.emphasis import Prompt, emphasise, literal, read_emphasis
 from motion.hosts.standalone.parts import TextEncoder
 from motion.hosts.standalone.tokens import chunks
 from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of
@@ -48,7 +49,7 @@ class FrameConditioning:
     ) -> FrameConditioning:
         """Encode every text once, all to one length."""
         texts = texts_of(mix for group in mixes for mix in group)
-        return cls(encode(encoders, texts, clip_skip), texts, mixes, negatives, interpolation)
+        return cls(encode(encoders, texts, clip_skip, read_emphasis), texts, mixes, negatives, interpolation)
 
     def apart(self) -> tuple[FrameConditioning, FrameConditioning]:
         """The negative groups by themselves, and the others."""
@@ -83,19 +84,26 @@ class FrameConditioning:
         return Condition(context, pooled[at])
 
 
-def encode(encoders: tuple[TextEncoder, ...], texts: list[str], clip_skip: int = 1) -> Condition:
-    """The condition of each text, all of one length.
+def encode(
+    encoders: tuple[TextEncoder, ...],
+    texts: Sequence[str],
+    clip_skip: int = 1,
+    grammar: Callable[[str], Prompt] = literal,
+) -> Condition:
+    """The condition of each text as the `grammar` reads it, all of one length.
 
     SD1.5 reads the `clip_skip`-th last layer under the final norm; SDXL the second last of both encoders, and the
     pooled text of the second. Chunks of 75 tokens are encoded apart and laid side by side; the pooled text is the
     first chunk's. Raises MotionError if the encoder has fewer than `clip_skip` layers.
     """
-    hidden, pooled = [], None
+    hidden, pooled, prompts = [], None, list(map(grammar, texts))
     for encoder in encoders:
-        ids = torch.tensor(chunks(encoder.tokenizer, texts, encoder.pad), device=encoder.model.device)
+        rows = chunks(encoder.tokenizer, prompts, encoder.pad)
+        ids = torch.tensor([[row.ids for row in text] for text in rows], device=encoder.model.device)
+        weights = torch.tensor([row.weights for text in rows for row in text], device=encoder.model.device)
         output = encoder.model(rearrange(ids, "n chunks tokens -> (n chunks) tokens"), output_hidden_states=True)
         state = _layer(encoder, output, clip_skip) if len(encoders) == 1 else output.hidden_states[-2]
-        hidden.append(rearrange(state, "(n chunks) tokens c -> n (chunks tokens) c", n=len(texts)))
+        hidden.append(rearrange(emphasise(state, weights), "(n chunks) tokens c -> n (chunks tokens) c", n=len(texts)))
         if hasattr(output, "text_embeds"):
             pooled = rearrange(output.text_embeds, "(n chunks) c -> n chunks c", n=len(texts))[:, 0]
     return Condition(torch.cat(hidden, dim=-1), pooled)

@@ -16,6 +16,7 @@ import motion
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.standalone import Standalone, vae
+from motion.hosts.standalone.emphasis import literal
 from motion.hosts.standalone.prompts import encode
 from motion.hosts.standalone.samplers import scheduler
 from motion.hosts.standalone.tokens import chunks, clip_tokenizer
@@ -83,7 +84,7 @@ def reference_frames(host: Standalone, encoded: Any, noise: torch.Tensor) -> np.
 
 
 def test_text_is_encoded_as_by_transformers(sd15: Standalone, sdxl: Standalone) -> None:
-    tokens = chunks(clip_tokenizer(), ["a red circle"], 49407)[0]
+    tokens = [chunks(clip_tokenizer(), [literal("a red circle")], 49407)[0][0].ids]
     (first,) = sd15.parts.encoders
     with torch.no_grad():
         whole = first.model(torch.tensor(tokens), output_hidden_states=True)
@@ -93,7 +94,7 @@ def test_text_is_encoded_as_by_transformers(sd15: Standalone, sdxl: Standalone) 
         assert torch.equal(skipped, norm(whole.hidden_states[-2]))
         both = encode(sdxl.parts.encoders, ["a red circle"])
         second = sdxl.parts.encoders[1].model
-        zero_padded = chunks(clip_tokenizer(), ["a red circle"], 0)[0]
+        zero_padded = [chunks(clip_tokenizer(), [literal("a red circle")], 0)[0][0].ids]
         output = second(torch.tensor(zero_padded), output_hidden_states=True)
     assert torch.equal(both.context[..., 32:], output.hidden_states[-2])
     assert torch.equal(both.pooled, output.text_embeds)
@@ -103,7 +104,7 @@ def test_text_is_encoded_as_by_transformers(sd15: Standalone, sdxl: Standalone) 
 
 def test_long_prompts_stand_in_chunks_of_75_tokens() -> None:
     tokenizer = clip_tokenizer()
-    rows = chunks(tokenizer, ["cat " * 76, "cat"], pad=0)
+    rows = [[row.ids for row in rows] for rows in chunks(tokenizer, [literal("cat " * 76), literal("cat")], pad=0)]
     assert [[len(row) for row in chunk] for chunk in rows] == [[77, 77], [77, 77]]
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     (cat,) = tokenizer("cat", add_special_tokens=False).input_ids

@@ -14,18 +14,13 @@ from torch import Tensor, nn
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.standalone import Lora, Networks, Standalone, lora
-from motion.hosts.standalone.checkpoint import Parts, open_parts
+from motion.hosts.standalone.checkpoint import Parts
 from motion.hosts.standalone.lora_weights import merge_loras
 from motion.settings.settings import Clip
 from tests.support.small import far
 
 UNET = "down_blocks.1.attentions.0.transformer_blocks.0.attn1"
 TEXT = "encoder.layers.0.self_attn.q_proj"
-
-
-@pytest.fixture(scope="module")
-def parts(tiny: Path) -> dict[str, Parts]:
-    return {base: open_parts(tiny / f"{base}.safetensors") for base in ("sd15", "sdxl")}
 
 
 def pair(layer: nn.Module, rank: int = 4) -> tuple[Tensor, Tensor]:
