@@ -5,26 +5,22 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from motion.errors import MotionError
+from motion.extension import places
 from motion.hosts.webui.base import host_module, option
 from motion.hosts.webui.job import FinishedClip, Job
-from motion.hosts.webui.refusals import Refused
 from motion.video.write import write
 
 IN_AN_IMAGE_TAG = ("gif", "webp", "apng")
 """Formats that play in the host's gallery, which shows pictures only."""
 MOVIES = ("mp4", "webm")
-NAME_LENGTH = 200
-"""Most characters of a file's name that come from the user's pattern; file systems end at 255 bytes or so."""
 CLIP_COMMENT = "Motion clip: "
 """What `javascript/motion.js` looks for."""
 
@@ -42,21 +38,21 @@ class Written:
 
 
 def deliver(p: Any, processed: Any, job: Job, clips: Sequence[FinishedClip]) -> None:
-    """Write the clips and put them into the host's result; `p` is its own again by now."""
+    """Write the clips and put them into the host's result; `p` is its own again by now.
+
+    Of a clip that could not be written the frames are there, and the result says why.
+    """
     written: list[Written] = []
     covers: list[Any] = []
-    failed: MotionError | None = None
+    problems: list[str] = []
     for number, clip in enumerate(clips):
-        files: list[Written] = []
-        try:
-            files = _write(p, job, clip, processed.all_seeds[number * job.frames])
-        except Exception as error:  # the frames are there; what became of the clip is said, and the API fails
-            failed = Refused(error)
-            p.comment(f"Motion: the clip could not be written: {error}")
+        files = _write(p, job, clip, number, processed.all_seeds[number * job.frames], problems)
         written += files
         for file in files:
             _announce(p, file)
         covers.append(_cover(clip, [file.path for file in files if file.path]))
+    for problem in problems:
+        p.comment(f"Motion: {problem}")
     shown = [] if job.several_prompts else clips
     processed.images = [*covers, *(picture for clip in shown for picture in clip.pictures)]
     processed.infotexts = [*(clip.texts[0] for clip in clips), *(text for clip in shown for text in clip.texts)]
@@ -65,28 +61,47 @@ def deliver(p: Any, processed: Any, job: Job, clips: Sequence[FinishedClip]) -> 
     if "Seed" in p.extra_generation_params:  # until now each frame's own
         seeds = processed.all_seeds[: len(clips) * job.frames : job.frames]
         p.extra_generation_params["Seed"] = seeds[0] if len(seeds) == 1 else seeds
-    processed.js = _with_clips(processed.js, written, failed if p.is_api else None)
+    processed.js = _with_clips(processed.js, written, problems)
 
 
-def _write(p: Any, job: Job, clip: FinishedClip, seed: int) -> list[Written]:
-    """The clip in each of its formats: kept if the host keeps its pictures, else where the page plays it from."""
+def _write(p: Any, job: Job, clip: FinishedClip, number: int, seed: int, problems: list[str]) -> list[Written]:
+    """The clip in each of its formats: kept if the host keeps its pictures, else where the page plays it from.
+
+    Why others are not there is told to ``problems``.
+    """
     frames = np.stack([np.asarray(picture.convert("RGB")) for picture in clip.pictures])
     formats = [name for name in job.tab.formats if name != "frames"]
     written = []
-    with ExitStack() as undo:
+    with _noting(problems, f"the clip of seed {seed}"), ExitStack() as undo:
         kept = p.save_samples() or not p.is_api
-        if p.save_samples():
-            stem = _place(p, clip, seed, formats)
-        elif p.is_api:
-            stem = Path(undo.enter_context(tempfile.TemporaryDirectory())) / "clip"
-        else:
-            stem = Path(tempfile.mkdtemp(prefix="motion-", dir=_temporary_folder())) / "clip"
+        stem = _stem(p, clip, number, seed, formats, undo)
         for name in formats:
-            path = stem.with_name(f"{stem.name}.{name}")
-            write(frames, path, job.tab.fps, clip.texts[0], _h264())
-            data = base64.b64encode(path.read_bytes()).decode() if p.is_api else None
-            written.append(Written(name, path if kept else None, data, len(frames), job.tab.fps, seed))
+            with _noting(problems, f"the {name} of seed {seed}"):
+                path = stem.with_name(f"{stem.name}.{name}")
+                write(frames, path, job.tab.fps, clip.texts[0], _h264())
+                data = base64.b64encode(path.read_bytes()).decode() if p.is_api else None
+                written.append(Written(name, path if kept else None, data, len(frames), job.tab.fps, seed))
+        if p.save_samples() and formats and option("save_txt", False):
+            stem.with_name(f"{stem.name}.txt").write_text(f"{clip.texts[0]}\n", encoding="utf-8")
     return written
+
+
+@contextmanager
+def _noting(problems: list[str], what: str) -> Iterator[None]:
+    """Within, an error is a sentence: the frames are there, and other files."""
+    try:
+        yield
+    except Exception as error:
+        problems.append(f"{what} could not be written: {error}")
+
+
+def _stem(p: Any, clip: FinishedClip, number: int, seed: int, formats: Sequence[str], undo: ExitStack) -> Path:
+    """The clip's files without a suffix; what lies there only for the answer goes with ``undo``."""
+    if p.save_samples():
+        return places.place(p, clip.pictures[0], seed, number, formats)
+    if p.is_api:
+        return Path(undo.enter_context(tempfile.TemporaryDirectory())) / "clip"
+    return Path(tempfile.mkdtemp(prefix="motion-", dir=places.temporary_folder())) / "clip"
 
 
 def _h264() -> dict[str, str]:
@@ -112,31 +127,6 @@ def _announce(p: Any, file: Written) -> None:
         host_module("ui_tempdir").register_tmp_file(shared.demo, str(file.path))
 
 
-def _place(p: Any, clip: FinishedClip, seed: int, formats: Sequence[str]) -> Path:
-    """Where the host would save a picture of this seed and prompt, under its own name patterns; without a suffix."""
-    images, opts = host_module("images"), host_module("shared").opts
-    names = images.FilenameGenerator(p, seed, p.prompt, clip.pictures[0])
-    videos = option("outdir_videos", None)  # the host's own folder for such files, which it divides no further
-    folder = Path(p.outpath_samples if videos is None else option("outdir_samples", "") or videos)
-    if opts.save_to_dirs and videos is None:
-        folder /= names.apply(opts.directories_filename_pattern or "[prompt_words]").lstrip(" ").rstrip("\\ /")
-    folder.mkdir(parents=True, exist_ok=True)
-    pattern = opts.samples_filename_pattern or ("[seed]" if opts.save_to_dirs else "[seed]-[prompt_spaces]")
-    name = names.apply(pattern)[:NAME_LENGTH]
-    if opts.save_images_add_number or not name:
-        number = f"{images.get_next_sequence_number(str(folder), ''):05}"
-        name = f"{number}-{name}" if name else number
-    candidates = (folder / (f"{name}-{again}" if again else name) for again in count())
-    return next(stem for stem in candidates if not any(Path(f"{stem}.{suffix}").exists() for suffix in formats))
-
-
-def _temporary_folder() -> str:
-    """A folder that the host's page may show files from."""
-    folder = Path(host_module("shared").opts.temp_dir or Path(tempfile.gettempdir()) / "gradio")
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder)
-
-
 def _cover(clip: FinishedClip, files: Sequence[Path]) -> Any:
     """The clip's first frame, which the gallery shows as the animated file where it can."""
     cover = clip.pictures[0].copy()
@@ -147,13 +137,11 @@ def _cover(clip: FinishedClip, files: Sequence[Path]) -> Any:
     return cover
 
 
-def _with_clips(js: Callable[[], str], written: Sequence[Written], failed: MotionError | None) -> Callable[[], str]:
-    """The result's `js` with the clips in it."""
+def _with_clips(js: Callable[[], str], written: Sequence[Written], problems: Sequence[str]) -> Callable[[], str]:
+    """The result's `js` with the clips in it, and what became of others."""
 
     def described() -> str:
-        if failed is not None:
-            raise failed
         clips = [asdict(file) | {"path": file.path and str(file.path)} for file in written]
-        return json.dumps({**json.loads(js()), "clips": clips})
+        return json.dumps({**json.loads(js()), "clips": clips, "problems": list(problems)})
 
     return described

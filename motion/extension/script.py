@@ -9,7 +9,7 @@ from typing import Any
 
 import motion
 from motion.errors import MotionError
-from motion.extension import axes, finish, infotext, key_frames, output
+from motion.extension import axes, finish, infotext, key_frames, output, places
 from motion.extension.models import library, load, loras, prompt_loras
 from motion.extension.page import panel
 from motion.hosts.webui import beside
@@ -114,6 +114,7 @@ def plan(p: Any, tab: Tab) -> Job:
     """Find and load what the clip needs, and refuse what cannot be done, before the host does anything."""
     host()  # says what is missing
     jobs.check_output(tab)
+    places.check(p, tab.frames)
     jobs.check_prompts(p, tab)
     if tab.seed_mode == "clip" and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
         raise MotionError("resize seed is for single pictures: turn it off, or set Motion's seed mode to Frame")

@@ -52,7 +52,7 @@ def write(
     """
     encode = check_destination(path)
     rate = _rate(fps, MAX_FPS.get(encode, DEFAULT_MAX_FPS))
-    _check_text(parameters)
+    check_text(parameters)
     if encode is encoders.encode_mp4:
         encode = partial(encoders.encode_mp4, options=h264)
     with _in_place_when_whole(Path(path)) as part:
@@ -108,7 +108,8 @@ def _rate(fps: float | Fraction, highest: float) -> Fraction:
     return rate
 
 
-def _check_text(parameters: str) -> None:
+def check_text(parameters: str) -> None:
+    """Raise MotionError for text that no clip can carry."""
     try:
         parameters.encode()
     except UnicodeEncodeError as error:

@@ -53,6 +53,20 @@ def test_the_file_is_the_clip(webui: Webui, name: str) -> None:
     assert all(text in read.parameters for text in (QUICK["prompt"], "Motion frames: 16", "Steps: 3", "Seed: 5"))
 
 
+def test_what_cannot_be_written_leaves_frames_and_other_formats(webui: Webui) -> None:
+    with webui.fault("motion.extension.output.write", "error"):
+        result = webui.clip({"formats": ["gif", "webp"]}, save_images=True)
+    (clip,) = result.clips
+    assert [file["format"] for file in clip.files] == ["webp"] and len(clip.frames) == FRAMES
+    assert ["the gif of seed 5 could not be written" in problem for problem in result.info["problems"]] == [True]
+
+
+def test_without_pictures_the_answer_has_the_clip(webui: Webui) -> None:
+    result = webui.clip(send_images=False)
+    assert not result.body["images"]
+    assert base64.b64decode(result.info["clips"][0]["base64"]).startswith(b"GIF8")
+
+
 def test_several_formats_at_once(webui: Webui) -> None:
     (clip,) = webui.clip({"formats": ["gif", "webp"]}, save_images=True).clips
     assert [file["format"] for file in clip.files] == ["gif", "webp"]

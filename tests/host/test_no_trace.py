@@ -28,7 +28,6 @@ ERRORS: dict[str, tuple[str, int]] = {
     "in the host after the second step": (DENOISER, 2),
     "decoding": ("modules.processing.decode_latent_batch", 0),
     "planning": ("motion.extension.script.plan", 0),
-    "writing": ("motion.video.write.write", 0),
 }
 INITIAL = {
     "encoding the initial image": "modules.processing.images_tensor_to_samples",

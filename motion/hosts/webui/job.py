@@ -21,7 +21,7 @@ from motion.hosts.webui.travel import Travel
 from motion.settings.prompt_keys import key_frames, travels
 from motion.settings.tab import Tab
 from motion.video.loop import play_order
-from motion.video.write import encoder_for
+from motion.video.write import check_text, encoder_for
 
 OWN = (
     "batch_size",
@@ -199,10 +199,11 @@ def clip_count(p: Any) -> int:
 
 
 def check_prompts(p: Any, tab: Tab) -> None:
-    """Raise MotionError for a key frame of a prompt that is not in the clip."""
+    """Raise MotionError for a key frame of a prompt that is not in the clip, and for text that no file can carry."""
     for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"):
         texts = getattr(p, name, None) or []
         for text in [texts] if isinstance(texts, str) else texts:
+            check_text(text)
             key_frames(text, tab.frames)
 
 

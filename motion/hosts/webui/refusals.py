@@ -10,12 +10,20 @@ from motion.errors import MotionError
 from motion.hosts.memory import is_out_of_memory
 from motion.hosts.webui.base import host_module
 
-REFUSED, FAILED = 422, 500
-"""What the host's API answers: a request that cannot be done, and what is not the request's fault."""
+REFUSED, FAILED, FULL = 422, 500, 507
+"""What the host's API answers: a request that cannot be done, what is not the request's fault, a disk without room."""
 KEPT = 64
 """Jobs whose refusal is known."""
 MOST_TOLD = 300
 """Characters of another library's words that are shown."""
+
+
+class HostError(MotionError):
+    """What the user can mend, but not by another request."""
+
+    def __init__(self, sentence: str, status: int = FAILED) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 class Refused(MotionError):
@@ -27,7 +35,7 @@ class Refused(MotionError):
         text = str(reason) if isinstance(reason, MotionError) else _sentence(reason)
         super().__init__(text)
         self.__cause__ = reason  # which the host writes into its log
-        self.status_code = REFUSED if isinstance(reason, MotionError) else FAILED
+        self.status_code = getattr(reason, "status", REFUSED if isinstance(reason, MotionError) else FAILED)
         self.detail = text
         task = host_module("progress").current_task
         if task:
