@@ -97,7 +97,7 @@ def version() -> dict[str, Any]:
 
 def refusal(task: str = "") -> dict[str, Any]:
     """`{"sentence": "..."}`: why the page's job `task` was refused; empty if it was not."""
-    return {"sentence": Refused.of_task(task)}
+    return {"sentence": Refused.sentence(task)}
 
 
 def models() -> list[dict[str, Any]]:

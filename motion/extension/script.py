@@ -9,7 +9,7 @@ from typing import Any
 
 import motion
 from motion.errors import MotionError
-from motion.extension import axes, finish, infotext, key_frames, output, places
+from motion.extension import axes, finish, infotext, key_frames, output, places, runs
 from motion.extension.models import library, load, loras, prompt_loras
 from motion.extension.page import panel
 from motion.hosts.webui import beside
@@ -59,6 +59,10 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
             if self.built is not None:
                 self.built.follow_steps(component)
 
+    def setup(self, p: Any, *args: Any) -> None:
+        if _is_on(args):
+            runs.watch(p)
+
     def before_process(self, p: Any, *args: Any) -> None:
         jobs.begin(p, lambda: read_args(args, axes.axis_changes(p)), plan)
 
@@ -91,8 +95,15 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
             return  # another extension rehearses the end of a job that goes on (ADetailer)
         jobs.end(p, job)
         clips, others = jobs.gather(job, processed.images, processed.infotexts, _pictures_per_frame(p))
-        output.deliver(p, processed, job, clips)
+        files = output.deliver(p, processed, job, clips)
+        if run := runs.of(p):
+            run.gather(job, clips, processed.images[: len(clips)], files)
         processed.images += others
+
+
+def _is_on(args: Sequence[Any]) -> bool:
+    given = args[0] if args else False
+    return bool(given.get("enabled", True)) if isinstance(given, Mapping) else given is True
 
 
 def read_args(args: Sequence[Any], changed: Mapping[str, Any] = MappingProxyType({})) -> Tab:

@@ -46,7 +46,7 @@ def host(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(sys.modules, "modules", ModuleType("modules"))
     for name, content in pretend.items():
         monkeypatch.setitem(sys.modules, f"modules.{name}", content)
-    monkeypatch.setattr(Refused, "_sentences", {})
+    monkeypatch.setattr(Refused, "_told", {})
     return SimpleNamespace(arguments=arguments, progress=pretend["progress"])
 
 
@@ -113,13 +113,13 @@ def test_a_refusal_is_told_to_whoever_knows_its_job(host: Any) -> None:
     for number in range(KEPT):
         host.progress.current_task = f"task({number})"
         Refused(MotionError("another"))
-    assert (Refused.of_task(TASK), Refused.of_task("task(0)")) == ("", "another")
+    assert (Refused.sentence(TASK), Refused.sentence("task(0)")) == ("", "another")
 
 
 def test_a_host_without_a_task_has_nobody_to_tell(host: Any) -> None:
     host.progress.current_task = None
     assert Refused(MotionError("no")).status_code == 422
-    assert Refused.of_task("") == ""
+    assert Refused.sentence("") == ""
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from motion.extension import output, places
-from motion.extension.output import Written
+from motion.extension import files, output, places
+from motion.extension.files import Written
 from motion.hosts.webui import base
 from motion.hosts.webui.job import FinishedClip
 from motion.hosts.webui.refusals import HostError
@@ -30,7 +30,7 @@ def opts(monkeypatch: pytest.MonkeyPatch) -> Any:
     )  # fmt: skip
     images = SimpleNamespace(FilenameGenerator=lambda *_: SimpleNamespace(apply=lambda pattern: pattern.strip("[]")))
     modules = {"shared": SimpleNamespace(opts=settings, demo=None), "images": images}
-    for module in (base, output, places):
+    for module in (base, files, places):
         monkeypatch.setattr(module, "host_module", modules.__getitem__)
     return settings
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_written_leaves_the_rest(opts: Any, tmp_path: Path, monke
             raise OSError("no space left")
         write(frames, path, *others)
 
-    monkeypatch.setattr(output, "write", fails)
+    monkeypatch.setattr(files, "write", fails)
     p = processing(tmp_path)
     processed = delivered(p, ("gif", "webp"))
     assert [file["format"] for file in processed.info["clips"]] == ["webp"] and len(processed.images) == 3
@@ -121,9 +121,9 @@ def test_a_folder_is_tried_before_anything_is_drawn(opts: Any, tmp_path: Path, m
 
 
 def test_its_settings_for_videos_count(opts: Any) -> None:
-    assert output._h264() == {}
+    assert files._h264() == {}
     opts.video_crf, opts.video_preset = 30, "fast"
-    assert output._h264() == {"crf": "30", "preset": "fast"}
+    assert files._h264() == {"crf": "30", "preset": "fast"}
 
 
 def test_its_player_plays_the_one_clip() -> None:

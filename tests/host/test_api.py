@@ -54,7 +54,7 @@ def test_the_file_is_the_clip(webui: Webui, name: str) -> None:
 
 
 def test_what_cannot_be_written_leaves_frames_and_other_formats(webui: Webui) -> None:
-    with webui.fault("motion.extension.output.write", "error"):
+    with webui.fault("motion.extension.files.write", "error"):
         result = webui.clip({"formats": ["gif", "webp"]}, save_images=True)
     (clip,) = result.clips
     assert [file["format"] for file in clip.files] == ["webp"] and len(clip.frames) == FRAMES

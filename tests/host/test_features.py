@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from motion.demo.detector import read_clip
 from motion.demo.world import PIXELS, draw_clip, parse_caption
+from motion.video.read import read
 
 from .support.models import CHECKPOINT, OTHER
 from .support.webui import FRAMES, QUICK, Frames, Webui, apart, changed, encoded, moving
@@ -127,19 +129,33 @@ def test_loopback(webui: Webui, still: str, first_frame: Frames) -> None:
         first_frame, **moving(), script_name="Loopback", script_args=[2, 0.5, "Linear", "None"], save_images=True
     )
     assert len(result.images) >= 2
-    assert sum(path.suffix == ".gif" for path in webui.server.outputs - saved) == 2
+    listed = result.info["clips"]
+    assert [file["seed"] for file in listed if not file["grid"]] == [5, 6]
+    assert {Path(file["path"]) for file in listed} == {
+        path for path in webui.server.outputs - saved if path.suffix == ".gif"
+    }
 
 
 def test_xyz_plot(webui: Webui, still: str) -> None:
-    """Two values along one axis: two clips, and a grid of their covers."""
+    """Two values along one axis: two clips, and a grid of them, which is a clip as well."""
     saved = webui.server.outputs
     nothing = [0, "", []]
     steps = [4, "2,3", []]
     axes = [*steps, *nothing, *nothing]
     scripts = {script["name"]: script for script in webui.get("/sdapi/v1/script-info")}
     rest = [argument["value"] for argument in scripts["x/y/z plot"]["args"][len(axes) :]]
-    webui.txt2img(**moving(), script_name="X/Y/Z plot", script_args=[*axes, *rest], save_images=True)
-    assert sum(path.suffix == ".gif" for path in webui.server.outputs - saved) == 2
+    plot = {"script_name": "X/Y/Z plot", "save_images": True}
+    result = webui.txt2img(**moving(), **plot, script_args=[*axes, *rest])
+    *cells, grid = result.info["clips"]
+    assert [file["grid"] for file in (*cells, grid)] == [False, False, True]
+    files = {Path(file["path"]) for file in (*cells, grid)}
+    assert files == {path for path in webui.server.outputs - saved if path.suffix == ".gif"}
+    laid = read(grid["path"]).frames
+    assert len(laid) == FRAMES and laid.shape[2] >= 2 * PIXELS
+    each = [read(cell["path"]).frames for cell in cells]
+    for frame in (0, FRAMES - 1):  # the legend is above and beside them
+        found = [laid[frame][-PIXELS:, laid.shape[2] - (2 - cell) * PIXELS :][:, :PIXELS] for cell in range(2)]
+        assert max(apart(one, clip[frame]) for one, clip in zip(found, each, strict=True)) < 16
 
 
 def test_prompt_matrix(webui: Webui, still: str) -> None:

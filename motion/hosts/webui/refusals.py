@@ -29,7 +29,8 @@ class HostError(MotionError):
 class Refused(MotionError):
     """What cannot be done, as the host's API answers it; some hosts' pages show another error and ask for this one."""
 
-    _sentences: ClassVar[dict[str, str]] = {}
+    _told: ClassVar[dict[str, tuple[str, int]]] = {}
+    """Sentence and status by the id of the job, which the host's page has drawn at random."""
 
     def __init__(self, reason: BaseException) -> None:
         text = str(reason) if isinstance(reason, MotionError) else _sentence(reason)
@@ -37,16 +38,27 @@ class Refused(MotionError):
         self.__cause__ = reason  # which the host writes into its log
         self.status_code = getattr(reason, "status", REFUSED if isinstance(reason, MotionError) else FAILED)
         self.detail = text
-        task = host_module("progress").current_task
-        if task:
-            self._sentences[task] = text
-            for forgotten in list(self._sentences)[:-KEPT]:
-                del self._sentences[forgotten]
+        job = host_module("progress").current_task
+        if job:
+            self._told[job] = text, self.status_code
+            for forgotten in list(self._told)[:-KEPT]:
+                del self._told[forgotten]
 
     @classmethod
-    def of_task(cls, task: str) -> str:
-        """Why the job with this id, which its page has drawn at random, was refused; empty if it was not."""
-        return cls._sentences.get(task, "")
+    def sentence(cls, job: str) -> str:
+        """Why the job with this id was refused; empty if it was not."""
+        return cls._told.get(job, ("", REFUSED))[0]
+
+    @classmethod
+    def of_job(cls) -> Refused | None:
+        """The refusal of the job in progress, which goes on if a script makes several of it."""
+        told = cls._told.get(host_module("progress").current_task)
+        return told and cls(HostError(*told))
+
+    @classmethod
+    def forget(cls) -> None:
+        """A job begins, under an id that another may have had."""
+        cls._told.pop(host_module("progress").current_task, None)
 
 
 def _sentence(reason: BaseException) -> str:

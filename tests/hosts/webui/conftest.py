@@ -16,4 +16,4 @@ TASK = "task(a1b2c3)"
 def progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host's own, by whose tasks refusals are told apart."""
     monkeypatch.setattr(refusals, "host_module", {"progress": SimpleNamespace(current_task=TASK)}.__getitem__)
-    monkeypatch.setattr(refusals.Refused, "_sentences", {})
+    monkeypatch.setattr(refusals.Refused, "_told", {})

@@ -221,7 +221,7 @@ def test_bad_settings_are_refused_and_the_next_job_is_clean() -> None:
     for refused in (p.init, p.sample):  # the host's own complaint about the images would come first
         with pytest.raises(Refused, match="frames is 0"):
             refused([], [], [])
-    assert Refused.of_task(TASK) == "frames is 0: give a whole number from 1 to 10000"
+    assert Refused.sentence(TASK) == "frames is 0: give a whole number from 1 to 10000"
     jobs.begin(p, Tab, plan)
     p.init([], [], [])
     assert p.sample("x") == "sampled x"
