@@ -71,7 +71,8 @@ class Job:
         diffusers_logging.set_verbosity_error()  # its remarks would stand between the user and the progress bar
 
         start, clip = time.perf_counter(), self.clip
-        module = motion.load(self.module) if self.module is not None else None
+        family = None if clip.family == "auto" else clip.family
+        module = motion.load(self.module, family) if self.module is not None else None
         windows_of(clip, module)
         attached = self._attached()
         if clip.trigger_words:

@@ -117,9 +117,10 @@ def prompt_loras(named: Iterable[tuple[str, Callable[[], LoraTag]]]) -> list[Wei
     return found
 
 
-def load(entry: Entry) -> MotionModel:
-    """The module of this file, ready to run; the last one stays in memory, as the host's own checkpoint does."""
-    return _loaded(*_version(entry.path))
+def load(entry: Entry, family: str) -> MotionModel:
+    """The module of this file as one of `family`, ready to run; the last one stays in memory, as the host's own
+    checkpoint does."""
+    return _loaded(*_version(entry.path), None if family == "auto" else family)
 
 
 def load_encoder(entry: Entry) -> SparseEncoder:
@@ -134,8 +135,8 @@ def _version(path: Path) -> tuple[Path, int, int]:
 
 
 @lru_cache(maxsize=1)
-def _loaded(path: Path, size: int, modified: int) -> MotionModel:
-    return motion.load(path).to(_dtype())
+def _loaded(path: Path, size: int, modified: int, family: str | None) -> MotionModel:
+    return motion.load(path, family).to(_dtype())
 
 
 @lru_cache(maxsize=2)

@@ -130,7 +130,7 @@ def plan(p: Any, tab: Tab) -> Job:
     if tab.seed_mode == "clip" and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
         raise MotionError("resize seed is for single pictures: turn it off, or set Motion's seed mode to Frame")
     entry = library().find(tab.module)
-    module = load(entry)
+    module = load(entry, tab.family)
     windows = plan_windows(tab, module.architecture)
     beside.check(p, windows)
     tab = key_frames.settle_key_frames(tab)

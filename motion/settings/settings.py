@@ -32,6 +32,10 @@ MOST_FRAMES = 10_000
 
 LOOPS: Mapping[str, str] = MappingProxyType({"none": "None", "closed": "Closed", "ping-pong": "Ping-pong"})
 SEED_MODES: Mapping[str, str] = MappingProxyType({"clip": "Clip", "frame": "Frame"})
+MODULE_FAMILIES: Mapping[str, str] = MappingProxyType(
+    {"auto": "Auto", "v1": "v1", "v2": "v2", "v3": "v3", "animatelcm": "AnimateLCM", "sdxl": "AnimateDiff SDXL",
+     "hotshot": "Hotshot-XL"}
+)  # fmt: skip
 BETAS: Mapping[str, str] = MappingProxyType(
     {
         "auto": "Auto",
@@ -175,6 +179,12 @@ class Movement:
     trigger_words: bool = setting(
         Flag, False, "Trigger words", "add the words that the LoRA files ask for to the prompt",
         key="Motion trigger words", group="lora", needs=("loras", "adapter"),
+    )  # fmt: skip
+    family: str = setting(
+        Choice, "auto", "Module family", "what the module was made from; auto: as its file says", MODULE_FAMILIES,
+        key="Motion module family", group="motion",
+        detail="v1 and v3 have the same position table, in lengths of 24 and 32: choose v1 for one that was made "
+        "longer, v3 for one that was made shorter",
     )  # fmt: skip
 
 

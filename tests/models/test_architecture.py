@@ -7,6 +7,7 @@ from diffusers import DDIMScheduler
 from motion.errors import MotionError
 from motion.models.motion.architecture import FAMILIES, Architecture, Family, Slot
 from motion.models.motion.model import MotionModel
+from motion.settings.settings import MODULE_FAMILIES
 
 SD15 = (320, 640, 1280, 1280)
 SDXL = (320, 640, 1280)
@@ -25,6 +26,10 @@ PUBLISHED = {
     "hotshot": ("scaled_linear", 0.00085, 0.012),
 }
 """The schedules of the authors' configurations."""
+
+
+def test_settings_name_every_family() -> None:
+    assert MODULE_FAMILIES.keys() == {"auto", *FAMILIES}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

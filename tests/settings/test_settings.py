@@ -181,7 +181,7 @@ def test_infotext_is_what_the_webui_reads() -> None:
         "Motion context stride: 1, Motion context schedule: Uniform, Motion context fuse method: Pyramid, "
         "Motion context engine: Denoiser, Motion FreeInit: 1, Motion FreeInit filter: Butterworth, "
         "Motion steady colours: 0, "
-        "Motion prompt travel: Linear, Motion adapter scale: 1, Motion trigger words: no, "
+        "Motion prompt travel: Linear, Motion adapter scale: 1, Motion trigger words: no, Motion module family: Auto, "
         'Zoom: 1, Spacing: Auto, Model: "my, model"'
     )
     assert parse_infotext(infotext(clip))[0] == clip
