@@ -34,14 +34,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(argv).parse_args(argv)
         args.run(args)
     except MotionError as error:
-        # One line, and one that any terminal takes: names may hold line breaks and broken Unicode.
-        line = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
-        sys.stderr.write(f"error: {line}\n")
-        return BAD_INPUT
+        return _refused(str(error))
+    except (MemoryError, RuntimeError) as error:
+        from motion.hosts.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        return _refused("there is not enough memory: take less at a time, smaller frames, or close what else uses it")
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: nothing was written\n")
         return INTERRUPTED
     return 0
+
+
+def _refused(sentence: str) -> int:
+    # One line, and one that any terminal takes: names may hold line breaks and broken Unicode.
+    line = " ".join(sentence.split()).encode("utf-8", "backslashreplace").decode()
+    sys.stderr.write(f"error: {line}\n")
+    return BAD_INPUT
 
 
 def _parser(argv: Sequence[str]) -> Parser:

@@ -92,6 +92,8 @@ def prepare(run: Run) -> Data:
     parts = open_parts(run.checkpoint)
     if parts.base != "sd15":
         raise MotionError(f"{run.checkpoint} is an SDXL checkpoint: these recipes are SD1.5's")
+    if parts.parameterization.prediction != "epsilon":
+        raise MotionError(f"{run.checkpoint} is a v-prediction checkpoint: these recipes need one that predicts noise")
     for model in (parts.unet, *_others(parts)):
         nn.Module.to(model.eval().requires_grad_(False), run.device, torch.float32)
     sources = find(run.data, run.trigger)

@@ -99,7 +99,7 @@ class Library:
         try:
             return _described(*_version(entry.path))
         except Exception as error:  # one odd file must not take the whole list with it
-            told = str(error) if isinstance(error, MotionError) else f"it cannot be read ({error!r:.200})"
+            told = str(error) if isinstance(error, MotionError) else f"it cannot be read ({error!s:.200})"
             return Description(UNREADABLE, problem=told.replace(str(entry.path), "it", 1))
 
     @staticmethod

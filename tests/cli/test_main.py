@@ -129,6 +129,17 @@ def test_bad_input_to_the_others(
     assert words in printed.err
 
 
+def test_memory_that_is_used_up_is_one_line(
+    room: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "_describe_weights", full)
+    assert cli.main(["inspect", "ink.safetensors"]) == 2
+    assert capsys.readouterr().err.startswith("error: there is not enough memory: ")
+
+
 def test_inspect_names_a_weights_file(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["inspect", "ink.safetensors"]) == 0
     report = json.loads(capsys.readouterr().out)

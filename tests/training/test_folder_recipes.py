@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -206,6 +207,14 @@ def test_a_broken_clip_is_named(room: Path, tmp_path: Path) -> None:
     (tmp_path / "data" / "broken.mp4").write_bytes(b"no film")
     with pytest.raises(MotionError, match=r"broken\.mp4 is no clip"):
         recipes.train_adapter(replace(job(room, tmp_path / "out"), data=tmp_path / "data"), PLAN)
+
+
+def test_a_checkpoint_that_predicts_velocity_is_refused(room: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "velocity.safetensors"
+    shutil.copy(room / "base.safetensors", checkpoint)
+    checkpoint.with_suffix(".yaml").write_text("model: {params: {parameterization: v}}")
+    with pytest.raises(MotionError, match=r"velocity\.safetensors is a v-prediction checkpoint"):
+        recipes.train_adapter(replace(job(room, tmp_path / "out"), checkpoint=checkpoint), PLAN)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from motion.errors import MotionError
 from motion.hosts.memory import is_out_of_memory
-from motion.hosts.standalone.folder import open_folder
+from motion.hosts.standalone.formats.folder import open_folder
+from motion.hosts.standalone.formats.refusals import REMEDY
+from motion.hosts.standalone.formats.single_file import open_file
 from motion.hosts.standalone.parts import Parameterization, Parts
-from motion.hosts.standalone.refusals import REMEDY
-from motion.hosts.standalone.single_file import open_file
 from motion.hosts.standalone.vae import vae_state
 from motion.weights.files import open_weights
 

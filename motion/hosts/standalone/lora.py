@@ -57,5 +57,7 @@ def _file(name: str, folder: Path | None) -> Path:
     files = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
     found = next((file for file in files if file.is_file()), None)
     if found is None or found.resolve().parent != folder.resolve():
-        raise MotionError(f"the prompt names the LoRA {name}: there is no such file in {folder}")
+        raise MotionError(
+            f"the prompt names the LoRA {name}: there is no such file in {folder} ({', '.join(SUFFIXES)})"
+        )
     return found

@@ -12,7 +12,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from torch import Tensor, nn
 
 from motion.errors import MotionError
-from motion.hosts.standalone import shapes
+from motion.hosts.standalone.formats import shapes
 from motion.hosts.standalone.parts import State, filled, under
 from motion.weights import checkpoint as weights
 from motion.weights import ldm

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from motion.errors import MotionError
-from motion.hosts.standalone import Standalone, shapes
+from motion.hosts.standalone import Standalone
 from motion.hosts.standalone.checkpoint import open_parts
+from motion.hosts.standalone.formats import shapes
 from motion.hosts.standalone.parts import Parameterization, Parts
 from motion.hosts.standalone.tokens import clip_tokenizer
 from tests.support.small import far

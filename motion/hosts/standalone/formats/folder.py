@@ -14,8 +14,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from transformers.utils import logging as transformers_logging
 
 from motion.errors import MotionError
+from motion.hosts.standalone.formats.refusals import REMEDY, SCHEDULERS, check_unet
 from motion.hosts.standalone.parts import Base, Parameterization, Parts, State, TextEncoder
-from motion.hosts.standalone.refusals import REMEDY, SCHEDULERS, check_unet
 from motion.hosts.standalone.vae import build_vae
 from motion.weights.paths import SUFFIXES
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from motion.errors import MotionError
-from motion.hosts.standalone import shapes
+from motion.hosts.standalone.formats import shapes
+from motion.hosts.standalone.formats.refusals import REMEDY, check_unet, refusal
 from motion.hosts.standalone.parts import Base, Parameterization, Parts, State, TextEncoder, filled, under
-from motion.hosts.standalone.refusals import REMEDY, check_unet, refusal
 from motion.hosts.standalone.tokens import clip_tokenizer
 from motion.hosts.standalone.vae import build_vae, check_vae
 from motion.weights import ldm
