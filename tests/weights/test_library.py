@@ -282,7 +282,7 @@ def test_a_file_that_is_gone_and_a_fault_of_our_own_are_described(tmp_path, monk
     assert gone.kind == UNREADABLE and "No such file" in gone.problem
     path = touch(tmp_path / "v3.ckpt")
     monkeypatch.setattr("motion.weights.files.open_weights", lambda path: 1 / 0)
-    assert Library.misfit(Library.describe(entry(path)), "sd15").startswith("damaged: it cannot be read (division by zero")
+    assert Library.misfit(Library.describe(entry(path)), "sd15").startswith("damaged: it cannot be read (division")
 
 
 def test_a_description_is_remembered_until_the_file_changes(tmp_path, monkeypatch):
