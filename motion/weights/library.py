@@ -6,18 +6,14 @@ Cheap to import: torch comes with the first look at a folder.
 from __future__ import annotations
 
 import re
-import stat
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from os import stat_result
 from pathlib import Path
-from typing import NamedTuple
 
 from motion.errors import MotionError
-from motion.weights.paths import SUFFIXES
+from motion.weights.places import File, first_places, names_apart, plain, version, weights_below
 
 UNREADABLE = "unreadable"
 """The kind of a file that cannot be opened, beside those of `motion.weights.kinds`."""
@@ -66,9 +62,10 @@ class Library:
     def entries(self) -> list[Entry]:
         """Every weights file, sorted by name regardless of case.
 
-        Links are followed. Missing folders, unreadable ones and whatever begins with a dot are left out.
+        Links are followed, and a file in several places is one. Missing folders, unreadable ones and whatever begins
+        with a dot are left out.
         """
-        return [entry for entry, _ in self._scan()]
+        return list(dict.fromkeys(entry for entry, _ in self._scan()))
 
     def find(self, name: str) -> Entry:
         """The file that `name` means: an entry's name, with or without suffix, folders and ``[sha256 prefix]``.
@@ -89,7 +86,7 @@ class Library:
             names = ", ".join(entry.name for entry in found)
             raise MotionError(f"{_short(name)} can be any of {names}: give one of these names")
         if not found:
-            alike = [entry for entry, _ in files if not self.kinds or self.describe(entry).kind in self.kinds]
+            alike = [entry for entry in self.entries() if not self.kinds or self.describe(entry).kind in self.kinds]
             raise MotionError(self._missing(name, [entry.name for entry in alike]))
         return found[0]
 
@@ -97,7 +94,7 @@ class Library:
     def describe(entry: Entry) -> Description:
         """What the file is, told by its keys and shapes; a file that is broken or gone is described by its problem."""
         try:
-            return _described(*_version(entry.path))
+            return _described(*version(entry.path))
         except Exception as error:  # one odd file must not take the whole list with it
             told = str(error) if isinstance(error, MotionError) else f"it cannot be read ({error!s:.200})"
             return Description(UNREADABLE, problem=told.replace(str(entry.path), "it", 1))
@@ -119,10 +116,14 @@ class Library:
             return None
         return f"made for {BASES.get(str(description.base), description.base)}"
 
-    def _scan(self) -> list[tuple[Entry, _File]]:
+    def _scan(self) -> list[tuple[Entry, File]]:
+        """Each place of a file, with the entry that stands for all places of it."""
         seen: set[tuple[int, int]] = set()
-        files = [_File(folder, path) for folder in self.folders for path in _weights_below(folder, seen)]
-        pairs = [(Entry(name, file.path), file) for name, file in zip(_names(files), files, strict=True)]
+        files = [File(folder, path) for folder in self.folders for path in weights_below(folder, seen)]
+        firsts = first_places(files)
+        distinct = list(dict.fromkeys(firsts))
+        entries = {file: Entry(name, file.path) for name, file in zip(names_apart(distinct), distinct, strict=True)}
+        pairs = [(entries[first], file) for first, file in zip(firsts, files, strict=True)]
         return sorted(pairs, key=lambda pair: (pair[0].name.casefold(), pair[0].name))
 
     def _missing(self, name: str, names: list[str]) -> str:
@@ -144,81 +145,20 @@ def short_hash(path: Path) -> str:
     Raises MotionError for a file that cannot be read.
     """
     try:
-        return _digest(*_version(path))[:HASH_DIGITS]
+        return _digest(*version(path))[:HASH_DIGITS]
     except OSError as error:
         raise MotionError(f"{path} cannot be read ({error.strerror}); check its name and its permissions.") from error
 
 
-class _File(NamedTuple):
-    folder: Path
-    path: Path
-
-    @property
-    def relative(self) -> Path:
-        return self.path.relative_to(self.folder)
-
-    def spellings(self) -> tuple[str, ...]:
-        """Names from the shortest to the one that no other file has."""
-        relative = self.relative.as_posix()
-        short, whole = self.relative.with_suffix("").as_posix(), self.path.as_posix()
-        return tuple(map(_plain, (short, relative, f"{self.folder.name}/{relative}", whole)))
-
-
-def _names(files: Sequence[_File]) -> list[str]:
-    """For each file its shortest spelling that is no other's name; all files that share one take a longer one."""
-    spellings = [file.spellings() for file in files]
-    lengths = [0] * len(files)
-    while True:
-        names = [spelling[length] for spelling, length in zip(spellings, lengths, strict=True)]
-        uses = Counter(names)
-        shared = [i for i, name in enumerate(names) if uses[name] > 1 and lengths[i] + 1 < len(spellings[i])]
-        if not shared:
-            return names
-        for i in shared:
-            lengths[i] += 1
-
-
-def _matching(files: Sequence[tuple[Entry, _File]], text: str) -> list[Entry]:
+def _matching(files: Sequence[tuple[Entry, File]], text: str) -> list[Entry]:
     """The entries that `text` means by the strictest reading that any answers to."""
-    exact = [entry for entry, _ in files if entry.name == text]
+    exact = list(dict.fromkeys(entry for entry, _ in files if entry.name == text))
     slashed = text.replace("\\", "/")
     spelled = exact or [entry for entry, file in files if slashed in file.spellings()[1:]]
     given = None if spelled else _resolved(text)
-    there = spelled or [entry for entry, _ in files if given is not None and _resolved(entry.path) == given]
-    return there or [entry for entry, _ in files if text in (_plain(entry.path.name), _plain(entry.path.stem))]
-
-
-def _weights_below(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """The weights files in `folder` and below, each directory once: its number on the disk goes into `seen`."""
-    waiting = deque([folder])
-    while waiting:
-        directory = waiting.popleft()
-        status = _status(directory)
-        if status is None or (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        for path in _listed(directory):
-            found = None if path.name.startswith(".") else _status(path)
-            if found is not None and stat.S_ISDIR(found.st_mode):
-                # Links last, so that what has a place of its own is named after that.
-                add = waiting.append if path.is_symlink() else waiting.appendleft
-                add(path)
-            elif found is not None and stat.S_ISREG(found.st_mode) and path.suffix.lower() in SUFFIXES:
-                yield path
-
-
-def _listed(directory: Path) -> list[Path]:
-    try:
-        return sorted(directory.iterdir())
-    except OSError:
-        return []
-
-
-def _status(path: Path) -> stat_result | None:
-    try:
-        return path.stat()
-    except (OSError, ValueError):  # the latter for a NUL in a folder's name
-        return None
+    there = spelled or [entry for entry, file in files if given is not None and _resolved(file.path) == given]
+    named = there or [entry for entry, file in files if text in (plain(file.path.name), plain(file.path.stem))]
+    return list(dict.fromkeys(named))
 
 
 def _absolute(folder: Path) -> Path:
@@ -237,19 +177,8 @@ def _resolved(given: str | Path) -> Path | None:
         return None
 
 
-def _plain(name: str) -> str:
-    """`name` with what is no Unicode in it spelled out, so that pages and infotext can carry it."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _short(name: str) -> str:
     return repr(name if len(name) <= 80 else name[:77] + "...")
-
-
-def _version(path: Path) -> tuple[Path, int, int]:
-    """What changes whenever the file does. Raises OSError."""
-    status = path.stat()
-    return path, status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=4096)

@@ -52,7 +52,7 @@ def test_files_are_named_by_their_place_and_sorted_without_regard_to_case(tmp_pa
 
 def test_names_that_collide_keep_what_sets_them_apart(tmp_path):
     for name in ("a/x.ckpt", "a/x.pt", "a/same.ckpt", "b/same.ckpt", "b/only.ckpt", "c/b/same.ckpt"):
-        touch(tmp_path / name)
+        touch(tmp_path / name, name.encode())
     folders = [tmp_path / "a", tmp_path / "b", tmp_path / "c/b"]
     first = (tmp_path / "b/same.ckpt").as_posix()
     second = (tmp_path / "c/b/same.ckpt").as_posix()
@@ -319,3 +319,25 @@ def test_the_host_gets_an_option_for_more_folders():
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "['a', 'b'] []"
+
+
+@pytest.mark.parametrize("kind", ["copy", "link", "hard link"])
+def test_a_file_in_two_folders_is_one(tmp_path, kind):
+    first, second = touch(tmp_path / "a/pan.ckpt", b"pan" * 9999), tmp_path / "b/deep/pan.ckpt"
+    second.parent.mkdir(parents=True)
+    if kind == "copy":
+        second.write_bytes(first.read_bytes())
+    elif kind == "link":
+        second.symlink_to(first)
+    else:
+        second.hardlink_to(first)
+    library = Library([tmp_path / "a", tmp_path / "b"])
+    assert [entry.name for entry in library.entries()] == ["pan"]
+    for name in ("pan", "pan.ckpt", "deep/pan.ckpt", "b/deep/pan.ckpt", str(first), str(second)):
+        assert library.find(name).path == first
+
+
+def test_files_of_one_name_and_size_that_differ_are_two(tmp_path):
+    for folder, last in (("a", b"1"), ("b", b"2")):
+        touch(tmp_path / folder / "pan.ckpt", b"pan" * 9999 + last)
+    assert names(tmp_path / "a", tmp_path / "b") == ["a/pan.ckpt", "b/pan.ckpt"]
