@@ -1,42 +1,8 @@
-// Plays the clips that the host's gallery cannot show (MP4, WebM) under it, from the paths in its comments; says why a
-// job was refused on pages that show another error instead (reForge's); and lets one type more than sliders reach.
+// Says why a job was refused on pages that show another error instead (reForge's); lets one type more than sliders
+// reach; fills the lists of a tab that begins with Motion on, and when another checkpoint is loaded; and pastes the
+// parameters that the accordion has read.
 (function () {
     const tabs = ["txt2img", "img2img"];
-    const label = "Motion clip: ";
-    const shown = {};
-
-    // The paths named in the result's comments, or null while they are the ones shown already.
-    function clips(tab) {
-        const comments = gradioApp().querySelector(`#html_log_${tab} .comments`);
-        const text = comments ? comments.innerText : "";
-        if (text === shown[tab]) return null;
-        shown[tab] = text;
-        const lines = text.split("\n").filter((line) => line.startsWith(label));
-        return lines.map((line) => line.slice(label.length).trim());
-    }
-
-    function video(path) {
-        const element = document.createElement("video");
-        const address = path.split("/").map(encodeURIComponent).join("/"); // "#" and "?" are of the name
-        element.src = `file=${address}?${Date.now()}`;
-        element.controls = element.loop = element.autoplay = element.muted = true;
-        element.style.maxWidth = "100%";
-        return element;
-    }
-
-    function place(tab, found) {
-        const gallery = gradioApp().getElementById(`${tab}_gallery_container`);
-        if (!gallery) return;
-        const id = `motion_videos_${tab}`;
-        gradioApp().getElementById(id)?.remove();
-        const videos = found.filter((path) => /\.(mp4|webm)$/.test(path)).map(video);
-        if (!videos.length) return;
-        const box = document.createElement("div");
-        box.id = id;
-        box.append(...videos);
-        gallery.after(box);
-    }
-
     // The host's script asks for the progress of the job that this tab of the browser has started: that is its name.
     const jobs = {};
     const request = window.requestProgress;
@@ -58,19 +24,45 @@
         }
     }
 
-    // Sliders end where most values lie. When the box beside one is left, gradio would cut its number off there.
+    // Sliders begin and end where most values lie. When the box beside one is left, gradio would cut its number off there.
     function keepWhatWasTyped(event) {
         const box = event.target;
         const ours = box instanceof HTMLInputElement && box.matches("[id*='_motion_'] input[type=number]");
-        if (ours && Number(box.value) > Number(box.max)) event.stopPropagation();
+        const beyond = Number(box.value) > Number(box.max) || Number(box.value) < Number(box.min);
+        if (ours && box.value && beyond) event.stopPropagation();
+    }
+
+    const part = (tab, name) => gradioApp().getElementById(`script_${tab}_motion_${name}`);
+
+    function refreshLists() {
+        for (const tab of tabs) {
+            const box = part(tab, "enabled")?.querySelector(".label-wrap input[type=checkbox]");
+            if (box?.checked) part(tab, "refresh").click();
+        }
+    }
+
+    let checkpoint = "";
+    function followCheckpoint() {
+        const loaded = `${opts.sd_model_checkpoint} ${opts.sd_checkpoint_hash}`;
+        if (checkpoint && checkpoint !== loaded) refreshLists();
+        checkpoint = loaded;
+    }
+
+    // What the accordion has read stands in a hidden text; a mark beside it says that it has just come.
+    function pasteWhatWasRead() {
+        for (const mark of gradioApp().querySelectorAll("[data-motion-paste]")) {
+            const button = gradioApp().getElementById(mark.dataset.motionPaste);
+            if (mark.dataset.checkpoint) selectCheckpoint(mark.dataset.checkpoint);
+            mark.remove();
+            button.click();
+        }
     }
 
     document.addEventListener("blur", keepWhatWasTyped, true);
+    onUiLoaded(refreshLists);
+    onOptionsChanged(followCheckpoint);
     onAfterUiUpdate(() => {
-        for (const tab of tabs) {
-            explain(tab);
-            const found = clips(tab);
-            if (found) place(tab, found);
-        }
+        tabs.forEach(explain);
+        pasteWhatWasRead();
     });
 })();

@@ -16,7 +16,7 @@ from motion.hosts.webui.base import host_module, option
 from motion.video.write import write
 
 CLIP_COMMENT = "Motion clip: "
-"""What `javascript/motion.js` looks for."""
+"""What `javascript/motion-result.js` looks for."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from motion.errors import MotionError
+from motion.fields.table import DIGITS, names_kept_picture
 from motion.hosts.controls import Pixels
 from motion.hosts.webui.base import host_module, option
-from motion.settings.key_frames import DIGITS
 
 FOLDER = "motion-key-images"
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -46,7 +46,7 @@ def digits_of(text: str) -> str:
     A path is followed only into the folders from which the host's own page may show files. Raises MotionError for an
     image that is not kept any more, and for what is no picture.
     """
-    if re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", text, re.ASCII):
+    if names_kept_picture(text):
         path(text)
         return text
     file = _allowed_file(text)
@@ -103,6 +103,13 @@ def _make_room() -> None:
             total -= status.st_size
     if total > MOST_KEPT:
         raise MotionError(f"the key images of the last hour take up {MOST_KEPT >> 20} MB: try again in an hour")
+
+
+def keep_image(image: Any) -> str:
+    """Keep a picture that Pillow has opened; its digits."""
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return keep(data.getvalue())
 
 
 def path(digits: str) -> Path:

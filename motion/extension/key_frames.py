@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from PIL import Image
+
 from motion.errors import MotionError
 from motion.extension import key_frame_images
 from motion.extension.models import encoder_library, encoders, load_encoder
@@ -17,8 +19,8 @@ from motion.weights.library import Entry
 from sparsectrl.key_frames import parse, places
 
 
-def settle_key_frames(tab: Tab) -> Tab:
-    """The tab with every image kept and named by its digits, and every encoder that is shown it by its file's name.
+def settle_pictures(tab: Tab) -> Tab:
+    """The tab with every picture kept and named by its digits, and every encoder that is shown one by its file's name.
 
     Raises MotionError for an encoder that is not there, and for what is no picture.
     """
@@ -29,7 +31,17 @@ def settle_key_frames(tab: Tab) -> Tab:
         )
         for key in tab.key_frames
     ]
-    return replace(tab, key_frames=tuple(keys)) if keys else tab
+    last = tab.last_frame
+    if last is not None:
+        last = key_frame_images.digits_of(last) if isinstance(last, str) else key_frame_images.keep_image(last)
+    return replace(tab, key_frames=tuple(keys), last_frame=last)
+
+
+def open_last_frame(tab: Tab) -> Tab:
+    """A settled tab with its last frame as a picture."""
+    if tab.last_frame is None:
+        return tab
+    return replace(tab, last_frame=Image.fromarray(key_frame_images.pixels_of(tab.last_frame)))
 
 
 def load(tab: Tab) -> list[Loaded]:

@@ -16,6 +16,7 @@ from motion.hosts.webui.base import host_module
 from motion.models.motion.model import MotionModel
 from motion.sampling.lora import WeightedLora
 from motion.settings.lora_tags import LoraTag
+from motion.settings.stored import StoredObject
 from motion.settings.tab import Tab
 from motion.weights.kinds import SPARSECTRL
 from motion.weights.library import Entry, Library
@@ -115,6 +116,25 @@ def prompt_loras(named: Iterable[tuple[str, Callable[[], LoraTag]]]) -> list[Wei
         if files.describe(entry).kind in (MOTION_LORA, DOMAIN_ADAPTER):
             found.append((motion.lora.load(entry.path), tag().unet))
     return found
+
+
+def last_module(base: str | None) -> str:
+    """The module that moved a checkpoint of this base last; none if that is not known."""
+    with suppress(MotionError):
+        return str(_last_modules().read().get(str(base), ""))
+    return ""
+
+
+def remember_module(base: str | None, name: str) -> None:
+    """Keep in mind that this module was used; where that cannot be written, it is not."""
+    with suppress(MotionError):
+        known = _last_modules().read()
+        if known.get(str(base)) != name:
+            _last_modules().write({**known, str(base): name})
+
+
+def _last_modules() -> StoredObject:
+    return StoredObject(Path(host_module("paths").data_path) / "motion-last-modules.json", str)
 
 
 def load(entry: Entry, family: str) -> MotionModel:

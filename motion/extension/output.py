@@ -11,10 +11,13 @@ from motion.extension import places
 from motion.extension.files import Files, Written
 from motion.hosts.webui.base import option
 from motion.hosts.webui.job import FinishedClip, Job
+from motion.settings.tab import TAB_FIELDS
 
 IN_AN_IMAGE_TAG = ("gif", "webp", "apng")
 """Formats that play in the host's gallery, which shows pictures only."""
 MOVIES = ("mp4", "webm")
+GALLERY_FRAMES = 64
+GALLERY = TAB_FIELDS["gallery"].label
 
 
 def deliver(p: Any, processed: Any, job: Job, clips: Sequence[FinishedClip]) -> Files:
@@ -27,7 +30,7 @@ def deliver(p: Any, processed: Any, job: Job, clips: Sequence[FinishedClip]) -> 
         _cover(clip, _write(files, job, clip, number, processed.all_seeds[number * job.frames]))
         for number, clip in enumerate(clips)
     ]
-    shown = [] if job.several_prompts else clips
+    shown = [] if job.several_prompts else [_for_gallery(p, job, clip) for clip in clips]
     processed.images = [*covers, *(picture for clip in shown for picture in clip.pictures)]
     processed.infotexts = [*(clip.texts[0] for clip in clips), *(text for clip in shown for text in clip.texts)]
     _play(processed, clips, files.written)
@@ -48,6 +51,19 @@ def animate(picture: Any, written: Sequence[Written]) -> None:
     playable = [file.path for file in written if file.path is not None and file.format in IN_AN_IMAGE_TAG]
     if playable:
         picture.already_saved_as = str(playable[0])
+
+
+def _for_gallery(p: Any, job: Job, clip: FinishedClip) -> FinishedClip:
+    """What the page shows of the clip's single frames: each costs it a file and the browser a download."""
+    frames, choice = len(clip.pictures), job.tab.gallery
+    if p.is_api or choice == "all":
+        return clip
+    if choice == "none":
+        return FinishedClip([], [])
+    step = -(-frames // GALLERY_FRAMES) if choice == "auto" else int(choice)
+    if choice == "auto" and step > 1:
+        p.comment(f"Motion: of the {frames} frames the gallery shows one in {step}; '{GALLERY}' shows more")
+    return FinishedClip(clip.pictures[::step], clip.texts[::step])
 
 
 def _write(files: Files, job: Job, clip: FinishedClip, number: int, seed: int) -> list[Written]:

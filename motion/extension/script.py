@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -9,9 +10,10 @@ from typing import Any
 
 import motion
 from motion.errors import MotionError
-from motion.extension import axes, finish, infotext, key_frames, output, places, runs
-from motion.extension.models import library, load, loras, prompt_loras
+from motion.extension import axes, cost, finish, infotext, key_frames, options, output, places, runs
+from motion.extension.models import library, load, loras, prompt_loras, remember_module
 from motion.extension.page import panel
+from motion.extension.page.plan_row import HOST
 from motion.hosts.webui import beside
 from motion.hosts.webui import job as jobs
 from motion.hosts.webui.base import host_module, option
@@ -35,8 +37,11 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
     """One instance per tab; nothing of a job is kept here."""
 
     built: panel.Panel | None = None
-    steps: Any = None
-    """The tab's component for sampling steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.around: dict[str, Any] = {}
+        """The tab's own components that Motion's page follows, by name."""
 
     def title(self) -> str:
         return TITLE
@@ -48,16 +53,19 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
         self.built = built = panel.build(self.elem_id, is_img2img)
         self.infotext_fields = built.infotext_fields
         self.paste_field_names = list(infotext.PASTED.values())
-        if self.steps is not None:
-            built.follow_steps(self.steps)
+        self._follow_host()
         return built.components
 
     def after_component(self, component: Any, **kwargs: Any) -> None:
-        """The host calls this for every component of the tab; the steps' stands above or below, as the user likes."""
-        if kwargs.get("elem_id") == ("img2img_steps" if self.is_img2img else "txt2img_steps"):
-            self.steps = component
-            if self.built is not None:
-                self.built.follow_steps(component)
+        """The host calls this for every component of the tab; they stand above or below, as the user likes."""
+        tab, _, name = str(kwargs.get("elem_id")).partition("_")
+        if tab == ("img2img" if self.is_img2img else "txt2img") and name in HOST:
+            self.around[name] = component
+            self._follow_host()
+
+    def _follow_host(self) -> None:
+        if self.built is not None and self.around.keys() == set(HOST):
+            self.built.follow(self.around)
 
     def setup(self, p: Any, *args: Any) -> None:
         if _is_on(args):
@@ -94,6 +102,8 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
         if job is None or not processed.images:
             return  # another extension rehearses the end of a job that goes on (ADetailer)
         jobs.end(p, job)
+        if job.done and not getattr(p, "enable_hr", False):
+            cost.of_job(p, job).remember(time.monotonic() - job.started)
         clips, others = jobs.gather(job, processed.images, processed.infotexts, _pictures_per_frame(p))
         files = output.deliver(p, processed, job, clips)
         if run := runs.of(p):
@@ -133,18 +143,20 @@ def plan(p: Any, tab: Tab) -> Job:
     module = load(entry, tab.family)
     windows = plan_windows(tab, module.architecture)
     beside.check(p, windows)
-    tab = key_frames.settle_key_frames(tab)
+    tab = key_frames.settle_pictures(tab)
+    drawn = key_frames.open_last_frame(tab)
     controls = key_frames.load(tab)
     _check_techniques(p, tab, controls)
     _settle_initial_images(p, tab.frames, windows.frames)
     active = loras(tab)
+    remember_module(module.architecture.family.base, entry.name)
     return Job(
         tab=tab,
-        sampling=Sampling(tab, module, windows, active, controls),
+        sampling=Sampling(drawn, module, windows, active, controls),
         frames=windows.frames,
         clips=jobs.clip_count(p),
         own=jobs.own_values(p),
-        infotext=infotext.to_infotext(tab, entry, hasattr(p, "init_images")),
+        infotext=infotext.to_infotext(tab, entry, hasattr(p, "init_images"), option(options.ALL_SETTING, False)),
         several_prompts=isinstance(p.prompt, list),
         prompted=partial(motion.lora.add_trigger_words, loras=active, frames=tab.frames) if tab.trigger_words else str,
     )

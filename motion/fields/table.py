@@ -15,6 +15,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from motion.errors import MotionError
 
+DIGITS = 16
+"""Hexadecimal digits of a kept picture's name, the first of its SHA-256."""
+
 
 class Size(NamedTuple):
     """Width and height in pixels; written `512x512`."""
@@ -211,7 +214,8 @@ class Several(Field):
 
 @dataclass(frozen=True)
 class Image(Field):
-    """A picture or none: base64 (also as a data URL), or what the interface's own picture is. Infotext has no room."""
+    """A picture or none: base64 (also as a data URL), the digits by which a kept one is found, or what the interface's
+    own picture is. Infotext has room for the digits."""
 
     metavar = "IMAGE"
 
@@ -224,7 +228,7 @@ class Image(Field):
         return self._accept(value, value is None or isinstance(value, str) or hasattr(value, "convert"))
 
     def write(self, value: Any) -> str:
-        return ""
+        return value if isinstance(value, str) and names_kept_picture(value) else ""
 
 
 def setting(
@@ -265,6 +269,11 @@ def markdown(rows: Mapping[str, Field]) -> str:
         text = "; ".join(filter(None, (row.help, row.detail)))
         lines.append(f"| `{row.name}` | {row.label} | {default} | {row.remedy} | {text} |")
     return "\n".join(lines) + "\n"
+
+
+def names_kept_picture(text: str) -> bool:
+    """Whether these are the digits by which a kept picture is found."""
+    return re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", text, re.ASCII) is not None
 
 
 def is_plain(text: str) -> bool:

@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from motion.fields.table import Field, is_plain
+from motion.fields.table import DIGITS, Field, is_plain, names_kept_picture
 
 STRONGEST = 10
-DIGITS = 16
-"""Hexadecimal digits of a kept image's name, the first of its SHA-256."""
 
 _PLACES = re.compile(r"[-+\d, ]+|[a-z]+", re.ASCII)
 _BARE = r'[^\s";](?:[^";]*?[^\s";])??'
@@ -40,7 +38,7 @@ class KeyFrame(NamedTuple):
     @property
     def is_kept(self) -> bool:
         """Whether the image is named by its digits."""
-        return re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", self.image, re.ASCII) is not None
+        return names_kept_picture(self.image)
 
     def __str__(self) -> str:
         strength = "" if self.strength == 1 else f"={str(float(self.strength)).removesuffix('.0')}"

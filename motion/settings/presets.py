@@ -1,68 +1,65 @@
-"""Settings that a user keeps under a name, in one JSON file."""
+"""Settings that a user keeps under a name, in one JSON file, and those that come with the project."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from motion.errors import MotionError
 from motion.fields.table import Image
+from motion.settings.stored import StoredObject
 from motion.settings.tab import TAB_FIELDS, Tab
 
 KEPT = tuple(row.name for row in TAB_FIELDS.values() if row.name != "enabled" and not isinstance(row, Image))
 """Settings that a preset holds: all that text can hold, but not the switch."""
+BUNDLED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "Seamless loop": {"frames": 16, "fps": 8.0, "loop": "closed"},
+        "Key-frame morph": {"frames": 16, "fps": 8.0, "loop": "none", "key_scale": 1.0, "colour_match": True},
+        "Long clip": {"frames": 64, "loop": "none", "context_length": 16, "context_overlap": 4, "noise": "auto"},
+    }
+)
+"""What users do first. They set what they name, and leave all else as it is."""
 
 
 class Presets:
-    """The presets in `path`, a JSON object of objects by name; no file is no presets."""
+    """The presets in `path`, a JSON object of objects by name; no file is none but the bundled ones."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._stored = StoredObject(path, dict)
 
     def names(self) -> list[str]:
-        """In the order of the alphabet. Raises MotionError for a damaged file."""
-        return sorted(self._read(), key=str.casefold)
+        """The user's in the order of the alphabet, then the bundled ones. Raises MotionError for a damaged file."""
+        own = sorted(self._stored.read(), key=str.casefold)
+        return [*own, *(name for name in BUNDLED if name not in own)]
 
-    def get(self, name: str) -> Tab:
-        """A preset's settings; what it does not name has its default, and what is no longer valid is refused.
+    def get(self, name: str) -> dict[str, Any]:
+        """What a preset sets, by the fields' names. What one of the user's does not name has its default, and what is
+        no longer valid is refused.
 
         Raises MotionError if there is none of that name.
         """
-        presets = self._read()
-        if name not in presets:
-            raise MotionError(f"there is no preset {name!r}: choose one of {', '.join(self.names()) or '(none yet)'}")
-        kept = {key: value for key, value in presets[name].items() if key in KEPT}
-        return Tab(**kept)
+        name, own = name.strip(), self._stored.read()
+        if name in own:
+            tab = Tab(**{key: value for key, value in own[name].items() if key in KEPT})
+            return {key: getattr(tab, key) for key in KEPT}
+        if name not in BUNDLED:
+            raise MotionError(f"there is no preset {name!r}: choose one of {', '.join(self.names())}")
+        return dict(BUNDLED[name])
 
     def put(self, name: str, tab: Tab) -> None:
         """Keep `tab` as `name`, in place of what had that name. Raises MotionError if it cannot be written."""
         if not name.strip():
             raise MotionError("a preset needs a name: type one")
-        self._write({**self._read(), name.strip(): {key: getattr(tab, key) for key in KEPT}})
+        self._stored.write({**self._stored.read(), name.strip(): {key: getattr(tab, key) for key in KEPT}})
 
     def drop(self, name: str) -> None:
-        """Forget `name`, if it is there."""
-        self._write({kept: preset for kept, preset in self._read().items() if kept != name})
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        try:
-            presets = json.loads(self.path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise MotionError(f"{self.path} cannot be read ({error}): mend it, or move it away") from error
-        if not isinstance(presets, dict) or not all(isinstance(preset, dict) for preset in presets.values()):
-            raise MotionError(f"{self.path} holds no presets: mend it, or move it away")
-        return presets
-
-    def _write(self, presets: Mapping[str, Mapping[str, Any]]) -> None:
-        part = self.path.with_suffix(".partial")
-        try:
-            part.write_text(json.dumps(presets, indent=2, ensure_ascii=False), encoding="utf-8")
-            part.replace(self.path)
-        except OSError as error:
-            raise MotionError(f"{self.path} cannot be written ({error.strerror}): free some room") from error
-        finally:
-            part.unlink(missing_ok=True)
+        """Delete `name`. Raises MotionError if it is none of the user's."""
+        name, own = name.strip(), self._stored.read()
+        if name not in own:
+            there = "comes with Motion and stays" if name in BUNDLED else "is no preset"
+            raise MotionError(f"{name!r} {there}: choose one of your own to delete")
+        self._stored.write({kept: preset for kept, preset in own.items() if kept != name})

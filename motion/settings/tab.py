@@ -15,6 +15,14 @@ from motion.settings.settings import MOST_FRAMES, Movement, Steering
 FORMATS: Mapping[str, str] = MappingProxyType(
     {"gif": "GIF", "webp": "WebP", "apng": "APNG", "mp4": "MP4", "webm": "WebM", "frames": "Frames"}
 )
+GALLERIES: Mapping[str, str] = MappingProxyType(
+    {
+        "auto": "Up to 64",
+        "all": "All",
+        **{str(step): f"Every {step}th" for step in (4, 8, 16)},
+        "none": "None of them",
+    }
+)
 STARTS: Mapping[str, str] = MappingProxyType({"every": "Every frame", "first": "First frame"})
 
 
@@ -54,6 +62,10 @@ class Tab(Steering, Keys, Movement, Switch):
         Several, ("gif",), "Formats", "files to write; Frames: each frame as a picture of its own", FORMATS,
         key="Motion formats",
     )  # fmt: skip
+    gallery: str = setting(
+        Choice, "auto", "Frames in the gallery", "single frames that the page shows beside the clip", GALLERIES, key="",
+        group="output", detail="of the page alone: the API's answer holds them all",
+    )  # fmt: skip
     start: str = setting(
         Choice, "every", "Initial image", "every: all frames are drawn from it; first: it fades out after the first",
         STARTS, key="Motion initial image", group="img2img",
@@ -68,7 +80,7 @@ class Tab(Steering, Keys, Movement, Switch):
     )  # fmt: skip
     last_frame: Any = setting(  # noqa: RUF009
         Image, None, "Last frame", "where the clip ends; the initial image then fades out after the first frame",
-        key="", group="img2img",
+        key="Motion last frame", group="img2img",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -185,7 +185,7 @@ def test_frames_that_cannot_be_are_named(frames: list[str], words: str) -> None:
 def test_a_tab_becomes_controls_with_their_encoders(host: Path) -> None:
     picture = base64.b64encode(file_of(RED)).decode()
     given = [("-1", picture, "rgb", 0.5), ("2", picture, "ControlNet/scribble.safetensors"), ("0", picture, "rgb")]
-    tab = key_frames.settle_key_frames(Tab(frames=8, key_frames=given))  # type: ignore[arg-type]
+    tab = key_frames.settle_pictures(Tab(frames=8, key_frames=given))  # type: ignore[arg-type]
     digits = key_frame_images.keep(file_of(RED))
     assert tab.key_frames == (
         KeyFrame("-1", digits, "rgb", 0.5), KeyFrame("2", digits, "scribble"), KeyFrame("0", digits, "rgb")
@@ -194,18 +194,18 @@ def test_a_tab_becomes_controls_with_their_encoders(host: Path) -> None:
     assert (rgb.file.stem, list(rgb.images), rgb.strength) == ("rgb", [0, 7], {7: 0.5})
     assert (scribble.file.stem, list(scribble.images)) == ("scribble", [2])
     assert rgb_encoder is key_frames.load(tab)[0][1], "the last ones stay in memory"
-    assert key_frames.settle_key_frames(Tab()) == Tab() and key_frames.load(Tab()) == []
+    assert key_frames.settle_pictures(Tab()) == Tab() and key_frames.load(Tab()) == []
 
 
 def test_an_encoder_must_be_named_where_there_are_several(host: Path) -> None:
     tab = Tab(key_frames=[{"frame": 0, "image": base64.b64encode(file_of(RED)).decode()}])  # type: ignore[arg-type]
     with pytest.raises(MotionError, match=r"names no SparseCtrl encoder: one of rgb, scribble"):
-        key_frames.settle_key_frames(tab)
+        key_frames.settle_pictures(tab)
     (host / "models" / "ControlNet" / "scribble.safetensors").unlink()
-    assert key_frames.settle_key_frames(tab).key_frames[0].encoder == "rgb"
+    assert key_frames.settle_pictures(tab).key_frames[0].encoder == "rgb"
     (host / "models" / "motion" / "rgb.safetensors").unlink()
     with pytest.raises(MotionError, match="put one into"):
-        key_frames.settle_key_frames(tab)
+        key_frames.settle_pictures(tab)
 
 
 def asked(*given: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -238,8 +238,36 @@ def test_the_strip_says_what_is_wrong_and_shows_the_rest(host: Path) -> None:
     for wrong in ([], {"frames": 0}, {"frames": 4, "key_frames": ["x"]}, {"frames": 4, "key_frames": {"x": 1}}):
         with pytest.raises(MotionError):
             strip.answer(wrong)  # type: ignore[arg-type]
-    with pytest.raises(MotionError, match="key frames is"):
+    assert ["99 is out of range" in problem for problem in twice["problems"]] == [True, False, False]
+    with pytest.raises(MotionError, match="strength 0 is out of range"):
         asked({"strength": 0})
+    with pytest.raises(MotionError, match="frame abc! is no place in the clip: give 0 to 15"):
+        asked({"frame": "abc!"})
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_pictures_keep_the_order_in_which_they_came(host: Path, at_once: bool) -> None:
+    """Each new one stands behind the last, whatever room there is, and a storyboard keeps that order."""
+    pictures = [
+        {"image": key_frame_images.keep(file_of(Image.new("RGB", (4, 2), (shade, 0, 0))))}
+        for shade in (10, 60, 110, 160, 210)
+    ]
+    shown: list[dict[str, Any]] = []
+    for added in [pictures] if at_once else [[picture] for picture in pictures]:
+        shown = strip.answer({"frames": 16, "key_frames": [*shown, *added]})["key_frames"]
+    given = [picture["image"] for picture in pictures]
+    assert [key["image"] for key in shown] == given
+    assert [key["frame"] for key in shown] == ["0", "3", "7", "11", "-1"]
+    board = strip.answer({"frames": 16, "key_frames": shown, "preset": "storyboard"})["key_frames"]
+    assert [key["image"] for key in board] == given
+
+
+def test_a_new_picture_leaves_the_others_where_they_are_while_there_is_room(host: Path) -> None:
+    first = {"image": key_frame_images.keep(file_of(RED)), "frame": "5"}
+    shown = strip.answer({"frames": 16, "key_frames": [first, {"image": first["image"]}]})["key_frames"]
+    assert [key["frame"] for key in shown] == ["5", "-1"]
+    (alone,) = strip.answer({"frames": 1, "key_frames": [{"image": first["image"]}]})["key_frames"]
+    assert alone["frame"] == "0"
 
 
 def test_the_strips_frame_names_every_preset_and_part() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import MotionError
-from motion.settings.presets import KEPT, Presets
+from motion.settings.presets import BUNDLED, KEPT, Presets
 from motion.settings.tab import Tab
 
 
@@ -22,18 +22,31 @@ def test_what_was_kept_comes_back(presets: Presets) -> None:
     tab = Tab(enabled=True, module="v3", frames=24, formats=("mp4", "gif"), loop="closed")
     presets.put("Löwe", tab)
     presets.put("a", Tab())
-    assert presets.names() == ["a", "Löwe"]
-    found = presets.get("Löwe")
-    assert all(getattr(found, name) == getattr(tab, name) for name in KEPT)
-    assert not found.enabled
+    assert presets.names() == ["a", "Löwe", *BUNDLED]
+    assert presets.get(" Löwe ") == {name: getattr(tab, name) for name in KEPT}
+    assert "enabled" not in KEPT
     presets.drop("Löwe")
-    presets.drop("never there")
-    assert presets.names() == ["a"]
+    assert presets.names() == ["a", *BUNDLED]
+    with pytest.raises(MotionError, match="is no preset"):
+        presets.drop("never there")
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_presets_set_what_they_name_and_stay(presets: Presets, name: str) -> None:
+    changed = presets.get(name)
+    assert changed.keys() < set(KEPT)
+    assert Tab(**changed) != Tab()
+    with pytest.raises(MotionError, match="stays"):
+        presets.drop(name)
+    presets.put(name, Tab(frames=5))
+    assert presets.get(name)["frames"] == 5
+    presets.drop(name)
+    assert presets.get(name) == changed
 
 
 def test_no_file_is_no_presets(presets: Presets) -> None:
-    assert presets.names() == []
-    with pytest.raises(MotionError, match="none yet"):
+    assert presets.names() == list(BUNDLED)
+    with pytest.raises(MotionError, match="no preset 'a'"):
         presets.get("a")
     with pytest.raises(MotionError, match="needs a name"):
         presets.put("  ", Tab())
@@ -42,7 +55,7 @@ def test_no_file_is_no_presets(presets: Presets) -> None:
 
 def test_presets_of_another_version_lose_what_is_unknown_and_refuse_what_is_invalid(presets: Presets) -> None:
     presets.path.write_text('{"old": {"frames": 8, "gone": 1}, "bad": {"frames": 0}}')
-    assert presets.get("old") == Tab(frames=8)
+    assert Tab(**presets.get("old")) == Tab(frames=8)
     with pytest.raises(MotionError, match="frames is 0"):
         presets.get("bad")
 

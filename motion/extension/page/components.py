@@ -8,10 +8,12 @@ from typing import Any
 
 import gradio as gr
 
+from motion.extension import options
 from motion.extension.models import FILES
 from motion.extension.page import strip
 from motion.fields.table import Choice, Field, Flag, Image, Number, Several
 from motion.fields.weighted import Weights
+from motion.hosts.webui.base import option
 from motion.settings.key_frames import KeyImages
 
 FEW = 3
@@ -42,5 +44,13 @@ def _choices(row: Choice | Several, common: dict[str, Any]) -> Any:
     """Buttons or a list of the labels; hosts keep only plain ones as defaults, and of several only lists'."""
     labels, value = list(row.choices.values()), row.format(row.default)
     if isinstance(row, Several):
-        return gr.Dropdown(labels, value=value, multiselect=True, **common)
+        return _several(row, labels, value, common)
     return gr.Radio(labels, value=value, **common) if len(labels) <= FEW else gr.Dropdown(labels, value=value, **common)
+
+
+def _several(row: Several, labels: list[str], value: list[str], common: dict[str, Any]) -> Any:
+    """A list of which several may be chosen; of formats those that the user has set first."""
+    wanted = option(options.FORMATS_SETTING, value) if row.name == "formats" else value
+    made = gr.Dropdown(labels, value=[label for label in wanted if label in labels], multiselect=True, **common)
+    made.do_not_save_to_config = wanted != value  # else what was saved as a default would hide it
+    return made

@@ -10,6 +10,7 @@ import gradio as gr
 from motion.extension.models import library
 from motion.extension.page import download_row
 from motion.extension.page.offer import missed_adapter, notes, offer
+from motion.extension.page.paste_row import PasteRow
 from motion.hosts.webui.base import host_module
 from motion.settings.tab import TAB_FIELDS
 
@@ -19,19 +20,20 @@ REFRESH = "\U0001f504"
 class ModuleRow:
     """The list of modules, what is said of them, the button for a missed adapter, and the downloads."""
 
-    def __init__(self, made: MutableMapping[str, Any], elem_id: Callable[[str], str]) -> None:
+    def __init__(self, made: MutableMapping[str, Any], elem_id: Callable[[str], str], paste: PasteRow) -> None:
         row = TAB_FIELDS["module"]
         names = [entry.name for entry in library().entries()]
         with gr.Row(elem_id=elem_id("files")):
             made["module"] = gr.Dropdown(
-                names, value=next(iter(names), ""), label=row.label, info=row.help, elem_id=elem_id("module"),
+                names, value="", label=row.label, info=row.help, elem_id=elem_id("module"),
                 allow_custom_value=True,
             )  # fmt: skip
             button = host_module("ui_components").ToolButton
             self.refresh = button(REFRESH, elem_id=elem_id("refresh"), tooltip="Look for files again")
         self.notes = gr.HTML(elem_id=elem_id("notes"))
+        self.pasted = gr.HTML(elem_id=elem_id("pasted"))
         self.adapter = gr.Button("Add the domain adapter", visible=False, elem_id=elem_id("add_adapter"))
-        self.downloads, self.downloaded = download_row.build(elem_id)
+        self.downloads, self.downloaded = download_row.build(elem_id, paste)
 
     def follow(self, made: Mapping[str, Any], loras: Any) -> None:
         """Fill the lists, also that of `loras`, when Motion is switched on, files were looked for or have come."""

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from motion.errors import MotionError
-from motion.extension.models import FILES, library, lora_files
+from motion.extension.models import FILES, last_module, library, lora_files
 from motion.extension.page.notes import alarm, folded, note
 from motion.hosts.webui.base import loaded_base
 from motion.models.motion.architecture import FAMILIES
@@ -76,7 +76,8 @@ def offer(chosen: str, adapter: str) -> tuple[Any, ...]:
         found = Offered.find()
     except MotionError as error:
         return gr.update(choices=[]), alarm(error), gr.update(visible=False), gr.update(), gr.update(), gr.update()
-    chosen = chosen if chosen in found.fitting else next(iter(found.fitting), "")
+    wanted = (chosen, last_module(found.base), *found.fitting)
+    chosen = next((name for name in wanted if name in found.fitting), "")
     modules = gr.update(choices=list(found.fitting), value=chosen)
     adapters = gr.update(choices=["", *found.of_kind["adapter"]])
     loras = gr.update(choices=list(found.of_kind["loras"]))

@@ -3,7 +3,7 @@ names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,8 +16,9 @@ from motion.extension.page import sections
 from motion.extension.page.lora_row import LoraRow
 from motion.extension.page.module_row import ModuleRow
 from motion.extension.page.notes import alarm
+from motion.extension.page.paste_row import PasteRow
+from motion.extension.page.plan_row import PlanRow
 from motion.extension.page.preset_row import PresetRow
-from motion.extension.page.windows_row import WindowsRow
 from motion.hosts.webui.base import host_module
 from motion.hosts.webui.detect import host
 from motion.settings.sections import FIRST
@@ -28,12 +29,12 @@ from motion.settings.tab import TAB_FIELDS
 class Panel:
     """The components in the order of the field table, and the host's paste functions for them.
 
-    `follow_steps` is told the host's component for sampling steps, when that is there.
+    `follow` is told the host's own components that `plan_row.HOST` names, when they are there.
     """
 
     components: list[Any] = field(default_factory=list)
     infotext_fields: list[tuple[Any, Callable[..., Any]]] = field(default_factory=list)
-    follow_steps: Callable[[Any], None] = lambda steps: None
+    follow: Callable[[Mapping[str, Any]], None] = lambda host: None
 
 
 def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
@@ -51,13 +52,17 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
     made: dict[str, Any] = {}
     made["enabled"] = host_module("ui_components").InputAccordion(False, label="Motion", elem_id=elem_id("enabled"))
     with made["enabled"]:
-        files, loras, windows = ModuleRow(made, elem_id), LoraRow(elem_id), WindowsRow(elem_id)
+        paste = PasteRow(elem_id, "img2img" if is_img2img else "txt2img")
+        files, loras, plan = ModuleRow(made, elem_id, paste), LoraRow(elem_id), PlanRow(elem_id)
         sections.draw(FIRST, made, elem_id)
         presets = PresetRow(elem_id)
-        sections.build(made, elem_id, is_img2img, {"lora": loras.build, "windows": windows.build})
+        plan.build_cost()
+        sections.details(elem_id)
+        above = {"lora": loras.build, "windows": plan.build_picture, "output": paste.build}
+        sections.build(made, elem_id, is_img2img, above)
     sections.follow(made)
     loras.follow(made)
     presets.follow(made)
     files.follow(made, loras.chooser)
-    pasted = [(made[name], read) for name, read in infotext.PASTED.items()]
-    return Panel([made[name] for name in TAB_FIELDS], pasted, partial(windows.follow, made))
+    pasted = [(made[name], read) for name, read in infotext.PASTED.items()] + [(files.pasted, infotext.read_notes)]
+    return Panel([made[name] for name in TAB_FIELDS], pasted, partial(plan.follow, made))

@@ -9,11 +9,13 @@ from typing import Any
 import gradio as gr
 
 from motion.errors import MotionError
+from motion.extension.page.notes import note
 from motion.hosts.webui.base import host_module
 from motion.settings.presets import KEPT, Presets
 from motion.settings.tab import TAB_FIELDS, Tab
 
-SAVE, DELETE = "\U0001f4be", "\U0001f5d1\ufe0f"
+LOAD, SAVE, DELETE = "\u2199\ufe0f", "\U0001f4be", "\U0001f5d1\ufe0f"
+DELETED = "Delete the preset {name!r}? It cannot be brought back."
 
 
 def presets() -> Presets:
@@ -22,24 +24,34 @@ def presets() -> Presets:
 
 
 class PresetRow:
-    """A list that also takes a new name, and the buttons that keep and delete."""
+    """A list that also takes a new name, and the buttons that load, keep and delete."""
 
     def __init__(self, elem_id: Callable[[str], str]) -> None:
         button = host_module("ui_components").ToolButton
         with gr.Row(elem_id=elem_id("presets")):
             self.name = gr.Dropdown(
-                _names(), value="", label="Preset", info="choose one, or type a name and keep the settings under it",
+                _names(), value="", label="Preset", info="choose one to load, or type a name to save under",
                 allow_custom_value=True, elem_id=elem_id("preset"),
             )  # fmt: skip
+            self.load = button(LOAD, elem_id=elem_id("preset_load"), tooltip="Load the preset of this name")
             self.save = button(SAVE, elem_id=elem_id("preset_save"), tooltip="Keep the settings under this name")
             self.delete = button(DELETE, elem_id=elem_id("preset_delete"), tooltip="Delete the preset of this name")
+        with gr.Row(visible=False, elem_id=elem_id("preset_question")) as self.question:
+            self.asked = gr.HTML()
+            self.yes = gr.Button("Delete", elem_id=elem_id("preset_yes"))
+            self.no = gr.Button("Keep", elem_id=elem_id("preset_no"))
 
     def follow(self, made: Mapping[str, Any]) -> None:
         """Load, keep and delete; `made` are the components by field name."""
-        kept = [made[name] for name in KEPT]
-        self.name.select(_chosen, inputs=[self.name], outputs=kept, show_progress=False)
-        self.save.click(_saved, inputs=[self.name, *kept], outputs=[self.name], show_progress=False)
-        self.delete.click(_deleted, inputs=[self.name], outputs=[self.name], show_progress=False)
+        kept, name, asked = [made[name] for name in KEPT], [self.name], [self.question, self.asked]
+        for chosen in (self.name.select, self.load.click):
+            chosen(_chosen, inputs=name, outputs=kept, show_progress=False)
+        for opened in (self.name.focus, made["enabled"].change):
+            opened(lambda: gr.update(choices=_names()), outputs=name, show_progress=False)
+        self.save.click(_saved, inputs=[self.name, *kept], outputs=name, show_progress=False)
+        self.delete.click(_ask, inputs=name, outputs=asked, show_progress=False)
+        self.yes.click(_deleted, inputs=name, outputs=[self.name, self.question], show_progress=False)
+        self.no.click(lambda: gr.update(visible=False), outputs=[self.question], show_progress=False)
 
 
 def _names() -> list[str]:
@@ -49,26 +61,30 @@ def _names() -> list[str]:
         return []  # why is said as soon as one is chosen or kept
 
 
-def _chosen(name: str) -> list[Any]:
+def _chosen(name: str | None) -> list[Any]:
     try:
-        tab = presets().get(name)
+        values = presets().get(name or "")
     except MotionError as error:
         gr.Warning(str(error))
-        return [gr.update()] * len(KEPT)
-    return [TAB_FIELDS[field].format(getattr(tab, field)) for field in KEPT]
+        values = {}
+    return [TAB_FIELDS[field].format(values[field]) if field in values else gr.update() for field in KEPT]
 
 
-def _saved(name: str, *values: Any) -> Any:
+def _saved(name: str | None, *values: Any) -> Any:
     try:
-        presets().put(name, Tab(**dict(zip(KEPT, values, strict=True))))
+        presets().put(name or "", Tab(**dict(zip(KEPT, values, strict=True))))
     except MotionError as error:
         gr.Warning(str(error))
     return gr.update(choices=_names())
 
 
-def _deleted(name: str) -> Any:
+def _ask(name: str | None) -> tuple[Any, str]:
+    return gr.update(visible=bool(name)), note(DELETED.format(name=name))
+
+
+def _deleted(name: str | None) -> tuple[Any, Any]:
     try:
-        presets().drop(name)
+        presets().drop(name or "")
     except MotionError as error:
         gr.Warning(str(error))
-    return gr.update(choices=_names(), value="")
+    return gr.update(choices=_names(), value=""), gr.update(visible=False)

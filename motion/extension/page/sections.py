@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -33,6 +34,13 @@ def build(
         with gr.Accordion(title, open=False, visible=visible, elem_id=elem_id(f"section_{group}")):
             above.get(group, lambda: None)()
             draw(group, made, elem_id)
+
+
+def details(elem_id: Callable[[str], str]) -> None:
+    """What lines of help have no room for, for `javascript/motion-labels.js` to show."""
+    texts = {elem_id(row.name): row.detail for row in TAB_FIELDS.values() if row.detail}
+    items = "".join(f"<li data-for='{html.escape(key)}'>{html.escape(text)}</li>" for key, text in texts.items())
+    gr.HTML(f"<ul class='motion-details' hidden>{items}</ul>")
 
 
 def draw(group: str, made: dict[str, Any], elem_id: Callable[[str], str]) -> None:

@@ -21,13 +21,20 @@ from sparsectrl.presets import PICTURES, PRESETS
 ADD = "Add images"
 HINT = "Pictures that are dropped on the line are the clip's frames there."
 EARLIER, LATER, REMOVE = "Earlier", "Later", "Remove"
+CLEAR, CLOSE, LAST = "Clear all", "Close", "last"
 ENCODER = "Encoder"
+FRAME_RANGE = (
+    "frame {frame!s:.40} is no place in the clip: give 0 to {last}, -1 for the last, or uniform, start, center, end"
+)
+STRENGTH_RANGE = "strength {strength!s:.40} is out of range: give a number above 0, at most {most}"
 STRENGTH = "Strength"
 NO_KIND = "{use} takes a {kind} encoder, and there is none: put one into {folder}"
 CARD = f"""
 <li class="motion-key" draggable="true">
   <img alt="">
-  <label><span>Frame</span><input data-part="frame" type="text" size="6" autocomplete="off"></label>
+  <label><span>Frame</span><span class="motion-key-frame">
+    <input data-part="frame" type="text" size="6" autocomplete="off"><small data-part="last">{LAST}</small>
+  </span></label>
   <label><span>{STRENGTH}</span>
     <input data-part="strength" type="number" min="0.05" max="{STRONGEST}" step="0.05"></label>
   <label><span>{ENCODER}</span><select data-part="encoder"></select></label>
@@ -36,6 +43,7 @@ CARD = f"""
     <button type="button" data-move="1" title="{LATER}" aria-label="{LATER}">&#9654;</button>
     <button type="button" data-remove title="{REMOVE}" aria-label="{REMOVE}">&#10005;</button>
   </span>
+  <p data-part="problem" role="status"></p>
 </li>"""
 
 
@@ -51,21 +59,23 @@ def frame(text_id: str, frames_id: str) -> str:
     <label class="motion-strip-add"><input type="file" multiple
       accept="{",".join(f"image/{kind.lower()}" for kind in key_frame_images.FORMATS)}"><span>{ADD}</span></label>
     {presets}
+    <button type="button" data-clear>{CLEAR}</button>
   </div>
   <p class="motion-strip-hint">{HINT}</p>
   <div class="motion-strip-line"></div>
   <p class="motion-strip-problem" role="status"></p>
   <ol class="motion-strip-keys"></ol>
+  <dialog class="motion-strip-large"><img alt="Key frame"><button type="button">{CLOSE}</button></dialog>
   <template>{CARD}</template>
 </div>"""
 
 
 def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What the strip shows: ``key_frames`` in the order of their ``places``, a ``problem`` if there is one, ``kinds``
-    of encoders by name.
+    """What the strip shows: ``key_frames`` in the order of their ``places``, of each what is wrong with it
+    (``problems``), what is wrong with them all (``problem``), ``kinds`` of encoders by name.
 
-    ``asked``: `frames` of the clip, `key_frames` as the tab takes them, of which those without a frame are put where
-    there is room, and `preset`, one of `sparsectrl.presets` by name, that places them all anew. Raises MotionError for
+    ``asked``: `frames` of the clip, `key_frames` as the tab takes them, of which those without a frame are put behind
+    the last, and `preset`, one of `sparsectrl.presets` by name, that places them all anew. Raises MotionError for
     what the tab does not take.
     """
     if not isinstance(asked, Mapping):
@@ -90,6 +100,7 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "key_frames": [key._asdict() for _, key in shown],
         "places": [place for place, _ in shown],
+        "problems": [_problem(key, frames) for _, key in shown],
         "problem": problem,
         "kinds": kinds,
     }
@@ -101,20 +112,47 @@ def _completed(given: Sequence[Any], frames: int, kinds: Mapping[str, str]) -> l
     keys: list[KeyFrame] = []
     for item in given:
         if isinstance(item, Mapping):
-            frame = item.get("frame") or _room(_drawn_at(keys, frames), frames)
-            item = {**item, "frame": frame, "encoder": item.get("encoder") or usual}
-        keys += TAB_FIELDS["key_frames"].check([item])
+            item = {**item, "frame": item.get("frame", ""), "encoder": item.get("encoder") or usual}
+        if isinstance(item, Mapping) and item["frame"] == "":
+            keys = _behind(keys, _checked({**item, "frame": "0"}, frames), frames)
+        else:
+            keys.append(_checked(item, frames))
     return keys
 
 
+def _checked(item: Any, frames: int) -> KeyFrame:
+    """What the tab makes of one. Raises MotionError in the words of its card."""
+    try:
+        (key,) = TAB_FIELDS["key_frames"].check([item])
+    except MotionError as error:
+        given = item if isinstance(item, Mapping) else {}
+        strength = given.get("strength", 1)
+        if not isinstance(strength, (int, float)) or not 0 < strength <= STRONGEST:
+            raise MotionError(STRENGTH_RANGE.format(strength=strength, most=STRONGEST)) from error
+        if isinstance(given.get("frame"), str):
+            raise MotionError(FRAME_RANGE.format(frame=given["frame"], last=frames - 1)) from error
+        raise
+    made: KeyFrame = key
+    return made
+
+
+def _behind(keys: Sequence[KeyFrame], added: KeyFrame, frames: int) -> list[KeyFrame]:
+    """These with another one behind the last of them: where the end is taken already, they move up and give it room."""
+    places = _drawn_at(keys, frames)
+    order = [key for _, key in sorted(zip(places, keys, strict=True), key=lambda pair: pair[0])]
+    room = _room(places, frames)
+    taken = [*zip(places, (key.frame for key in keys), strict=True), (int(room) % frames, room)]
+    texts = [text for _, text in sorted(taken, key=lambda pair: pair[0])]
+    return [key._replace(frame=text) for key, text in zip([*order, added], texts, strict=True)]
+
+
 def _room(taken: Sequence[int], frames: int) -> str:
-    """The first frame, else the last, else the middle of the widest gap between those that are taken."""
-    if 0 not in taken:
+    """A frame for another picture: in an empty clip the first, then the last, else the middle of the widest gap."""
+    if not taken or frames == 1:
         return "0"
     if frames - 1 not in taken:
         return "-1"
-    ends = sorted(set(taken))
-    start, end = max(pairwise(ends), key=lambda gap: gap[1] - gap[0], default=(0, 0))
+    start, end = max(pairwise(sorted({0, *taken})), key=lambda gap: gap[1] - gap[0])
     return str((start + end) // 2)
 
 
@@ -137,10 +175,16 @@ def _drawn_at(keys: Sequence[KeyFrame], frames: int) -> list[int]:
 
 
 def _alone(key: KeyFrame, frames: int) -> int:
+    return 0 if _problem(key, frames) else place_key_frames([key], frames)[0]
+
+
+def _problem(key: KeyFrame, frames: int) -> str:
+    """What is wrong with a key frame by itself; empty if nothing is."""
     try:
-        return place_key_frames([key], frames)[0]
-    except MotionError:
-        return 0
+        place_key_frames([key], frames)
+    except MotionError as error:
+        return str(error)
+    return ""
 
 
 def _of_kind(kind: str, kinds: Mapping[str, str], use: str) -> str:

@@ -18,6 +18,8 @@ from motion.sampling.arrangement import Arrangement
 class A1111:
     """The host as it is; see `motion.hosts.webui.base.Host`."""
 
+    any_width = True
+
     def unet(self) -> nn.Module:
         unet: nn.Module = host_module("shared").sd_model.model.diffusion_model
         return unet
@@ -45,3 +47,7 @@ class A1111:
     def vae(self) -> nn.Module:
         net: nn.Module = host_module("shared").sd_model.first_stage_model
         return net
+
+    def memory(self, images: int, width: int, height: int) -> float | None:
+        """It estimates nothing."""
+        return None

@@ -54,6 +54,13 @@ class Host(Protocol):
     def vae(self) -> nn.Module:
         """The net of the loaded VAE."""
 
+    def memory(self, images: int, width: int, height: int) -> float | None:
+        """Bytes that the host's own function expects a call of the UNet to take for so many images; None if it has
+        none, or nothing is loaded."""
+
+    any_width: bool
+    """Whether checkpoints narrower than Stable Diffusion's own are loaded, as the bundled ones are."""
+
 
 def host_module(name: str) -> Any:
     """A module of the host, `modules.<name>`."""

@@ -32,6 +32,8 @@ backend's, ldm_patched's."""
 class Forge:
     """The family as it is; see `motion.hosts.webui.base.Host`."""
 
+    any_width = False
+
     def unet(self) -> nn.Module:
         unet: nn.Module = _patcher().model.diffusion_model
         return unet
@@ -80,6 +82,11 @@ class Forge:
 
         put()
         return put
+
+    def memory(self, images: int, width: int, height: int) -> float | None:
+        objects = getattr(host_module("sd_models").model_data.sd_model, "forge_objects", None)
+        estimate = getattr(objects and objects.unet, "memory_required", None)
+        return None if estimate is None else float(estimate([images, 4, height // 8, width // 8]))
 
 
 def _patcher() -> Any:

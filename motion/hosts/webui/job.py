@@ -6,6 +6,7 @@ on to make stills, so nothing is raised here: what is wrong is kept, and raised 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -140,6 +141,7 @@ class Job:
     several_prompts: bool
     prompted: Callable[[str], str] = str
     """What a prompt becomes: itself and the trigger words of the LoRAs in use."""
+    started: float = field(default_factory=time.monotonic)
     done: int = 0
     """Clips that the host has finished."""
     undo: ExitStack = field(default_factory=ExitStack)

@@ -125,6 +125,10 @@ class WebuiPage:
         self.motion.locator(".label-wrap", has_text=label).last.click()
         self.page.wait_for_timeout(300)
 
+    def element(self, name: str) -> Locator:
+        """A part of the accordion that is no setting, by what the page calls it: `notes`, `preset_save` ..."""
+        return self.page.locator(f"[id='script_{self.tab}_motion_{name}']").first
+
     @property
     def windows(self) -> Locator:
         """The steps in the picture of the windows."""
@@ -138,8 +142,9 @@ class WebuiPage:
         return self.block(name).locator("input, textarea").first.input_value()
 
     def chosen(self, name: str) -> str:
-        """The label of the choice that is made."""
-        return self.block(name).locator("label:has(input:checked)").inner_text().strip()
+        """The label of the choice that is made; of several, with commas between."""
+        made = self.block(name).locator("label:has(input:checked), .token")
+        return ", ".join(text.strip() for text in made.all_inner_texts())
 
     def choose(self, name: str, choice: str) -> None:
         """Choose from a dropdown. Where the host fills it anew meanwhile, its list closes and is opened again."""
