@@ -17,6 +17,7 @@ from tqdm import tqdm
 from motion.demo.world import Frames, Scene, all_scenes, draw_clip
 from motion.training.data import LatentClips, Tokenize
 from motion.training.vae import LATENT_SCALE, to_pixels
+from motion.weights.files import save_whole
 
 
 @cache
@@ -53,10 +54,7 @@ def sprite_clips(vae: AutoencoderKL, tokenize: Tokenize, count: int, look: str, 
     tokens = [tokenize([scene.caption] * 4 + [scene.short_caption]) for scene in scenes]
     with PartialState().main_process_first():  # the others find what it has encoded
         if not file.exists():
-            partial = file.with_suffix(".partial")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            safetensors.torch.save_file({"latents": _encode(vae, count, look)}, partial)
-            partial.replace(file)
+            save_whole({"latents": _encode(vae, count, look)}, file)
     latents = safetensors.torch.load_file(file)["latents"]
     return LatentClips(latents, torch.stack(tokens), tokenize([""])[0])
 

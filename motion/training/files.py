@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
-import safetensors.torch
 import torch
 from accelerate import PartialState
 from torch import Tensor
@@ -15,6 +14,7 @@ from motion.hosts.standalone.checkpoint import open_parts
 from motion.models.motion.model import MotionModel
 from motion.training.image import ImageModel
 from motion.weights.checkpoint import FAMILY_HINT
+from motion.weights.files import save_whole
 from motion.weights.ldm import to_ldm
 
 LDM_CONFIG = Path(__file__).parent / "ldm.yaml"
@@ -50,17 +50,10 @@ def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str,
     """Write fp16 safetensors, whole or not at all; of several processes the first does, and the others wait for it."""
     team = PartialState()
     if team.is_main_process:
-        _write(state, path, metadata)
+        halves = {name: tensor.detach().to("cpu", torch.float16) for name, tensor in state.items()}
+        save_whole(halves, path, {"format": "pt", **metadata})
     team.wait_for_everyone()
     return path
-
-
-def _write(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    halves = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in state.items()}
-    partial = path.with_suffix(".partial")
-    safetensors.torch.save_file(halves, partial, {"format": "pt", **metadata})
-    partial.replace(path)
 
 
 def _ldm_config(model: ImageModel) -> str:

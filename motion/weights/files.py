@@ -14,8 +14,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import safetensors.torch
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from motion.errors import MotionError
@@ -140,3 +141,22 @@ def _leaves(tree: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
 def _overlaps(tensor: Tensor) -> bool:
     # A pickle may spread one number over any shape; built into a model it would take memory the file never had.
     return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+
+
+def save_whole(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write safetensors, whole or not at all, with the rights of any new file; safetensors itself lets none but the
+    owner read it. Raises MotionError where it cannot be written."""
+    partial = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)
+        partial.touch()
+        rights = partial.stat().st_mode
+        packed = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        safetensors.torch.save_file(packed, partial, dict(metadata or {}))
+        partial.chmod(rights)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise MotionError(f"{path} cannot be saved ({error}): free some room and run it again") from error
+    finally:
+        partial.unlink(missing_ok=True)

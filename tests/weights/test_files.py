@@ -18,11 +18,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import save, save_file
 from torch import Tensor
 
 from motion.errors import MotionError
 from motion.weights.checkpoint import read
+from motion.weights.files import open_weights, save_whole
 from motion.weights.paths import SUFFIXES
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
@@ -350,3 +352,21 @@ def test_contents_that_are_no_tensors(tmp_path: Path, value: Any, words: str) ->
     path = tmp_path / "module.ckpt"
     path.write_bytes(zipped(value))
     assert words in refusal(path)
+
+
+def test_a_file_is_saved_whole_with_the_rights_of_any_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plain").touch()
+    (tmp_path / "a.partial").touch(0o600)  # what a killed run leaves
+    save_whole(TENSORS, tmp_path / "a.safetensors", {"key": "value"})
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert open_weights(tmp_path / "a.safetensors").metadata == {"key": "value"}
+    before = (tmp_path / "a.safetensors").read_bytes()
+
+    def full(*_: Any) -> None:
+        raise SafetensorError("StorageFull: No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(MotionError, match=r"a\.safetensors cannot be saved .*free some room"):
+        save_whole(TENSORS, tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"plain", "a.safetensors"}
