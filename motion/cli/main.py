@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any, NoReturn
 
 from motion import __version__
 from motion.errors import MotionError
-from motion.settings.parameters import parse_infotext
+from motion.settings.parameters import is_infotext, parse_infotext
 from motion.settings.settings import FIELDS, Clip
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -30,6 +31,7 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for bad input, 130 when interrupted."""
     argv = _joined(sys.argv[1:] if argv is None else argv)
+    warnings.filterwarnings("ignore", module="PIL")  # of odd files: what matters of them is told in a line
     try:
         args = _parser(argv).parse_args(argv)
         args.run(args)
@@ -184,9 +186,9 @@ class _Bar:
 
 
 def _inspect(args: argparse.Namespace) -> None:
-    from motion.video.write import ENCODERS
+    from motion.video.files import is_clip_file
 
-    is_clip = args.file.is_dir() or args.file.suffix.lower() in ENCODERS
+    is_clip = args.file.is_dir() or is_clip_file(args.file)
     report = _describe_clip(args.file) if is_clip else _describe_weights(args.file)
     sys.stdout.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
 
@@ -198,14 +200,18 @@ def _describe_weights(path: Path) -> dict[str, Any]:
 
 
 def _describe_clip(path: Path) -> dict[str, Any]:
-    from motion.video.read import read
+    from motion.video.read import open_clip
 
-    found = read(path)
-    frames, height, width = found.frames.shape[:3]
+    found = open_clip(path)
+    frames, height, width = 0, 0, 0
+    for frame in found.frames():
+        frames, (height, width) = frames + 1, frame.shape[:2]
     report = {"file": path.name, "kind": "clip", "frames": frames, "fps": found.fps, "width": width, "height": height}
-    try:
-        clip, extra = parse_infotext(found.parameters or "")
-        settings = {**asdict(clip), "size": str(clip.size), **extra} if found.parameters else None
-    except MotionError:
-        settings = None  # written by something else
+    settings = None
+    if is_infotext(found.parameters or ""):
+        try:
+            clip, extra = parse_infotext(found.parameters or "")
+            settings = {**asdict(clip), "size": str(clip.size), **extra}
+        except MotionError:
+            pass  # of another version
     return {**report, "parameters": found.parameters, "settings": settings}

@@ -15,8 +15,9 @@ from motion.hosts.standalone import key_frames, lora
 from motion.settings.parameters import infotext
 from motion.settings.settings import Clip
 from motion.settings.tab import TAB_FIELDS
+from motion.video.destination import check_destination, check_frame_size, check_rate
 from motion.video.loop import play_order
-from motion.video.write import check_destination, check_rate, write
+from motion.video.write import Rewindable, write
 from motion.weights.library import short_hash
 from motion.weights.paths import check_file
 
@@ -46,7 +47,9 @@ class Job:
     prediction: str = "auto"
 
     def __post_init__(self) -> None:
-        check_rate(check_destination(self.out), self.clip.fps)
+        encode = check_destination(self.out)
+        check_rate(encode, self.clip.fps)
+        check_frame_size(encode, *(side * self.clip.zoom for side in self.clip.size))
         if not self.checkpoint.exists():
             raise MotionError(
                 f"checkpoint {self.checkpoint} does not exist: give a checkpoint file or diffusers folder"
@@ -86,7 +89,8 @@ class Job:
         networks = Networks(module, self.loras, attached, self.controls)
         frames = host.stream(clip, networks, progress, work)
         parameters = infotext(clip, {**provenance, **describe_controls(self.controls)})
-        write((frame.repeat(clip.zoom, 0).repeat(clip.zoom, 1) for frame in frames), self.out, clip.fps, parameters)
+        zoomed = Rewindable(lambda: (frame.repeat(clip.zoom, 0).repeat(clip.zoom, 1) for frame in frames))
+        write(zoomed, self.out, clip.fps, parameters)
         if work is not None:
             work.finish()
         report = {"path": self.out, "frames": len(play_order(clip.frames, clip.loop)), "fps": clip.fps}

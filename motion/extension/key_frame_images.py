@@ -14,19 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from motion.errors import MotionError
 from motion.fields.table import DIGITS, names_kept_picture
 from motion.hosts.controls import Pixels
 from motion.hosts.webui.base import host_module, option
+from motion.video import pictures
+from motion.video.files import STILLS
 
 FOLDER = "motion-key-images"
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-"""What Pillow calls the formats that are read."""
 MOST_BYTES = 64 << 20
 """Of a picture's file."""
-MOST_PIXELS = 1 << 26
 LONGEST_PATH = 1024
 MOST_KEPT = 2 << 30
 """Bytes of all kept images: beyond them those go that were used longest ago."""
@@ -135,25 +134,20 @@ def _check_bytes(count: int) -> None:
 def _read(data: bytes) -> Any:
     """The picture in a file, upright, in RGB, transparency on the host's background."""
     _check_bytes(len(data))
+    background = option("img2img_background_color", pictures.BACKGROUND)
     with _readable():
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    width, height = image.size
-    if width * height > MOST_PIXELS:
-        raise MotionError(f"key image is {width}x{height}: give one of {MOST_PIXELS >> 20} megapixels at most")
-    with _readable():
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode in ("LA", "PA") or "transparency" in upright.info:
-        upright = upright.convert("RGBA")
-    background = option("img2img_background_color", "#ffffff")
-    return host_module("images").flatten(upright, background)
+        shown = pictures.show(pictures.open_picture(io.BytesIO(data), "key image"), background)
+    return Image.fromarray(shown)
 
 
 @contextmanager
 def _readable() -> Iterator[None]:
     try:
         yield
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise MotionError(f"key image is no picture that can be read: give {', '.join(FORMATS)}") from error
+    except MotionError:
+        raise
+    except Exception as error:  # a parser of broken files raises nearly anything
+        raise MotionError(f"key image is no picture that can be read: give one of {', '.join(STILLS)}") from error
 
 
 def _allowed_file(text: str) -> Path | None:

@@ -47,6 +47,11 @@ def parse_infotext(text: str) -> tuple[Clip, dict[str, str]]:
     return Clip(**values), extra
 
 
+def is_infotext(text: str) -> bool:
+    """Whether the text describes a clip: a comment of another program or a still's infotext names no frames."""
+    return f"{FIELDS['frames'].key}: " in text.strip().rpartition("\n")[2]
+
+
 @lru_cache(maxsize=1)
 def _pair_fields() -> dict[str, Field]:
     return {row.key: row for row in FIELDS.values() if row.name not in ("prompt", "negative")}

@@ -22,8 +22,9 @@ from motion.errors import MotionError
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import encode
 from motion.training.vae import to_pixels
-from motion.video.read import STILLS, Frames, read
-from motion.video.write import ENCODERS
+from motion.video.destination import ENCODERS
+from motion.video.files import STILLS
+from motion.video.read import Frames, read
 from motion.weights.describe import sha256
 
 PIXELS_AT_ONCE = 8 * 256 * 256

@@ -10,16 +10,15 @@ from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
 from motion.errors import MotionError
 from motion.video.exif import encode_user_comment
+from motion.video.palette import dither, shared_palette
+from motion.video.pictures import Frame
 
-Frame = npt.NDArray[np.uint8]  # h w 3, RGB
 Encoder = Callable[[Iterator[Frame], Path, Fraction, str], None]
 
-_PALETTE_SAMPLE = 2**16  # pixels: enough to choose 256 colours from, more only costs time
 # ITU-T H.273: the primaries and curve of BT.709, the matrix of BT.601 (what FFmpeg converts by), limited range.
 _COLOURS = {"color_primaries": 1, "color_trc": 1, "colorspace": 6, "color_range": 1}
 _CENTISECOND, _MILLISECOND = 100, 1000  # ticks per second of GIF, and of WebP and APNG
@@ -44,18 +43,17 @@ def durations(frames: int, fps: Fraction, ticks: int) -> list[int]:
 
 
 def encode_gif(frames: Iterator[Frame], path: Path, fps: Fraction, parameters: str) -> None:
-    """One palette for the whole clip (a palette per frame flickers), error diffusion, endless loop, text as comment."""
+    """One palette for the whole clip (a palette per frame flickers), a fixed dither, endless loop, text as comment."""
     clip = np.stack(list(frames))
-    palette = _shared_palette(clip)
-    dither = Image.Dither.FLOYDSTEINBERG
-    first, *rest = (Image.fromarray(frame).quantize(palette=palette, dither=dither) for frame in clip)
+    palette = shared_palette(clip)
+    first, *rest = (dither(frame, palette) for frame in clip)
     _save_animation(
         first,
         rest,
         path,
         format="GIF",
         duration=[10 * centiseconds for centiseconds in durations(len(clip), fps, _CENTISECOND)],
-        palette=palette.getpalette(),  # or each frame would bring its own copy
+        palette=palette.image.getpalette(),  # or each frame would bring its own copy
         optimize=False,
         **({"comment": parameters.encode()} if parameters else {}),
     )
@@ -126,23 +124,14 @@ def _save_animation(first: Image.Image, rest: list[Image.Image], path: Path, **o
     first.save(path, save_all=True, append_images=rest, loop=0, **options)
 
 
-def _shared_palette(clip: npt.NDArray[np.uint8]) -> Image.Image:
-    """The 256 colours that serve all pixels best: the clip's own if it has so few."""
-    colours = Image.fromarray(clip.reshape(-1, clip.shape[2], 3)).getcolors(256)
-    if colours is None:
-        pixels = clip.reshape(-1, 3)
-        pixels = pixels[:: len(pixels) // _PALETTE_SAMPLE | 1]  # an odd step walks over all columns of even widths
-    else:
-        pixels = np.array([colour for _, colour in colours], np.uint8)
-    sample = Image.fromarray(np.ascontiguousarray(pixels[None]))
-    return sample.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
-
-
 def _encode_movie(frames: Iterator[Frame], path: Path, fps: Fraction, parameters: str, codec: _Codec) -> None:
-    """Streams `frames`. The file says how its colours are to be read, for players guess by size if it does not."""
+    """Streams `frames`. The file says how its colours are to be read, for players guess by size if it does not.
+
+    FFmpeg is given the whole path: it takes what is in front of a colon for a protocol.
+    """
     av = import_av()
     first = next(frames)
-    with av.open(str(path), "w", format=codec.container, options=codec.muxer) as movie:
+    with av.open(str(path.resolve()), "w", format=codec.container, options=codec.muxer) as movie:
         if parameters:
             movie.metadata["comment"] = parameters
         stream = movie.add_stream(codec.name, rate=fps, options=codec.options)

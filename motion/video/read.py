@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from motion.errors import MotionError
-from motion.video.encoders import import_av
-from motion.video.exif import EXIF_IFD, USER_COMMENT, decode_user_comment
-from motion.video.write import PathLike
-
-# Only what holds its own pixels: other decoders start programs (PostScript) or open further addresses (playlists).
-STILLS = (".png", ".jpg", ".jpeg")
-_IMAGES = ("PNG", "GIF", "WEBP", "JPEG")
-_MOVIES = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi", "protocol_whitelist": "file"}
+from motion.video import movies, pictures
+from motion.video.destination import PathLike
+from motion.video.files import CLIPS, STILLS, stills
+from motion.video.pictures import BACKGROUND, Frame
 
 Frames = npt.NDArray[np.uint8]
-_Result = TypeVar("_Result")
+MOST_HELD = 1 << 32
+"""Bytes of a clip that `read` holds at most: 5,400 frames of 512 x 512."""
 
 
 class Clip(NamedTuple):
@@ -30,92 +30,114 @@ class Clip(NamedTuple):
     parameters: str | None
 
 
-def read(path: PathLike) -> Clip:
-    """All frames of a clip file or of a folder's PNG and JPEG files, with the rate and the parameters.
+@dataclass(frozen=True)
+class ClipReader:
+    """A clip on the disk. Each walk over its frames opens it anew, and nothing of it is held."""
 
-    Encoders store equal neighbours as one long frame; each frame here lasts as long as the shortest, so they come
-    back as several (a clip that never changes: as one). Raises MotionError for what is no clip.
-    """
+    path: Path
+    fps: float | None
+    """None for a still and for a folder of stills."""
+    parameters: str | None
+    background: str
+    numbers: Sequence[int] = ()
+    """Which picture of a still or an animation each frame is."""
+
+    def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[Frame]:
+        """Each ``step``-th frame from ``start`` to before ``stop``, uint8 ``[height, width, 3]``; not to be changed.
+
+        Raises MotionError, at a frame, where the file is damaged and where a frame has another size.
+        """
+        shape = None
+        for frame in self._frames(slice(start, stop, step)):
+            shape = shape or frame.shape
+            if frame.shape != shape:
+                raise MotionError(f"The frames in {self.path} differ in size: keep one clip per file or folder.")
+            yield frame
+        if shape is None and start == 0:
+            raise MotionError(_unreadable(self.path))
+
+    def _frames(self, span: slice) -> Iterator[Frame]:
+        if self.path.is_dir():
+            for path in islice(stills(self.path), span.start, span.stop, span.step):
+                yield load_still(path, self.background)
+            return
+        with _opened(self.path) as (picture, movie):
+            if picture is not None:
+                yield from pictures.frames(picture, self.numbers[span], self.background)
+            else:
+                yield from movies.frames(movie, span, self.background, str(self.path))
+
+
+def open_clip(path: PathLike, background: str = BACKGROUND) -> ClipReader:
+    """A clip file or a folder of frames; what is transparent stands over ``background``. Raises MotionError."""
     path = Path(path)
-    if not path.is_dir():
-        return _open(path, _read_image, _read_movie)
-    stills = [read(still) for still in _stills(path)]
-    if len({still.frames.shape for still in stills}) > 1:
-        raise MotionError(f"The images in {path} differ in size: keep one clip per folder.")
-    return Clip(np.concatenate([still.frames for still in stills]), None, stills[0].parameters)
+    if path.is_dir():
+        return ClipReader(path, None, read_parameters(path), background)
+    with _opened(path) as (picture, movie):
+        if picture is not None:
+            numbers, fps = pictures.pace(picture)
+            return ClipReader(path, fps, pictures.parameters(picture), background, numbers)
+        return ClipReader(path, movies.rate(movie), movies.parameters(movie), background)
+
+
+def read(path: PathLike) -> Clip:
+    """All frames of a clip file or of a folder's pictures, with the rate and the parameters.
+
+    Raises MotionError for what is no clip, and for one that does not fit into memory.
+    """
+    clip = open_clip(path)
+    frames: list[Frame] = []
+    for frame in clip.frames():
+        frames.append(frame)
+        if len(frames) * frame.nbytes > MOST_HELD:
+            raise MotionError(f"{path} is longer than {len(frames)} frames, too much for memory: give a shorter clip")
+    return Clip(np.stack(frames), clip.fps, clip.parameters)
 
 
 def read_parameters(path: PathLike) -> str | None:
-    """The generation parameters inside a clip, a still or a folder's first PNG file; None if there are none.
+    """The generation parameters inside a clip, a still or a folder's first picture; None if there are none.
 
     Raises MotionError for what is no clip.
     """
     path = Path(path)
-    return _open(_stills(path)[0] if path.is_dir() else path, _image_parameters, _movie_parameters)
+    if path.is_dir():
+        first = next(iter(stills(path)), None)
+        if first is None:
+            raise MotionError(f"The folder {path} holds no pictures: give one of {', '.join(STILLS)}, or a clip.")
+        path = first
+    with _opened(path) as (picture, movie):
+        return pictures.parameters(picture) if picture is not None else movies.parameters(movie)
 
 
-def _stills(folder: Path) -> list[Path]:
-    stills = sorted(path for path in folder.iterdir() if path.suffix.lower() in STILLS)
-    if not stills:
-        raise MotionError(f"The folder {folder} holds no .png or .jpg files: name a folder of frames or a clip.")
-    return stills
+def load_still(path: Path, background: str = BACKGROUND) -> Frame:
+    """The one picture in a file, uint8 ``[height, width, 3]``. Raises MotionError for a clip that moves."""
+    first, *more = open_clip(path, background).frames(stop=2)
+    if more:
+        raise MotionError(f"{path} moves: a folder of frames holds stills, give a clip by itself")
+    return first
 
 
-def _open(path: Path, image: Callable[[Any], _Result], movie: Callable[[Any], _Result]) -> _Result:
-    """Hand the opened file to `image` or, if it is none, to `movie`."""
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Image.Image, None] | tuple[None, object]]:
+    """The file as a picture or, if it is none, as a movie. Within, whatever a parser raises is a MotionError."""
     if not path.exists():
         raise MotionError(f"{path} does not exist: check the name.")
     try:
         try:
-            with Image.open(path, formats=_IMAGES) as picture:
-                return image(picture)
+            picture = pictures.open_picture(path, str(path))
         except UnidentifiedImageError:
-            av = import_av()  # from 19 on without the option
-            lenient = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
-            with av.open(str(path.resolve()), options=_MOVIES, **lenient) as container:
-                return movie(container)
+            with movies.open_movie(path) as movie:
+                yield None, movie
+        else:
+            with picture:
+                yield picture, None
     except MotionError:
         raise
+    except PermissionError as error:
+        raise MotionError(f"{path} may not be read: ask its owner for the right to.") from error
     except Exception as error:  # a parser of broken files raises nearly anything
-        raise MotionError(f"{path} is no clip that can be read ({type(error).__name__}): give another file.") from error
+        raise MotionError(_unreadable(path)) from error
 
 
-def _read_image(picture: Image.Image) -> Clip:
-    parameters = _image_parameters(picture)
-    frames, milliseconds = [], []
-    for index in range(getattr(picture, "n_frames", 1)):
-        picture.seek(index)
-        frames.append(np.asarray(picture.convert("RGB")))
-        milliseconds.append(float(picture.info.get("duration", 0)))
-    shortest = min(milliseconds)
-    if len(frames) == 1 or shortest <= 0:
-        return Clip(np.stack(frames), None, parameters)
-    # Single frames differ by a tick of rounding, so their mean is the period.
-    period = float(np.mean([duration for duration in milliseconds if duration < 1.5 * shortest]))
-    repeats = [round(duration / period) for duration in milliseconds]
-    return Clip(np.repeat(np.stack(frames), repeats, axis=0), 1000 * sum(repeats) / sum(milliseconds), parameters)
-
-
-def _image_parameters(picture: Image.Image) -> str | None:
-    chunk = picture.info.get("parameters")
-    if isinstance(chunk, str):
-        return chunk
-    comment = picture.info.get("comment")
-    if isinstance(comment, bytes):
-        return comment.decode(errors="replace")
-    comment = picture.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT)
-    return decode_user_comment(comment) if isinstance(comment, bytes) else None
-
-
-def _read_movie(container: Any) -> Clip:
-    stream = container.streams.video[0]
-    if stream.codec_context is None:  # PyAV before 18 would decode on, and crash the process
-        raise ValueError("unknown codec")
-    frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-    rate = stream.average_rate
-    return Clip(np.stack(frames), float(rate) if rate else None, _movie_parameters(container))
-
-
-def _movie_parameters(container: Any) -> str | None:
-    tags = {name.lower(): text for name, text in container.metadata.items()}  # Matroska shouts its names
-    return tags.get("parameters") or tags.get("comment")
+def _unreadable(path: Path) -> str:
+    return f"{path} is no clip that can be read, or is damaged: give a whole file of {', '.join(CLIPS)}."

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -15,20 +16,27 @@ import numpy as np
 
 from motion.errors import MotionError
 from motion.video import encoders
-from motion.video.encoders import Encoder, Frame
+from motion.video.destination import (
+    DEFAULT_MAX_FPS,
+    MAX_FPS,
+    MIN_FPS,
+    PathLike,
+    check_destination,
+    check_frame_size,
+    check_text,
+)
+from motion.video.encoders import Encoder
+from motion.video.pictures import Frame
 
-ENCODERS: dict[str, Encoder] = {
-    ".gif": encoders.encode_gif,
-    ".webp": encoders.encode_webp,
-    ".png": encoders.encode_png,
-    ".apng": encoders.encode_png,
-    ".mp4": encoders.encode_mp4,
-    ".webm": encoders.encode_webm,
-}
-MIN_FPS, DEFAULT_MAX_FPS = 0.1, 240
-MAX_FPS: dict[Encoder, float] = {encoders.encode_gif: 50}  # browsers slow faster frames down to 10
 
-PathLike = str | os.PathLike[str]
+@dataclass(frozen=True)
+class Rewindable(Iterable[Frame]):
+    """Frames that can be walked more than once: ``walk`` makes them anew each time."""
+
+    walk: Callable[[], Iterator[Frame]]
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self.walk()
 
 
 def write(
@@ -48,54 +56,27 @@ def write(
     h264        options of MP4's encoder that count instead of ours: crf, preset, profile
 
     An existing file is replaced, at the end and at once; after any exception, from `frames` too, the destination is
-    as before and nothing is left beside it. Raises MotionError for whatever cannot be written.
+    as before and nothing is left beside it. Raises MotionError for whatever cannot be written; where the disk is at
+    fault, as a full one, and `frames` are no iterator but can be walked again, the clip is kept elsewhere first.
     """
     encode = check_destination(path)
     rate = _rate(fps, MAX_FPS.get(encode, DEFAULT_MAX_FPS))
     check_text(parameters)
-    if encode is encoders.encode_mp4:
-        encode = partial(encoders.encode_mp4, options=h264)
-    with _in_place_when_whole(Path(path)) as part:
-        encode(_checked(frames), part, rate, parameters)
+    encode_here = partial(encode, options=h264) if encode is encoders.encode_mp4 else encode
 
+    def write_to(place: Path) -> None:
+        encode_here(_checked(frames, encode), place, rate, parameters)
 
-def check_destination(path: PathLike) -> Encoder:
-    """The encoder for `path`; MotionError where `write` could not put a clip. Cheap, and touches nothing."""
-    name, target = os.fspath(path), Path(path)
-    if not name or "\0" in name:
-        raise MotionError(f"{name!r} is no file name: give one that ends in {', '.join(ENCODERS)}.")
-    if not target.parent.is_dir():
-        raise MotionError(f"The folder {target.parent} of {name} does not exist: create it or choose another.")
-    if not os.access(target.parent, os.W_OK):
-        raise MotionError(f"The folder {target.parent} cannot be written to: choose another for {target.name}.")
-    if target.is_dir():
-        if any(target.iterdir()):
-            raise MotionError(f"The folder {name} is not empty: name an empty or new one, or a file in it.")
-        return encoders.encode_folder
-    if name.endswith(("/", os.sep)) or not target.suffix:
-        if target.exists():
-            raise MotionError(f"{target} is a file, not a folder: give a name that ends in {', '.join(ENCODERS)}.")
-        return encoders.encode_folder
-    return encoder_for(target.suffix.lower())
-
-
-def encoder_for(suffix: str, fps: float = 1.0) -> Encoder:
-    """The encoder of a format; MotionError for one that is unknown, not installed or does not play ``fps``."""
-    encode = ENCODERS.get(suffix)
-    if encode is None:
-        raise MotionError(f"{suffix!r} is no clip format: use {', '.join(ENCODERS)}, or a folder's name.")
-    if encode in (encoders.encode_mp4, encoders.encode_webm):
-        encoders.import_av()
-    check_rate(encode, fps)
-    return encode
-
-
-def check_rate(encode: Encoder, fps: float) -> None:
-    """Raise MotionError for frames per second that players of the format slow down."""
-    highest = MAX_FPS.get(encode, DEFAULT_MAX_FPS)
-    if fps > highest:
-        suffix = next((suffix for suffix, encoder in ENCODERS.items() if encoder is encode), "a folder")
-        raise MotionError(f"fps is {fps:g}: {suffix} plays {highest} at most")
+    target = Path(path)
+    try:
+        with _in_place_when_whole(target) as part:
+            write_to(part)
+    except OSError as error:
+        reason = f"{target} could not be written ({error.strerror or error})"
+        kept = None if isinstance(frames, Iterator) else _kept_elsewhere(write_to, target.name)
+        if kept is None:
+            raise MotionError(f"{reason}: check the disk and the name.") from error
+        raise MotionError(f"{reason}: the clip was kept as {kept}, move it from there.") from error
 
 
 def _rate(fps: float | Fraction, highest: float) -> Fraction:
@@ -104,28 +85,20 @@ def _rate(fps: float | Fraction, highest: float) -> Fraction:
     except (TypeError, ValueError, OverflowError):
         rate = Fraction(0)
     if not MIN_FPS <= rate <= highest:
-        raise MotionError(f"{fps!r} frames per second cannot be written: use {MIN_FPS} to {highest}.")
+        raise MotionError(f"{fps!r} frames per second cannot be written: use {float(MIN_FPS)} to {highest}.")
     return rate
 
 
-def check_text(parameters: str) -> None:
-    """Raise MotionError for text that no clip can carry."""
-    try:
-        parameters.encode()
-    except UnicodeEncodeError as error:
-        raise MotionError(f"The parameters hold broken Unicode ({error}): retype the prompt.") from None
-    if "\0" in parameters:
-        raise MotionError("The generation parameters hold a NUL character, which no clip can carry: remove it.")
-
-
-def _checked(frames: Iterable[Frame]) -> Iterator[Frame]:
+def _checked(frames: Iterable[Frame], encode: Encoder) -> Iterator[Frame]:
     """The frames, each contiguous and proven to be one of a clip; raises MotionError at the first that is not."""
     shape = None
     for index, frame in enumerate(frames):
         frame = np.ascontiguousarray(frame)
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
             raise MotionError(f"Frame {index} is {frame.dtype} {list(frame.shape)}: give uint8 [height, width, 3].")
-        shape = shape or frame.shape
+        if shape is None:
+            shape = frame.shape
+            check_frame_size(encode, shape[1], shape[0])
         if frame.shape != shape:
             sizes = "{1}x{0} but {3}x{2}".format(*frame.shape[:2], *shape[:2])
             raise MotionError(f"Frame {index} is {sizes} came before it: all frames of a clip must be of one size.")
@@ -143,10 +116,31 @@ def _in_place_when_whole(target: Path) -> Iterator[Path]:
         if target.is_dir():
             target.rmdir()  # Windows does not move a folder onto an empty one
         part.replace(target)
-    except OSError as error:
-        raise MotionError(f"{target} could not be written ({error}): check the disk and the name.") from error
     finally:
         if part.is_dir():
             shutil.rmtree(part)
         else:
             part.unlink(missing_ok=True)
+
+
+def _kept_elsewhere(write_to: Callable[[Path], None], name: str) -> Path | None:
+    """Where the clip now lies: a new folder on the disk with most room that takes it; None if there is none."""
+    places = {Path(tempfile.gettempdir()), Path.home(), Path.cwd()}
+    for place in sorted(places, key=_free_bytes, reverse=True):
+        folder = None
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="motion-", dir=place))
+            write_to(folder / name)
+        except OSError:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+        else:
+            return folder / name
+    return None
+
+
+def _free_bytes(place: Path) -> int:
+    try:
+        return shutil.disk_usage(place).free
+    except OSError:
+        return 0

@@ -6,14 +6,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, PngImagePlugin
 from safetensors.torch import save_file
 
 from motion.cli import main as cli
 from motion.cli import render
-from motion.settings.settings import FIELDS
+from motion.settings.parameters import infotext
+from motion.settings.settings import FIELDS, Clip
+from motion.video.write import write
 from motion.weights.bundled import DEMO
 
 
@@ -57,6 +62,12 @@ RENDER = ["render", "--checkpoint", "wrong.ckpt", "--prompt", "a cat", "--out", 
         (["--spacing", "karras"], "spacing is karras: choose one of auto, leading, linspace, trailing"),
         (["--clip-skip", "0"], "clip skip is 0"),
         (["--scale", "-1"], "scale is -1"),
+        (["--size", "4096x64", "--zoom", "4", "--out", "clip.webp"], "a frame is 16384x256: .webp takes 16383 pixels"),
+        (["--size", "4096x4096", "--zoom", "16"], "a frame is 65536x65536: .gif takes 65535 pixels a side at most"),
+        (
+            ["--size", "4096x4096", "--zoom", "4", "--out", "clip.png"],
+            "a frame is 16384x16384: give one of 64",
+        ),
         (["--prompt", "half \ud83d"], "prompt is half"),
         (["--out", "clip.xyz"], "'.xyz' is no clip format"),
         (["--out", "nowhere/clip.gif"], "folder nowhere of nowhere/clip.gif does not exist"),
@@ -144,6 +155,39 @@ def test_inspect_names_a_weights_file(room: Path, capsys: pytest.CaptureFixture[
     assert cli.main(["inspect", "ink.safetensors"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["kind"], report["container"], report["parameters"]) == ("LoRA", "safetensors", 4)
+
+
+def inspected(path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert cli.main(["inspect", str(path)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", ["a.mov", "a.avi", "a.JPG", "a.gif", "a"])
+def test_inspect_names_a_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    if name == "a.JPG":
+        Image.new("RGB", (16, 16)).save(tmp_path / name, comment="Created by another")
+    elif name == "a.gif":
+        pages = [Image.new("RGB", (16, 16), (90 * shade, 0, 0)) for shade in range(3)]
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:], duration=100, comment=b"Made with GIMP")
+    else:
+        written = tmp_path / ("a" if name == "a" else "a.mp4")
+        write(np.arange(3 * 16 * 16 * 3).astype(np.uint8).reshape(3, 16, 16, 3), written, 8, infotext(Clip("a cat")))
+        written.rename(tmp_path / name)
+    report = inspected(tmp_path / name, capsys)
+    assert (report["kind"], report["frames"]) == ("clip", 1 if name == "a.JPG" else 3)
+    assert (report["width"], report["height"]) == (16, 16) and report["parameters"]
+    if name in ("a.JPG", "a.gif"):
+        assert report["settings"] is None
+    else:
+        assert report["settings"]["prompt"] == "a cat"
+
+
+def test_inspect_invents_no_settings_for_a_still_of_a_webui(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("parameters", "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512")
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png", pnginfo=chunks)
+    report = inspected(tmp_path / "a.png", capsys)
+    assert report["parameters"].startswith("a cat") and report["settings"] is None
 
 
 def test_every_setting_is_an_option_and_help_says_so(capsys: pytest.CaptureFixture[str]) -> None:

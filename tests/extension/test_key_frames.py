@@ -130,7 +130,7 @@ def test_what_is_no_picture_is_refused(host: Path, data: bytes) -> None:
 
 
 def test_large_pictures_are_refused(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_frame_images, "MOST_PIXELS", 7)
+    monkeypatch.setattr("motion.video.pictures.MOST_PIXELS", 7)
     with pytest.raises(MotionError, match="key image is 4x2"):
         key_frame_images.keep(file_of(RED))
     monkeypatch.setattr(key_frame_images, "MOST_BYTES", 7)

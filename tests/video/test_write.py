@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import weakref
 from collections.abc import Iterator
 from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,12 @@ from PIL import Image
 
 from motion.errors import MotionError
 from motion.video import check_destination, read, read_parameters, write
+from motion.video.destination import ENCODERS
 from motion.video.encoders import durations
+from motion.video.palette import dither, shared_palette
+from motion.video.write import Rewindable
+
+write_room = import_module("motion.video.write")
 
 NAMES = ["clip.gif", "clip.webp", "clip.png", "clip.apng", "clip.mp4", "clip.webm", "clip"]
 ANIMATED = NAMES[:-1]
@@ -248,6 +256,111 @@ def test_only_movies_need_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         else:
             write(moving_blob(2), tmp_path / name, 8)
             assert len(read(tmp_path / name).frames) == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_slowest_rate_and_a_name_with_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("2024:01").mkdir()
+    write(moving_blob(3), f"2024:01/{name}", 0.1)
+    found = read(f"2024:01/{name}")
+    assert len(found.frames) == 3 and found.fps == (None if name == "clip" else pytest.approx(0.1))
+
+
+@pytest.mark.parametrize(("name", "most"), [("a.webp", 16383), ("a.mp4", 16384), ("a.gif", 65535), ("a.webm", 65535)])
+def test_sizes_beyond_a_format_are_refused(tmp_path: Path, name: str, most: int) -> None:
+    with pytest.raises(MotionError, match=f"a frame is {most + 1}x2: {Path(name).suffix} takes {most} pixels a side"):
+        write(np.zeros((1, 2, most + 1, 3), np.uint8), tmp_path / name, 8)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_stands_still_in_a_gif_stays_as_it_is(tmp_path: Path) -> None:
+    clip = np.concatenate([moving_blob(6, 64, 96)] * 2, axis=2)
+    clip += np.random.default_rng(0).integers(0, 24, (1, *clip.shape[1:]), dtype=np.uint8)  # more than 256 colours
+    write(clip, tmp_path / "a.gif", 8)
+    found = read(tmp_path / "a.gif").frames
+    still = (clip[1:] == clip[:-1]).all(-1)
+    assert still.mean() > 0.2 and not (found[1:] != found[:-1]).any(-1)[still].any()
+
+
+def test_a_gif_keeps_its_shades_on_average() -> None:
+    """The point of a dither: blocks of a few patterns are nearer to the clip than without one."""
+    y, x = np.mgrid[:128, :128]
+    frame = np.stack([40 + x, 60 + y, 120 + 60 * np.sin(x / 20) * np.cos(y / 20)], axis=-1).astype(np.uint8)
+    palette = shared_palette(frame[None])
+    nearest = Image.fromarray(frame).quantize(palette=palette.image, dither=Image.Dither.NONE)
+
+    def coarse(image: Any) -> np.ndarray:
+        return np.asarray(image, float).reshape(16, 8, 16, 8, 3).mean((1, 3))
+
+    errors = [
+        np.abs(coarse(image.convert("RGB")) - coarse(frame)).mean() for image in (dither(frame, palette), nearest)
+    ]
+    assert errors[0] < 0.6 * errors[1]
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def full_at_first(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let the disk be full when the clip is to be moved or written for the first few times."""
+    left = iter([FULL] * times)
+    replace, encode = Path.replace, ENCODERS[".png"]
+
+    def full(act: Any) -> Any:
+        def acts(*args: Any) -> Any:
+            for error in left:
+                raise error
+            return act(*args)
+
+        return acts
+
+    monkeypatch.setattr(Path, "replace", full(replace))
+    monkeypatch.setitem(ENCODERS, ".png", full(encode))
+
+
+def test_a_clip_whose_disk_is_full_is_kept_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "room").mkdir(), (tmp_path / "out").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "room"))
+    monkeypatch.setattr(write_room, "_free_bytes", lambda place: place.name == "room")
+    for frames in (moving_blob(2), Rewindable(lambda: iter(moving_blob(2)))):
+        full_at_first(monkeypatch, 1)
+        with pytest.raises(MotionError, match=r"No space left on device.* the clip was kept as .*room") as error:
+            write(frames, tmp_path / "out" / "a.png", 8, INFOTEXT)
+        (kept,) = (tmp_path / "room").rglob("a.png")
+        assert str(kept) in str(error.value) and (read(kept).frames == moving_blob(2)).all()
+        assert read_parameters(kept) == INFOTEXT and list((tmp_path / "out").iterdir()) == []
+        kept.unlink()
+        monkeypatch.undo()
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "room"))
+        monkeypatch.setattr(write_room, "_free_bytes", lambda place: place.name == "room")
+
+
+@pytest.mark.parametrize(("frames", "times"), [(moving_blob(2), 9), (iter(moving_blob(2)), 1)])
+def test_a_clip_for_which_there_is_no_room_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: Any, times: int
+) -> None:
+    full_at_first(monkeypatch, times)
+    with pytest.raises(MotionError, match=r"No space left on device\): check the disk"):
+        write(frames, tmp_path / "a.png", 8)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_have_the_rights_that_new_files_have(tmp_path: Path, name: str) -> None:
+    write(moving_blob(2), tmp_path / name, 8)
+    (tmp_path / "plain").touch()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len({path.stat().st_mode for path in files}) == 1
+
+
+def test_names_that_cannot_be_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MotionError, match="is too long: shorten it to 255 bytes"):
+        check_destination(tmp_path / ("ü" * 126 + ".gif"))
+    check_destination(tmp_path / ("ü" * 125 + ".gif"))
+    monkeypatch.setattr("motion.video.destination._NOT_IN_NAMES", frozenset('?:"'))
+    with pytest.raises(MotionError, match="is no file name"):
+        check_destination(tmp_path / "what?.gif")
 
 
 def local_palettes(gif: bytes) -> list[bool]:

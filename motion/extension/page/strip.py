@@ -16,6 +16,7 @@ from motion.extension.key_frames import place_key_frames
 from motion.extension.models import encoder_library, encoders
 from motion.settings.key_frames import STRONGEST, KeyFrame
 from motion.settings.tab import TAB_FIELDS
+from motion.video.pictures import FORMATS
 from sparsectrl.presets import PICTURES, PRESETS
 
 ADD = "Add images"
@@ -57,7 +58,7 @@ def frame(text_id: str, frames_id: str) -> str:
 <div class="motion-strip" data-text="{text_id}" data-frames="{frames_id}">
   <div class="motion-strip-tools">
     <label class="motion-strip-add"><input type="file" multiple
-      accept="{",".join(f"image/{kind.lower()}" for kind in key_frame_images.FORMATS)}"><span>{ADD}</span></label>
+      accept="{",".join(f"image/{kind.lower()}" for kind in FORMATS)}"><span>{ADD}</span></label>
     {presets}
     <button type="button" data-clear>{CLEAR}</button>
   </div>

@@ -33,8 +33,9 @@ from motion.settings.prompts import travel
 from motion.settings.settings import FIELDS, Clip
 from motion.techniques.registry import check, techniques_of
 from motion.techniques.technique import Plan
-from motion.video.encoders import Frame
 from motion.video.loop import play_order
+from motion.video.pictures import Frame
+from motion.video.write import Rewindable
 
 Frames = npt.NDArray[np.uint8]
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -126,16 +127,17 @@ class Standalone:
         networks: Networks | MotionModel | None = None,
         progress: Progress | None = None,
         work: Work | None = None,
-    ) -> Iterator[Frame]:
+    ) -> Rewindable:
         """The frames of one clip in the order they are played, uint8 `[height, width, 3]`; see `render_all`.
 
-        It is drawn now; the frames are decoded as they are asked for, a few at a time. `work` keeps how far it is.
+        It is drawn now; the frames are decoded as they are asked for, a few at a time, by each walk over them. `work`
+        keeps how far it is.
         """
         networks = Networks.of(networks)
         latents = self._latents([clip], networks, progress, work)[0]
         order = play_order(clip.frames, clip.loop)
-        decoded, again = self._decoded(latents, order), partial(self._decoded, latents)
-        return finish_frames(decoded, order, clip, networks.controls, again)
+        again = partial(self._decoded, latents)
+        return Rewindable(lambda: finish_frames(again(order), order, clip, networks.controls, again))
 
     def render_all(
         self,

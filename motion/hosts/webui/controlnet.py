@@ -10,8 +10,6 @@ of the family know but one picture for a unit.
 from __future__ import annotations
 
 import copy
-import re
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,15 +23,12 @@ from torch import Tensor
 from motion import patching
 from motion.errors import MotionError
 from motion.sampling.arrangement import Arrangement
-from motion.video.read import read
+from motion.video.files import is_clip_file, stills
+from motion.video.read import open_clip
 
 T = TypeVar("T")
 TITLE = "controlnet"
-VIDEOS = (".mp4", ".webm", ".gif", ".webp", ".apng", ".mkv", ".mov", ".avi")
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 NOT_PREPARED = "ControlNet could not prepare its units (the log says why): mend or disable them"
-READ_BY_ALL = (".png", ".jpg", ".jpeg", ".bmp")
-"""Suffixes of pictures that every ControlNet reads from a folder."""
 
 
 def units_per_frame(p: Any, frames: int, undo: ExitStack) -> None:
@@ -214,29 +209,13 @@ def _one_per_frame(given: Any, frames: int, undo: ExitStack) -> Path:
             "name the folder alone, and give key frames in Motion's own list"
         )
     source = Path(first.strip())
-    is_video = source.suffix.lower() in VIDEOS and source.is_file()
-    pictures = list(read(source).frames) if is_video else _files(source)
+    if (source.is_dir() and not stills(source)) or (not source.is_dir() and not is_clip_file(source)):
+        raise MotionError(f"ControlNet's batch input {source} holds no images: give a folder of images or a video")
     folder = Path(undo.enter_context(TemporaryDirectory(prefix="motion-hints-")))
+    pictures = list(open_clip(source).frames(stop=frames))
     for number, picture in enumerate(_fitted(pictures, frames)):
-        if isinstance(picture, Path) and picture.suffix.lower() in READ_BY_ALL:
-            shutil.copyfile(picture, folder / f"{number:05}{picture.suffix.lower()}")
-        else:
-            image = Image.open(picture) if isinstance(picture, Path) else Image.fromarray(picture)
-            image.convert("RGB").save(folder / f"{number:05}.png")
+        Image.fromarray(picture).save(folder / f"{number:05}.png")
     return folder
-
-
-def _files(folder: Path) -> list[Any]:
-    files = sorted(folder.iterdir(), key=_natural) if folder.is_dir() else []
-    pictures = [file for file in files if file.suffix.lower() in PICTURES]
-    if not pictures:
-        raise MotionError(f"ControlNet's batch input {folder} holds no images: give a folder of images or a video")
-    return pictures
-
-
-def _natural(file: Path) -> list[tuple[int, str]]:
-    """Sorts 2 before 10."""
-    return [(int(part), "") if part.isdigit() else (0, part.lower()) for part in re.split(r"(\d+)", file.name)]
 
 
 def _fitted(images: Sequence[T], frames: int) -> list[T]:

@@ -21,8 +21,8 @@ from motion.hosts.webui.refusals import Refused, refusals
 from motion.hosts.webui.travel import Travel
 from motion.settings.prompt_keys import key_frames, travels
 from motion.settings.tab import Tab
+from motion.video.destination import check_text, encoder_for
 from motion.video.loop import play_order
-from motion.video.write import check_text, encoder_for
 
 OWN = (
     "batch_size",
