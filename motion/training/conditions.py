@@ -13,9 +13,10 @@ import torch
 from motion.errors import MotionError
 from motion.fields.weighted import Weighted
 from motion.training import masks
-from motion.training.folder import Source, find, fit_frames, length, save
-from motion.video.read import Frames, read
+from motion.training.folder import Source, find, fit_frame, length
+from motion.video.read import Frames, open_clip
 from motion.video.sketch import sketch
+from motion.weights.files import save_whole
 
 CONDITIONS = ("rgb", "scribble")
 """What can be made of the frames: their latents, or edge sketches (`motion.video.sketch`)."""
@@ -69,7 +70,7 @@ class Condition:
 
     def images(self, shown: Source, size: tuple[int, int]) -> Frames:
         """What the frames of a clip show the encoder, made of ``shown``: ``[n, height, width, 3]`` of that size."""
-        frames = fit_frames(read(shown.path).frames, *size)
+        frames = np.stack([fit_frame(frame, *size) for frame in open_clip(shown.path).frames()])
         return sketch(frames) if self.folder is None and not self.latent else frames
 
 
@@ -86,7 +87,7 @@ def pictures(
         files.append(cache / f"{key[:24]}.safetensors")
         if not files[-1].exists():
             images = np.ascontiguousarray(condition.images(shown, size))
-            save("pixels", torch.from_numpy(images).permute(0, 3, 1, 2), files[-1])
+            save_whole({"pixels": torch.from_numpy(images).permute(0, 3, 1, 2)}, files[-1])
         if length(files[-1]) != length(clip):
             raise MotionError(
                 f"{shown.path} holds {length(files[-1])} images for the {length(clip)} frames of {source.path}: "

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import safetensors.torch
 import torch
 from PIL import Image
 from safetensors import safe_open
@@ -21,14 +20,18 @@ from tqdm import tqdm
 from motion.errors import MotionError
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import encode
+from motion.training.captions import TABLES, captions_of, some
 from motion.training.vae import to_pixels
-from motion.video.destination import ENCODERS
-from motion.video.files import STILLS
-from motion.video.read import Frames, read
+from motion.video.files import CLIPS, entries, is_clip_file, stills
+from motion.video.pictures import Frame
+from motion.video.read import open_clip
 from motion.weights.describe import sha256
+from motion.weights.files import save_whole
 
 PIXELS_AT_ONCE = 8 * 256 * 256
 """Pixels that go through the autoencoder together, but always a whole frame."""
+READER = "2"
+"""Raised when the same files are read as other pixels than before, so that nothing encoded from those is taken."""
 _log = logging.getLogger(__name__)
 
 
@@ -46,55 +49,39 @@ class Source:
 
     def digest(self) -> str:
         """A hash of all that is learned from it."""
-        files = [self.path] if self.path.is_file() else sorted(path for path in self.path.iterdir() if path.is_file())
-        return hashlib.sha256("".join([self.caption, *map(sha256, files)]).encode()).hexdigest()
+        files = [self.path] if self.path.is_file() else stills(self.path)
+        return hashlib.sha256("".join([READER, self.caption, *map(sha256, files)]).encode()).hexdigest()
 
 
 def find(folder: Path, trigger: str = "") -> list[Source]:
-    """The clips in `folder`: files that move, and folders of frames; a picture is a clip of one frame.
+    """The clips in `folder` in natural order: files that move, folders of frames, and pictures as clips of one frame.
 
-    A caption stands in ``<name>.txt`` beside its clip, else in any ``.csv`` of the folder with the columns ``file``
-    and ``caption``; without one it is empty. `trigger` goes in front of each. Raises MotionError if there is no clip.
+    `captions_of` says what they show; `trigger` goes in front of each. What is neither clip nor caption is named in a
+    warning. Raises MotionError if there is no clip.
     """
     if not folder.is_dir():
         raise MotionError(f"{folder} is no folder: give one with clips or folders of frames")
-    suffixes = (*ENCODERS, *STILLS)
-    paths = [
-        path
-        for path in sorted(folder.iterdir())
-        if not path.name.startswith(".") and (path.is_dir() or path.suffix.lower() in suffixes)
-    ]
-    if not paths:
-        raise MotionError(f"{folder} holds no clips: put clip files or folders of frames into it")
-    table = dict(_captions(folder))
-    told = ((path, _caption(Source(path, ""), table)) for path in paths)
+    there = entries(folder)
+    clips = [path for path in there if (bool(stills(path)) if path.is_dir() else is_clip_file(path))]
+    others = [path.name for path in there if path not in clips and path.suffix.lower() not in (".txt", *TABLES)]
+    if not clips:
+        found = f" but {some(others)}" if others else ""
+        raise MotionError(
+            f"{folder} holds no clips{found}: put folders of pictures or files of {', '.join(CLIPS)} there"
+        )
+    if others:
+        _log.warning("%s: left out, since clips are folders of pictures or %s", some(others), ", ".join(CLIPS))
+    told = captions_of(clips, folder).items()
     return [Source(path, ", ".join(filter(None, (trigger, caption)))) for path, caption in told]
 
 
-def _caption(source: Source, table: Mapping[str, str]) -> str:
-    beside = source.path.parent / f"{source.name}.txt"
-    if beside.is_file():
-        return beside.read_text(encoding="utf-8", errors="replace").strip()
-    return table.get(source.path.name, table.get(source.path.stem, ""))
-
-
-def _captions(folder: Path) -> Iterator[tuple[str, str]]:
-    for path in sorted(folder.glob("*.csv")):
-        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            rows = csv.DictReader(file)
-            if not {"file", "caption"} <= set(rows.fieldnames or ()):
-                raise MotionError(f"{path} lacks the columns file and caption: name them in its first line")
-            yield from ((row["file"], (row["caption"] or "").strip()) for row in rows)
-
-
-def fit_frames(frames: Frames, width: int, height: int) -> Frames:
-    """Frames ``[f, h, w, 3]`` scaled to cover ``width`` x ``height`` and cut to it around the middle."""
-    scale = max(width / frames.shape[2], height / frames.shape[1])
-    size = (max(width, round(frames.shape[2] * scale)), max(height, round(frames.shape[1] * scale)))
+def fit_frame(frame: Frame, width: int, height: int) -> Frame:
+    """A frame ``[h, w, 3]`` scaled to cover ``width`` x ``height`` and cut to it around the middle."""
+    scale = max(width / frame.shape[1], height / frame.shape[0])
+    size = (max(width, round(frame.shape[1] * scale)), max(height, round(frame.shape[0] * scale)))
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     box = (left, top, left + width, top + height)
-    images = (Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC).crop(box) for frame in frames)
-    return np.stack([np.asarray(image) for image in images])
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC).crop(box))
 
 
 class Window(NamedTuple):
@@ -186,9 +173,12 @@ def encode_clips(
         key = hashlib.sha256(f"{source.digest()} {size} {marks.hexdigest()}".encode()).hexdigest()
         files.append(cache / f"{key[:24]}.safetensors")
         if not files[-1].exists():
-            save("moments", _moments(parts, fit_frames(read(source.path).frames, *size)), files[-1])
-        elif length(files[-1]) <= (frames - 1) * stride:
-            _log.info("%s is shorter than %d frames %d apart: its frames lie closer", source.path, frames, stride)
+            fitted = (fit_frame(frame, *size) for frame in open_clip(source.path).frames())
+            save_whole({"moments": _moments(parts, fitted, size)}, files[-1])
+    span = (frames - 1) * stride
+    short = [source.path.name for source, file in zip(sources, files, strict=True) if length(file) <= span]
+    if short:
+        _log.warning("%s: shorter than %d frames %d apart, so their frames lie closer", some(short), frames, stride)
     with torch.no_grad():
         texts = [source.caption for source in sources]
         contexts = [encode(parts.encoders, [text]).context[:, :77] for text in (*texts, "")]
@@ -203,25 +193,12 @@ def length(path: Path) -> int:
 
 
 @torch.no_grad()
-def _moments(parts: Parts, frames: Frames) -> Tensor:
-    """Mean and deviation of the frames' latents, ``[n, 8, h, w]``, times the checkpoint's scale."""
+def _moments(parts: Parts, frames: Iterator[Frame], size: tuple[int, int]) -> Tensor:
+    """Mean and deviation of the latents of frames of a size, ``[n, 8, h, w]``, times the checkpoint's scale."""
     vae = parts.vae
-    pixels = to_pixels(np.ascontiguousarray(frames))
-    at_once = max(1, PIXELS_AT_ONCE // (frames.shape[1] * frames.shape[2]))
+    at_once = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
     found = []
-    for part in torch.split(pixels, at_once):
-        posterior = vae.encode(part.to(vae.device, vae.dtype)).latent_dist
+    while part := list(islice(frames, at_once)):
+        posterior = vae.encode(to_pixels(np.stack(part)).to(vae.device, vae.dtype)).latent_dist
         found.append(torch.cat([posterior.mean, posterior.std], dim=1).float().cpu() * vae.config.scaling_factor)
     return torch.cat(found)
-
-
-def save(name: str, rows: Tensor, path: Path) -> None:
-    """Keep a tensor, whole or not at all. Raises MotionError where the disk is full."""
-    partial = path.with_suffix(".partial")
-    try:
-        safetensors.torch.save_file({name: rows.contiguous()}, partial)
-        partial.replace(path)
-    except OSError as error:
-        raise MotionError(f"cannot save {path}: {error.strerror}; free some room and run it again") from error
-    finally:
-        partial.unlink(missing_ok=True)

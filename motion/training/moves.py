@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from motion.training.folder import Source
-from motion.video.read import Frames, read
+from motion.video.read import Frames, open_clip
 from motion.video.write import write
 
 
@@ -56,10 +56,14 @@ def move_camera(frames: Frames, move: str, count: int, width: int, height: int) 
 
     Of a clip the frames follow each other, slowed down or hurried to its whole length; a still is one frame.
     """
-    times = np.linspace(-0.5, 0.5, count)
-    chosen = np.linspace(0, len(frames) - 1, count).round().astype(int)
+    times, chosen = np.linspace(-0.5, 0.5, count), _spread(len(frames), count)
     seen = [_seen(frames[index], MOVES[move](float(t)), width, height) for index, t in zip(chosen, times, strict=True)]
     return np.stack(seen)
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """``count`` numbers of frames over the whole of a clip."""
+    return [int(number) for number in np.linspace(0, length - 1, count).round()]
 
 
 def _seen(picture: np.ndarray, view: View, width: int, height: int) -> np.ndarray:
@@ -84,6 +88,15 @@ def make_moves(sources: Sequence[Source], move: str, folder: Path, count: int, s
     for source in sources:
         path = folder / f"{source.digest()[:16]}-{move}.png"
         if not path.exists():
-            write(move_camera(read(source.path).frames, move, count, *size), path, 8.0)
+            write(move_camera(_frames_over(source.path, count), move, count, *size), path, 8.0)
         made.append(Source(path, source.caption))
     return made
+
+
+def _frames_over(path: Path, count: int) -> Frames:
+    """``count`` frames over the whole of a clip, or its one; no others are held."""
+    clip = open_clip(path)
+    length = sum(1 for _ in clip.frames())
+    wanted = _spread(length, min(count, length))
+    found = {number: frame for number, frame in enumerate(clip.frames()) if number in wanted}
+    return np.stack([found[number] for number in wanted])

@@ -66,6 +66,10 @@ class Run:
     sample_every: int = 0
 
     def __post_init__(self) -> None:
+        if self.out.resolve() == self.data.resolve():
+            raise MotionError(
+                f"{self.out} is the data itself: give the run a folder of its own, such as {self.out / 'run'}"
+            )
         if self.move is not None and self.move not in MOVES:
             raise MotionError(f"move is {self.move}: choose one of {', '.join(MOVES)}")
         if any(side < 64 or side % 8 for side in self.size):

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from motion.errors import MotionError
-from motion.training.folder import Clips, Source, find, fit_frames, window
+from motion.training.folder import Clips, Source, find, fit_frame, window
 from motion.training.moves import MOVES, make_moves, move_camera
 from motion.video.write import write
 
@@ -58,6 +58,26 @@ def test_what_is_no_data_is_said(tmp_path: Path, name: str, words: str) -> None:
         find(tmp_path / name)
 
 
+def test_what_is_left_out_is_named_and_leftovers_and_runs_are_not_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(frames(), tmp_path / "clip 10.mp4", 8.0)
+    for name in ("clip 2.MOV", "clip 1.m4v"):
+        (tmp_path / name).write_bytes((tmp_path / "clip 10.mp4").read_bytes())
+    for name in ("a.wmv", "b.heic", "._clip 2.MOV", "Thumbs.db", "notes.txt"):
+        (tmp_path / name).touch()
+    for folder in ("__MACOSX", "run", "run/latents"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "run" / "motion-lora.csv").write_text("step,loss\n")
+    assert [source.name for source in find(tmp_path)] == ["clip 1", "clip 2", "clip 10"]
+    assert "a.wmv, b.heic, run: left out, since clips are folders of pictures or .png" in caplog.text
+    assert "Thumbs" not in caplog.text and "notes" not in caplog.text
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "a.wmv").touch()
+    with pytest.raises(MotionError, match=r"holds no clips but a\.wmv: put folders of pictures or files of \.png"):
+        find(tmp_path / "others")
+
+
 @given(
     st.integers(1, 60),
     st.integers(1, 60),
@@ -65,12 +85,12 @@ def test_what_is_no_data_is_said(tmp_path: Path, name: str, words: str) -> None:
     st.integers(1, 8).map(lambda n: 8 * n),
 )
 def test_frames_are_cut_to_size_around_the_middle(height: int, width: int, high: int, wide: int) -> None:
-    picture = np.zeros((1, height, width, 3), dtype=np.uint8)
-    picture[:, :, : width // 2] = 255
-    cut = fit_frames(picture, wide, high)
-    assert cut.shape == (1, high, wide, 3)
+    picture = np.zeros((height, width, 3), dtype=np.uint8)
+    picture[:, : width // 2] = 255
+    cut = fit_frame(picture, wide, high)
+    assert cut.shape == (high, wide, 3)
     if width % 2 == 0:
-        assert abs(int(cut[0, :, 0].mean()) - 255) <= 160 and cut[0, :, 0].mean() > cut[0, :, -1].mean()
+        assert abs(int(cut[:, 0].mean()) - 255) <= 160 and cut[:, 0].mean() > cut[:, -1].mean()
 
 
 @given(st.integers(1, 200), st.integers(1, 32), st.integers(1, 8), st.integers(0, 99))
@@ -131,3 +151,12 @@ def test_moves_are_made_once_and_keep_their_captions(tmp_path: Path) -> None:
     assert [source.caption for source in made] == ["a cat"]
     assert make_moves(sources, "pan-left", tmp_path / "made", 4, (32, 32)) == made
     assert made[0].path.stat().st_mtime_ns == before
+
+
+def test_a_long_clip_is_hurried_and_few_of_its_frames_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = np.arange(0, 250, 5, dtype=np.uint8)[:, None, None, None] + np.zeros((50, 64, 64, 3), np.uint8)
+    write(clip, tmp_path / "a.webp", 8.0)
+    seen = []
+    monkeypatch.setattr("motion.training.moves.move_camera", lambda frames, *_: seen.append(frames) or frames)
+    make_moves([Source(tmp_path / "a.webp", "")], "zoom-in", tmp_path, 4, (64, 64))
+    assert (seen[0] == clip[[0, 16, 33, 49]]).all()

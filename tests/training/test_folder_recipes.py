@@ -62,7 +62,8 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(room: Path, out: Path, **settings: Any) -> Run:
     files = {"module": room / "module.safetensors"}
     common = {"size": (64, 64), "frames": 2, "stride": 1, "batch": 2, "rank": 2, "trigger": "slow pan"}
-    return Run(room / "base.safetensors", room / "data", out, **{**files, **common, **settings})
+    asked: dict[str, Any] = {"data": room / "data", **files, **common, **settings}
+    return Run(room / "base.safetensors", out=out, **asked)
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
@@ -257,3 +258,15 @@ def test_the_command_trains(room: Path, tmp_path: Path, capsys: pytest.CaptureFi
         assert cli.main(["train", recipe, "--out", str(tmp_path / recipe), *common, *options]) == 0
         path = Path(capsys.readouterr().out.strip())
         assert path == tmp_path / recipe / f"{recipe}.safetensors" and path.is_file()
+
+
+def test_a_run_may_lie_within_its_data_but_not_be_it(
+    room: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(room / "data", tmp_path / "data")
+    with pytest.raises(MotionError, match="is the data itself"):
+        job(room, tmp_path / "data" / ".." / "data", data=tmp_path / "data")
+    first = run.prepare(job(room, tmp_path / "data" / "run", data=tmp_path / "data", frames=50))
+    assert "shorter than 50 frames 1 apart" in caplog.text
+    again = run.prepare(job(room, tmp_path / "data" / "run", data=tmp_path / "data", frames=50))
+    assert (again.digest, again.clips.files) == (first.digest, first.clips.files)
