@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import motion
-from motion.errors import MotionError
 from motion.fields.weighted import Weighted
 from motion.hosts.controls import Control, describe_controls
 from motion.hosts.standalone import key_frames, lora
@@ -19,7 +18,7 @@ from motion.video.destination import check_destination, check_frame_size, check_
 from motion.video.loop import play_order
 from motion.video.write import Rewindable, write
 from motion.weights.library import short_hash
-from motion.weights.paths import check_file
+from motion.weights.paths import OR_FOLDER, check_file
 
 if TYPE_CHECKING:  # at run time torch comes last
     from motion.sampling.lora import WeightedLora
@@ -50,10 +49,7 @@ class Job:
         encode = check_destination(self.out)
         check_rate(encode, self.clip.fps)
         check_frame_size(encode, *(side * self.clip.zoom for side in self.clip.size))
-        if not self.checkpoint.exists():
-            raise MotionError(
-                f"checkpoint {self.checkpoint} does not exist: give a checkpoint file or diffusers folder"
-            )
+        check_file(self.checkpoint, "checkpoint", OR_FOLDER, folders=True)
         for what, file in (("motion module", self.module), ("domain adapter", self.adapter), ("VAE", self.vae)):
             if file is not None:
                 check_file(file, what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -86,11 +87,18 @@ def check_an_error(webui: Webui, where: str, kind: str, after: int = 0, **reques
     saved, before, plain = webui.server.outputs, webui.facts(), webui.clip().images
     with webui.fault(where, kind, after):
         reply = attempt(webui, save_images=True, **request)
-    assert reply.status == 500, "an error is no success"
-    assert "the probe" in reply.sentence
+    assert reply.status in (422, 500), "an error is no success"
+    assert ("memory" if kind == "oom" else "the probe") in reply.sentence
     assert not changed(before, webui.facts())
     assert webui.server.outputs == saved, "no still is left"
     assert webui.clip().images == plain
+
+
+def test_memory_that_is_used_up_while_sampling_is_told(webui: Webui, still: str) -> None:
+    with webui.fault(LAYER, "oom", LAYERS + 5):
+        reply = attempt(webui)
+    assert reply.status == 422
+    assert re.fullmatch(rf"{FRAMES} frames at a time do not fit into memory: .*Context length.*", reply.sentence)
 
 
 @pytest.mark.parametrize("kind", ["interrupt", "skip"])

@@ -36,6 +36,7 @@ from motion.techniques.technique import Plan
 from motion.video.loop import play_order
 from motion.video.pictures import Frame
 from motion.video.write import Rewindable
+from motion.weights.paths import OR_FOLDER, check_file
 
 Frames = npt.NDArray[np.uint8]
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -97,8 +98,7 @@ class Standalone:
         """
         place = device_of(device)
         precision = dtype_of(dtype, place)
-        if not Path(path).exists():
-            raise MotionError(f"checkpoint {path} does not exist: give a checkpoint file or a diffusers folder")
+        check_file(Path(path), "checkpoint", OR_FOLDER, folders=True)
         with memory_error_told(f"the image model {Path(path).name} does", MODEL_REMEDY):
             return cls._opened(open_parts(Path(path), Path(vae) if vae else None, prediction), place, precision)
 

@@ -267,6 +267,7 @@ def with_conv_in(state: dict[str, Tensor], channels: int) -> dict[str, Tensor]:
         (lambda s: without(s, "first_stage_model.encoder."), "VAE of another layout"),
         (lambda s: {**s, "first_stage_model.decoder.conv_in.weight": torch.zeros(64, 16, 3, 3)}, "16 latent channels"),
         (lambda s: without(s, "cond_stage_model."), "lacks a text encoder"),
+        (lambda s: renamed(renamed(s, UNET, "model_ema.d"), "cond_stage_model.", "conditioner."), "moving average"),
         (lambda s: without(s, f"{UNET}out.2.bias"), "lacks 'conv_out.bias' of its UNet"),
         (lambda s: without(s, f"{UNET}input_blocks.0.0"), "lacks"),
         (lambda s: without(s, f"{UNET}middle_block.1."), "SSD-1B"),

@@ -46,14 +46,14 @@ def _whole(tensors: State) -> State:
     if reason := refusal(tensors):
         raise MotionError(f"is {reason}: {REMEDY}")
     state = {key: tensor for key, tensor in tensors.items() if not key.startswith(AVERAGE)}
+    sdxl = any(key.startswith("conditioner.") for key in state)
     if not any(key.startswith(UNET) for key in state):
         if not any(key.startswith(AVERAGE) for key in tensors):
             raise MotionError(f"is {title(detect(tensors))}, and no image model: {REMEDY}")
+        if sdxl:
+            raise MotionError(f"has of its UNet but a moving average (EMA), which is read of SD1.5 alone: {REMEDY}")
         state |= _from_average(tensors)
-    beginnings = (
-        [OPEN_CLIP, CLIP_L["sdxl"]] if any(key.startswith("conditioner.") for key in state) else [CLIP_L["sd15"]]
-    )
-    for beginning in beginnings:
+    for beginning in [CLIP_L["sdxl"], OPEN_CLIP] if sdxl else [CLIP_L["sd15"]]:
         if not any(key.startswith(beginning) for key in state):
             raise MotionError(f"lacks a text encoder ({beginning}*), so it is not a whole checkpoint: {REMEDY}")
     return state
