@@ -12,7 +12,7 @@ from motion.errors import MotionError
 
 if TYPE_CHECKING:
     from motion.models.motion.model import MotionModel
-    from motion.sampling import ip_adapter, lora
+    from motion.sampling import cross_frame, ip_adapter, lora
     from motion.sampling.animation import attach
     from motion.sampling.arrangement import Arrangement
     from motion.sampling.windows import Windows
@@ -26,6 +26,7 @@ __all__ = [
     "Windows",
     "__version__",
     "attach",
+    "cross_frame",
     "ip_adapter",
     "load",
     "lora",
@@ -39,7 +40,7 @@ _HOMES = {
     "load": "motion.weights.checkpoint",
 }
 
-_MODULES = ("ip_adapter", "lora")
+_MODULES = ("cross_frame", "ip_adapter", "lora")
 """Modules of `motion.sampling` that are attributes of the package."""
 
 

@@ -20,9 +20,12 @@ _ABSENT = object()
 _log = logging.getLogger(__name__)
 
 
-def after(module: nn.Module, hook: Callable[[nn.Module, Any, Any], Any]) -> Undo:
-    """Let ``hook(module, args, output)`` see, or by returning something replace, the output of ``module``."""
-    return _undo(module._forward_hooks, module.register_forward_hook(hook), hook)
+def after(module: nn.Module, hook: Callable[[nn.Module, Any, Any], Any], first: bool = False) -> Undo:
+    """Let ``hook(module, args, output)`` see, or by returning something replace, the output of ``module``.
+
+    ``first``: before the hooks that are there already.
+    """
+    return _undo(module._forward_hooks, module.register_forward_hook(hook, prepend=first), hook)
 
 
 def before(module: nn.Module, hook: Callable[..., Any], with_kwargs: bool = False, first: bool = False) -> Undo:

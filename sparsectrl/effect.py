@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from motion.errors import MotionError
-
-NOISIEST = 999
-"""The first time step of every Stable Diffusion model's noise schedule; the last is 0."""
+from motion.sampling.arrangement import progress
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Influence:
 
     def covers(self, time: float) -> bool:
         """Whether the encoder acts on a pass at that time step."""
-        return self.always or self.start <= 1 - time / NOISIEST <= self.end
+        return self.always or self.start <= progress(time) <= self.end
 
 
 @dataclass

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from motion import __version__
 from motion.errors import MotionError
+from motion.fields.table import Flag
 from motion.settings.parameters import is_infotext, parse_infotext
 from motion.settings.settings import FIELDS, Clip
 
@@ -80,6 +81,7 @@ def _add_render(commands: Any) -> None:
         help="what the checkpoint predicts; auto: as it says itself, or a .yaml beside it",
     )  # fmt: skip
     files.add_argument("--motion", metavar="FILE", help="motion module; without one each frame is a still of its own")
+    files.add_argument("--no-motion", action="store_true", help="without the motion module of --demo; see --zero-shot")
     files.add_argument(
         "--motion-lora", metavar="FILE[:WEIGHT]", action="append", default=[], help="motion LoRA; repeatable"
     )
@@ -100,7 +102,8 @@ def _add_render(commands: Any) -> None:
     clip = render.add_argument_group("clip")
     for row in FIELDS.values():
         default = f" (default: {row.default})" if row.default != "" else ""
-        clip.add_argument(row.flag, dest=row.name, metavar=row.metavar, help=row.help + default)
+        alone = {"nargs": "?", "const": "yes"} if isinstance(row, Flag) else {}
+        clip.add_argument(row.flag, dest=row.name, metavar=row.metavar, help=row.help + default, **alone)
     machine = render.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     machine.add_argument("--dtype", default="auto", help="auto, fp32, fp16, bf16")
@@ -127,6 +130,8 @@ def _render(args: argparse.Namespace) -> None:
 
     given = {name: value for name, value in vars(args).items() if value is not None}
     options = {**DEMO, **given} if args.demo else given
+    if args.no_motion:
+        options.pop("motion", None)
     for needed in ("checkpoint", "prompt"):
         if needed not in options:
             raise MotionError(f"--{needed} is missing: give one, or try --demo for the bundled models")

@@ -13,7 +13,7 @@ from motion.hosts.controls import Control, describe_controls
 from motion.hosts.standalone import key_frames, lora
 from motion.settings.parameters import infotext
 from motion.settings.settings import Clip
-from motion.settings.tab import TAB_FIELDS
+from motion.settings.tab import NO_MODULE, TAB_FIELDS
 from motion.video.destination import check_destination, check_frame_size, check_rate
 from motion.video.loop import play_order
 from motion.video.write import Rewindable, write
@@ -106,6 +106,8 @@ class Job:
         extra = {"Model hash": hashed, "Model": self.checkpoint.stem}
         if self.module is not None:
             extra |= {"Motion module hash": short_hash(self.module), "Motion module": self.module.stem}
+        elif self.clip.zero_shot:
+            extra |= {"Motion module": NO_MODULE}
         if self.vae is not None:
             extra |= {"VAE hash": short_hash(self.vae), "VAE": self.vae.name}
         if self.prediction != "auto":

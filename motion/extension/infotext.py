@@ -12,7 +12,7 @@ from motion.extension import key_frame_images
 from motion.extension.models import library
 from motion.extension.page.notes import note
 from motion.fields.table import Field, Image
-from motion.settings.tab import FORMATS, TAB_FIELDS, Tab
+from motion.settings.tab import FORMATS, NO_MODULE, TAB_FIELDS, Tab
 from motion.weights.library import Entry, short_hash
 
 MODULE = TAB_FIELDS["module"].key
@@ -26,7 +26,7 @@ TAKEN = f"Pasted: the parameters of {PREDECESSOR}'s old extension, as far as Mot
 NEWER = "Pasted: made with Motion {version}, which is newer than this one; settings may be missing."
 
 
-def to_infotext(tab: Tab, entry: Entry, is_img2img: bool, whole: bool = False) -> dict[str, str]:
+def to_infotext(tab: Tab, entry: Entry | None, is_img2img: bool, whole: bool = False) -> dict[str, str]:
     """What `p.extra_generation_params` gets: module, frames, FPS, and each setting that is not at its default, by its
     key; if ``whole``, each that does anything in this clip. None is empty."""
     values = {name: getattr(tab, name) for name in TAB_FIELDS}
@@ -35,7 +35,8 @@ def to_infotext(tab: Tab, entry: Entry, is_img2img: bool, whole: bool = False) -
     rows = [row for row in TAB_FIELDS.values() if row.key and row.name in written]
     used = [row for row in rows if (not row.needs or changed & {*row.needs}) and (is_img2img or row.group != "img2img")]
     texts = {row.key: text for row in used if (text := row.write(values[row.name]))}
-    return {**texts, MODULE: f"{entry.name} [{short_hash(entry.path)}]", VERSION: motion.__version__}
+    module = NO_MODULE if entry is None else f"{entry.name} [{short_hash(entry.path)}]"
+    return {**texts, MODULE: module, VERSION: motion.__version__}
 
 
 def reader(row: Field) -> Callable[[Mapping[str, Any]], Any]:
@@ -65,7 +66,7 @@ def _read(row: Field, pairs: Mapping[str, Any]) -> Any:
         return row.format(row.default)
     text = str(pairs[row.key])
     if row.key == MODULE:
-        return library().find(text).name
+        return NO_MODULE if text == NO_MODULE else library().find(text).name
     return str(key_frame_images.path(text)) if isinstance(row, Image) else row.format(row.parse(text))
 
 

@@ -139,17 +139,18 @@ def plan(p: Any, tab: Tab) -> Job:
     jobs.check_prompts(p, tab)
     if tab.seed_mode == "clip" and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
         raise MotionError("resize seed is for single pictures: turn it off, or set Motion's seed mode to Frame")
-    entry = library().find(tab.module)
-    module = load(entry, tab.family)
-    windows = plan_windows(tab, module.architecture)
-    beside.check(p, windows)
+    entry = None if tab.zero_shot else library().find(tab.module)
+    module = None if entry is None else load(entry, tab.family)
+    windows = plan_windows(tab, None if module is None else module.architecture)
+    beside.check(p, windows, tab.cross_frame_mode(tab.zero_shot) != "none")
     tab = key_frames.settle_pictures(tab)
     drawn = key_frames.open_last_frame(tab)
     controls = key_frames.load(tab)
     _check_techniques(p, tab, controls)
     _settle_initial_images(p, tab.frames, windows.frames)
     active = loras(tab)
-    remember_module(module.architecture.family.base, entry.name)
+    if module is not None and entry is not None:
+        remember_module(module.architecture.family.base, entry.name)
     return Job(
         tab=tab,
         sampling=Sampling(drawn, module, windows, active, controls),
@@ -167,7 +168,8 @@ def _check_techniques(p: Any, tab: Tab, controls: Sequence[Loaded]) -> None:
     techniques = techniques_of(tab)
     held = [frame for control, _ in controls for frame in control.images]
     one_model = getattr(p, "refiner_checkpoint", None) in (None, "", "None", "none")
-    check(techniques, TechniquePlan(p.cfg_scale, held, not hasattr(p, "init_images"), one_model))
+    begins_with_noise = not hasattr(p, "init_images")
+    check(techniques, TechniquePlan(p.cfg_scale, held, begins_with_noise, one_model, tab.frames, p.sampler_name))
     check_samplers(techniques, [getattr(p, name, None) for name in ("sampler_name", "hr_sampler_name")])
 
 

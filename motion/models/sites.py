@@ -31,23 +31,26 @@ class Sites:
     """All sites of a UNet by slot name, the GroupNorms that some families take over all frames, the layers that do the
     work on each frame by itself, and where it decodes.
 
-    ``middle`` is the last ResBlock before the decoder; ``decoder`` are the ResBlocks whose input is
-    ``[(groups frames), hidden + skip, h, w]``, in the order they run.
+    ``transformers`` come with their level: how many times the picture is halved there. ``middle`` is the last ResBlock
+    before the decoder; ``decoder`` are the ResBlocks whose input is ``[(groups frames), hidden + skip, h, w]``, in the
+    order they run.
     """
 
     by_slot: dict[str, Site]
     resnet_norms: tuple[nn.Module, ...]
     resblocks: tuple[nn.Module, ...]
-    transformers: tuple[nn.Module, ...]
+    transformers: dict[nn.Module, int]
     middle: nn.Module
     decoder: tuple[nn.Module, ...]
 
 
 def find(unet: nn.Module) -> Sites:
-    """The sites of ``unet``; MotionError if its layout is not known."""
-    if _has(unet, "input_blocks", "middle_block", "output_blocks", "out"):
+    """The sites of ``unet``, or of a ControlNet, which has no decoder; MotionError if its layout is not known."""
+    if _has(unet, "input_blocks", "middle_block") and (_has(unet, "output_blocks", "out") or _has(unet, "zero_convs")):
         return _ldm(unet)
-    if _has(unet, "down_blocks", "mid_block", "up_blocks", "conv_norm_out"):
+    if _has(unet, "down_blocks", "mid_block") and (
+        _has(unet, "up_blocks", "conv_norm_out") or _has(unet, "controlnet_down_blocks")
+    ):
         return _diffusers(unet)
     raise MotionError(
         "this is not the UNet of an SD1.5 or SDXL checkpoint: choose such a checkpoint, or, in Python, give the UNet "
@@ -64,10 +67,20 @@ def cross_attentions(found: Sites) -> list[nn.Module]:
     return [block.get_submodule("attn2") for block in blocks]
 
 
+def self_attentions(found: Sites) -> Iterator[tuple[nn.Module, int]]:
+    """The self-attention (``attn1``) of all spatial transformers, each with its level.
+
+    Inside a spatial transformer ldm and diffusers agree on names.
+    """
+    for transformer, level in found.transformers.items():
+        for block in _children(transformer, "transformer_blocks"):
+            yield block.get_submodule("attn1"), level
+
+
 def attention_layers(unet: nn.Module) -> dict[str, nn.Module]:
     """The linear layers of the UNet's spatial attention by their names in diffusers, whatever its layout.
 
-    Inside a spatial transformer ldm and diffusers agree on names. MotionError if the layout is not known.
+    MotionError if the layout is not known.
     """
     found = {}
     for slot, site in find(unet).by_slot.items():
@@ -92,11 +105,11 @@ def _ldm(unet: nn.Module) -> Sites:
     levels = {"mid_block": [unet.get_submodule("middle_block")]}
     # ldm's Downsample holds its convolution as "op", its Upsample as "conv".
     for kind, blocks, convolution in (("down_blocks", "input_blocks", "op"), ("up_blocks", "output_blocks", "conv")):
-        split = _split(unet.get_submodule(blocks).children(), convolution)
+        split = _split(_children(unet, blocks), convolution)
         levels |= {f"{kind}.{level}": members for level, members in enumerate(split)}
     sites: dict[str, Site] = {}
     all_resblocks: list[nn.Module] = []
-    all_transformers: list[nn.Module] = []
+    all_transformers: dict[nn.Module, int] = {}
     decoder: list[nn.Module] = []
     for name, members in levels.items():
         for index, block in enumerate(members):
@@ -105,12 +118,12 @@ def _ldm(unet: nn.Module) -> Sites:
             layer = transformers[-1] if transformers else resblocks[0]
             sites[f"{name}.motion_modules.{index}"] = Site(layer, _channels(resblocks[0]))
             all_resblocks += resblocks
-            all_transformers += transformers
+            all_transformers |= dict.fromkeys(transformers, _level(name, levels))
             decoder += resblocks[:1] if name.startswith("up_blocks") else []
     norms = [part.get_submodule(norm) for part in all_resblocks for norm in ("in_layers.0", "out_layers.0")]
     middle = [part for part in levels["mid_block"][0].children() if _is_resblock(part)][-1]
-    all_norms = (*norms, unet.get_submodule("out.0"))
-    return Sites(sites, all_norms, tuple(all_resblocks), tuple(all_transformers), middle, tuple(decoder))
+    last = [unet.get_submodule("out.0")] if _has(unet, "out") else []
+    return Sites(sites, (*norms, *last), tuple(all_resblocks), all_transformers, middle, tuple(decoder))
 
 
 def _split(blocks: Iterable[nn.Module], convolution: str) -> list[list[nn.Module]]:
@@ -128,10 +141,10 @@ def _split(blocks: Iterable[nn.Module], convolution: str) -> list[list[nn.Module
 def _diffusers(unet: nn.Module) -> Sites:
     blocks = {"mid_block": unet.get_submodule("mid_block")}
     for kind in ("down_blocks", "up_blocks"):
-        blocks |= {f"{kind}.{level}": block for level, block in enumerate(unet.get_submodule(kind).children())}
+        blocks |= {f"{kind}.{level}": block for level, block in enumerate(_children(unet, kind))}
     sites: dict[str, Site] = {}
     all_resnets: list[nn.Module] = []
-    all_transformers: list[nn.Module] = []
+    all_transformers: dict[nn.Module, int] = {}
     decoder: list[nn.Module] = []
     for name, block in blocks.items():
         resnets = list(_children(block, "resnets"))
@@ -140,12 +153,19 @@ def _diffusers(unet: nn.Module) -> Sites:
         for index, (layer, resnet) in enumerate(zip(layers, resnets, strict=False)):  # the middle has a ResBlock more
             sites[f"{name}.motion_modules.{index}"] = Site(layer, _channels(resnet))
         all_resnets += resnets
-        all_transformers += transformers
+        all_transformers |= dict.fromkeys(transformers, _level(name, blocks))
         decoder += resnets if name.startswith("up_blocks") else []
     norms = [resnet.get_submodule(norm) for resnet in all_resnets for norm in ("norm1", "norm2")]
     middle = list(_children(blocks["mid_block"], "resnets"))[-1]
-    all_norms = (*norms, unet.get_submodule("conv_norm_out"))
-    return Sites(sites, all_norms, tuple(all_resnets), tuple(all_transformers), middle, tuple(decoder))
+    last = [unet.get_submodule("conv_norm_out")] if _has(unet, "conv_norm_out") else []
+    return Sites(sites, (*norms, *last), tuple(all_resnets), all_transformers, middle, tuple(decoder))
+
+
+def _level(block: str, blocks: Iterable[str]) -> int:
+    """How many times the picture is halved in that one of the ``blocks``, all by name."""
+    deepest = sum(name.startswith("down_blocks") for name in blocks) - 1
+    kind, _, number = block.partition(".")
+    return {"down_blocks": int(number or 0), "mid_block": deepest}.get(kind, deepest - int(number or 0))
 
 
 def _has(module: nn.Module, *names: str) -> bool:

@@ -59,13 +59,18 @@ def attach(
         undo.enter_context(attach_windows(unet, arrangement))
         if scale != 0:
             if model.architecture.family.resnet_norm_over_frames:
-                for norm in found.resnet_norms:
-                    undo.callback(patching.item(vars(norm), "forward", _joining(norm.forward, arrangement)))
+                norm_over_clip(found, arrangement, undo)
             _part(found, arrangement, model.architecture.family.resnet_norm_over_frames, undo)
             for name, layer in model.slots.items():
                 continuation = _Continuation(unet, layer, arrangement, scale)
                 undo.callback(patching.after(found.by_slot[name].layer, continuation))
         yield
+
+
+def norm_over_clip(found: sites.Sites, arrangement: Arrangement, undo: ExitStack) -> None:
+    """Let the norms of the ResBlocks have one statistic over the frames of a clip, however often this is asked for."""
+    for norm in found.resnet_norms:
+        undo.callback(patching.item(vars(norm), "forward", _joining(norm.forward, arrangement)))
 
 
 def _part(found: sites.Sites, arrangement: Arrangement, norms_see_all: bool, undo: ExitStack) -> None:
@@ -161,7 +166,7 @@ def _joining(norm: Callable[[Tensor], Tensor], arrangement: Arrangement) -> Call
     """``norm`` with one statistic over the frames that move together; those that are only read keep their own."""
 
     def joined(x: Tensor) -> Tensor:
-        if arrangement.still:
+        if arrangement.still or x.ndim == 5:  # another scope has joined them already
             return norm(x)
         moving, read = _apart(x, arrangement)
         output = per_frame(norm(over_frames(moving, len(arrangement.moving))))

@@ -21,6 +21,11 @@ Reads = Callable[[Window], Iterable[int]]
 """The frames that a window is given to read, by absolute number; those that are its own already count for nothing."""
 
 
+def progress(time: float) -> float:
+    """How far a time step is on the way from noise (0) to picture (1)."""
+    return 1 - time / (STEPS - 1)
+
+
 def fusion(windows: Windows, found: Sequence[Window]) -> Fusion:
     """The windows of a step for `motion.models.motion.temporal`, on the CPU in float32."""
     places: list[list[tuple[int, float]]] = [[] for _ in range(windows.frames)]

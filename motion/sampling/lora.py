@@ -74,7 +74,8 @@ def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[WeightedL
             changed = {own: _with_parameters(running[name], merged) for name, own in model.slots.items()}
             undo.callback(put_stand_ins(unet, changed))
         for layer, pair, weight in spatial:
-            undo.callback(patching.after(layer, _Product(pair, weight)))
+            # First: what others make of the layer's output may have other rows than its input.
+            undo.callback(patching.after(layer, _Product(pair, weight), first=True))
         yield
 
 

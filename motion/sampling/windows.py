@@ -211,17 +211,21 @@ FUSES: dict[str, Callable[[Windows, Window], tuple[float, ...]]] = {
 """What a frame counts in a window, by the name of the rule. One that is added must give weights above zero."""
 
 
-def plan(settings: Movement, architecture: Architecture) -> Windows:
+def plan(settings: Movement, architecture: Architecture | None) -> Windows:
     """The windows of a clip by its settings, with as many frames as have to be drawn.
 
     Without a length of its own a clip is one window if the module reaches over it, else cut into windows as long as
-    the clips that the module was trained on. Raises MotionError for a window beyond the module's position table or
-    an overlap as long as the window.
+    the clips that the module was trained on; without a module it is one. Raises MotionError for a window beyond the
+    module's position table or an overlap as long as the window.
     """
-    frames = architecture.frames_to_draw(settings.frames)
-    trained = architecture.frames_to_draw(1)
-    length = settings.context_length or (frames if frames <= architecture.max_frames else trained)
-    architecture.check_frames(min(length, frames))
+    if architecture is None:
+        frames = settings.frames
+        length = settings.context_length or frames
+    else:
+        frames = architecture.frames_to_draw(settings.frames)
+        trained = architecture.frames_to_draw(1)
+        length = settings.context_length or (frames if frames <= architecture.max_frames else trained)
+        architecture.check_frames(min(length, frames))
     if length < frames and settings.context_overlap >= length:
         raise MotionError(
             f"context overlap is {settings.context_overlap}: windows of {length} frames share {length - 1} at most"

@@ -17,6 +17,7 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "motion": "Motion and noise",
         "guidance": "Guidance",
         "cross_frame": "Cross-frame attention",
+        "zero_shot": "Without a motion module",
         "colours": "Colours",
         "output": "Output",
     }

@@ -19,7 +19,9 @@ from motion.fields.table import (
     setting,
     table,
 )
+from motion.settings.cross_frame import CrossFrame
 from motion.settings.guidance import Guidance
+from motion.techniques.text2video_zero import ZeroShotSettings
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
     {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M", "lcm": "LCM"}
@@ -233,7 +235,7 @@ class KeyFrames:
 
 
 @dataclass(frozen=True)
-class Steering(Guidance, KeyFrames):
+class Steering(ZeroShotSettings, CrossFrame, Guidance, KeyFrames):
     """What leads a clip besides its prompt."""
 
     @property
@@ -249,6 +251,10 @@ class Clip(Steering, Movement, Picture):
     Raises MotionError naming the first value that is out of range.
     """
 
+    zero_shot: bool = setting(
+        Flag, False, "Zero-shot", "move the picture without a motion module (Text2Video-Zero)",
+        key="Motion zero-shot", group="zero_shot",
+    )  # fmt: skip
     zoom: int = setting(
         Number, 1, "Zoom", "draw each pixel of the finished frames n x n, for pixel art", 1, 16, key="Zoom"
     )
@@ -264,6 +270,7 @@ class Clip(Steering, Movement, Picture):
         if self.sampler == "lcm" and self.steps > LCM_STEPS:
             raise MotionError(f"steps is {self.steps}: the LCM sampler takes 1 to {LCM_STEPS} steps (4 to 8 are usual)")
         self.check_keys()
+        self.check_cross_frame()
 
     def with_seed(self) -> Clip:
         """This clip with a seed: its own, or one drawn now if it is random."""

@@ -25,6 +25,9 @@ GALLERIES: Mapping[str, str] = MappingProxyType(
 )
 STARTS: Mapping[str, str] = MappingProxyType({"every": "Every frame", "first": "First frame"})
 
+NO_MODULE = "None (zero-shot)"
+"""What stands in a list of motion modules for none."""
+
 
 @dataclass(frozen=True)
 class Switch:
@@ -86,6 +89,12 @@ class Tab(Steering, Keys, Movement, Switch):
     def __post_init__(self) -> None:
         check(self, TAB_FIELDS)
         self.check_keys()
+        self.check_cross_frame()
+
+    @property
+    def zero_shot(self) -> bool:
+        """Whether the clip is made without a motion module."""
+        return self.module.strip() == NO_MODULE
 
 
 TAB_FIELDS = table(Tab)

@@ -13,11 +13,13 @@ from motion.techniques.replacement import CleanReplacement, Replacement
 from motion.techniques.rescale_cfg import RescaleCfg
 from motion.techniques.technique import Plan, Techniques
 from motion.techniques.temporal_guidance import TemporalGuidance
+from motion.techniques.text2video_zero import Text2VideoZero
 from motion.techniques.thresholding import DynamicThresholding
 
 KINDS: tuple[Any, ...] = (
     SharedNoise,
     FreeInit,
+    Text2VideoZero,
     CfgRamp,
     OscillatingGuidance,
     TemporalGuidance,
@@ -39,5 +41,7 @@ def check(techniques: Techniques, plan: Plan) -> None:
     the same thing."""
     for technique in techniques.members:
         technique.check(plan)
+    if techniques.rounds > 1 and (detours := techniques.have("detour")):
+        raise MotionError(f"{detours[0].label} draws a clip once: set FreeInit to 1")
     if len(both := techniques.have("scales")) > 1:
         raise MotionError(f"{both[0].label} and {both[1].label} both set the CFG scale: turn one of them off")

@@ -42,6 +42,9 @@ class Plan(NamedTuple):
     """And not with an image."""
     one_model: bool = True
     """No other checkpoint takes over on the way."""
+    frames: int = 1
+    sampler: str = ""
+    """Its name in the WebUI."""
 
 
 class Round(NamedTuple):
@@ -59,6 +62,29 @@ class Round(NamedTuple):
     """The clip's."""
     draw: Callable[[int], Tensor]
     """Noise of the same shape for a seed, by the host's own generator."""
+
+
+class Detour(NamedTuple):
+    """Where a run goes back on its way: the step ``before`` does not begin, it goes on from the step ``back``."""
+
+    back: int
+    before: int
+
+
+class Turn(NamedTuple):
+    """A run that is to go back, and how noise is drawn."""
+
+    back: Tensor
+    """The first frame as it entered the step to go back to, ``[1, c, h, w]`` in float32."""
+    before: Tensor
+    """The same as it would enter the step that does not begin."""
+    sigmas: tuple[float, float]
+    """The noise levels of these steps."""
+    frames: int
+    seed: int
+    """The clip's."""
+    draw: Callable[[int], Tensor]
+    """Noise ``[frames, c, h, w]`` for a seed, by the host's own generator."""
 
 
 class Moment(NamedTuple):
@@ -147,6 +173,14 @@ class Technique:
         """The noise ``[frames, c, h, w]`` that the clip begins with, of what was drawn for it."""
         return noise
 
+    def detour(self, times: Sequence[float]) -> Detour | None:
+        """Where a run whose steps begin at those time steps goes back; until then only the first frame counts."""
+        return None
+
+    def turn(self, turn: Turn) -> Tensor:
+        """What all frames go on from, ``[frames, c, h, w]``."""
+        raise NotImplementedError
+
     def scales(self, moment: Moment, cfg: float) -> Sequence[float]:
         """The CFG scale of each of the moment's frames; ``cfg`` is the one that was asked for."""
         return [cfg] * moment.frames
@@ -200,6 +234,14 @@ class Techniques:
         for member in self.members:
             noise = member.begin(noise, layout, seed)
         return noise
+
+    def detour(self, times: Sequence[float]) -> Detour | None:
+        """`Technique.detour` of the one that has it."""
+        return next((member.detour(times) for member in self.have("detour")), None)
+
+    def turn(self, turn: Turn) -> Tensor:
+        """`Technique.turn` of the one that has it."""
+        return self.have("turn")[0].turn(turn)
 
     def scales(self, moment: Moment, cfg: float) -> Sequence[float]:
         """`Technique.scales` of the one that has it, else ``cfg``."""

@@ -15,6 +15,7 @@ from motion.errors import MotionError
 from motion.fields.table import Image, Size, markdown
 from motion.fields.weighted import Weighted
 from motion.models.motion.architecture import SCHEDULES
+from motion.settings.cross_frame import LEVELS, MODES
 from motion.settings.parameters import infotext, parse_infotext
 from motion.settings.sections import SECTIONS
 from motion.settings.settings import (
@@ -41,6 +42,10 @@ DRAWN: dict[str, Any] = {
     "freeinit_filter": st.sampled_from(list(FREEINIT_FILTERS)),
     "travel": st.sampled_from(list(TRAVELS)),
     "steady_colours": st.floats(0, 1),
+    "cross_frame": st.sampled_from(list(MODES)),
+    "cross_frame_levels": st.lists(st.sampled_from(list(LEVELS)), min_size=1, unique=True),
+    "field_x": st.floats(-128, 128),
+    "field_t0": st.integers(1, 940),
 }
 CLIPS = st.builds(
     Clip,

@@ -32,6 +32,7 @@ class Settings(Guidance):
 
     noise: str = "independent"
     freeinit: int = 1
+    zero_shot: bool = False
 
 
 def of(**settings: Any) -> Techniques:
@@ -40,7 +41,7 @@ def of(**settings: Any) -> Techniques:
 
 @pytest.fixture(scope="module")
 def numbers() -> dict[str, Tensor]:
-    return load_file(ORACLE / "guidance_f64.safetensors")
+    return load_file(ORACLE / "techniques" / "guidance_f64.safetensors")
 
 
 def step(

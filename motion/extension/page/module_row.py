@@ -12,7 +12,7 @@ from motion.extension.page import download_row
 from motion.extension.page.offer import missed_adapter, notes, offer
 from motion.extension.page.paste_row import PasteRow
 from motion.hosts.webui.base import host_module
-from motion.settings.tab import TAB_FIELDS
+from motion.settings.tab import NO_MODULE, TAB_FIELDS
 
 REFRESH = "\U0001f504"
 
@@ -22,7 +22,7 @@ class ModuleRow:
 
     def __init__(self, made: MutableMapping[str, Any], elem_id: Callable[[str], str], paste: PasteRow) -> None:
         row = TAB_FIELDS["module"]
-        names = [entry.name for entry in library().entries()]
+        names = [*(entry.name for entry in library().entries()), NO_MODULE]
         with gr.Row(elem_id=elem_id("files")):
             made["module"] = gr.Dropdown(
                 names, value="", label=row.label, info=row.help, elem_id=elem_id("module"),

@@ -13,11 +13,13 @@ from motion.extension.models import FILES, last_module, library, lora_files
 from motion.extension.page.notes import alarm, folded, note
 from motion.hosts.webui.base import loaded_base
 from motion.models.motion.architecture import FAMILIES
+from motion.settings.tab import NO_MODULE
 from motion.weights.kinds import SPARSECTRL
 from motion.weights.library import BASES, Description
 
 ADAPTER = "Add {adapter}, which belongs to this module"
 NO_FILES = "There is no motion module yet: get one below, or try the demo models."
+ZERO_SHOT = "Without a motion module the picture is moved as a whole (Text2Video-Zero)."
 NONE_FITS = "None of the motion modules fits the loaded checkpoint."
 
 
@@ -48,6 +50,8 @@ class Offered:
         lines = [note(self._facts(self.fitting[module]))] if module in self.fitting else []
         if not self.fitting:
             lines = [note(NONE_FITS if self.misfits else NO_FILES)]
+        if module == NO_MODULE:
+            lines.append(note(ZERO_SHOT))
         if self.misfits:
             count = len(self.misfits)
             does = "1 file does not fit" if count == 1 else f"{count} files do not fit"
@@ -77,11 +81,19 @@ def offer(chosen: str, adapter: str) -> tuple[Any, ...]:
     except MotionError as error:
         return gr.update(choices=[]), alarm(error), gr.update(visible=False), gr.update(), gr.update(), gr.update()
     wanted = (chosen, last_module(found.base), *found.fitting)
-    chosen = next((name for name in wanted if name in found.fitting), "")
-    modules = gr.update(choices=list(found.fitting), value=chosen)
+    choices = [*found.fitting, NO_MODULE]
+    chosen = next((name for name in wanted if name in choices), NO_MODULE)
+    modules = gr.update(choices=choices, value=chosen)
     adapters = gr.update(choices=["", *found.of_kind["adapter"]])
     loras = gr.update(choices=list(found.of_kind["loras"]))
-    return modules, found.notes(chosen), found.missed(chosen, adapter), adapters, loras, gr.update(open=not chosen)
+    return (
+        modules,
+        found.notes(chosen),
+        found.missed(chosen, adapter),
+        adapters,
+        loras,
+        gr.update(open=not found.fitting),
+    )
 
 
 def notes(chosen: str, adapter: str) -> tuple[str, Any]:

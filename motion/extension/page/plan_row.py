@@ -66,7 +66,9 @@ def describe(*values: Any) -> tuple[str, str]:
 
 
 def _windows(tab: Tab) -> Windows | None:
-    """Those of the tab's module; None without one. Raises MotionError."""
+    """Those of the tab's module; None where none is chosen yet. Raises MotionError."""
+    if tab.zero_shot:
+        return plan(tab, None)
     files = library()
     module = files.describe(files.find(tab.module)) if tab.module else None
     if module is None or module.family is None:

@@ -30,7 +30,7 @@ from motion.sampling.animation import is_attached
 from motion.sampling.windows import Windows, plan
 from motion.settings.lora_tags import lora_tags, without_tags
 from motion.settings.prompts import travel
-from motion.settings.settings import FIELDS, Clip
+from motion.settings.settings import FIELDS, SAMPLERS, Clip
 from motion.techniques.registry import check, techniques_of
 from motion.techniques.technique import Plan
 from motion.video.loop import play_order
@@ -193,7 +193,10 @@ class Standalone:
         if missing:
             raise MotionError(f"the prompt names the LoRA {missing[0]}: give its file in loras")
         held = [frame for control in networks.controls for frame in control.images]
-        check(techniques_of(clips[0]), Plan(clips[0].cfg, held))
+        check(
+            techniques_of(clips[0]),
+            Plan(clips[0].cfg, held, frames=clips[0].frames, sampler=SAMPLERS[clips[0].sampler]),
+        )
 
     def _encode_prompts(self, clips: Sequence[Clip], frames: int) -> FrameConditioning:
         """The conditioning of each frame to draw, of those beyond the clip as the last one; unguided groups first."""
@@ -217,9 +220,13 @@ class Standalone:
 def windows_of(clip: Clip, module: MotionModel | None, base: str | None = None) -> Windows:
     """How the clip is taken through the UNet, and how many frames are drawn.
 
-    Without a module frames do not see each other, and a few go at a time. Raises MotionError unless the module was
-    made for `base` and the settings fit it.
+    Without a module frames do not see each other, and a few go at a time, unless they are to look at others. Raises
+    MotionError unless the module was made for `base` and the settings fit it.
     """
+    if module is not None and clip.zero_shot:
+        raise MotionError("zero-shot is for clips without a motion module: leave out one of them")
+    if module is None and clip.cross_frame_mode(clip.zero_shot) != "none":
+        return plan(clip, None)
     if module is None:
         return Windows(clip.frames, STILLS_AT_ONCE, schedule="batched", fuse="flat")
     architecture = module.architecture

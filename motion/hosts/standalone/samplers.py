@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffusers
 import torch
 
 from motion.hosts.standalone.parts import Parameterization
-from motion.models.motion.architecture import SCHEDULES, Betas
+from motion.models.motion.architecture import Betas
 from motion.settings.settings import LCM_STEPS, Clip
-
-STABLE_DIFFUSION = SCHEDULES["scaled_linear"]
-"""The image models' own schedule, for frames without a motion module."""
 
 FEW_STEPS = 8
 """Steps up to which Euler's are those that AnimateDiff-Lightning was distilled on."""
@@ -53,6 +50,24 @@ def schedule_type(clip: Clip, model: Parameterization) -> str:
     if clip.sampler in ("ddim", "lcm"):
         return ""
     return SCHEDULE_TYPES[spacing_of(clip.sampler, clip.steps, clip.spacing, model.zero_snr)]
+
+
+class Levels(NamedTuple):
+    """For each step of a scheduler its time step, its noise level, and what it scales latents by that have one unit of
+    picture to each unit of noise level (k-diffusion's)."""
+
+    times: list[float]
+    sigmas: list[float]
+    scales: list[float]
+
+
+def levels(sampler: str, scheduler: Any) -> Levels:
+    """Those of a sampler's `scheduler`, whose time steps are set."""
+    times = scheduler.timesteps
+    if sampler in ("euler", "euler_a"):
+        return Levels(times.tolist(), scheduler.sigmas[: len(times)].tolist(), [1.0] * len(times))
+    alphas = scheduler.alphas_cumprod[times.long()]
+    return Levels(times.tolist(), ((1 - alphas) / alphas).sqrt().tolist(), alphas.sqrt().tolist())
 
 
 def scheduler(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,14 @@ from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import FrameConditioning
 from motion.hosts.standalone.vae import encode
 from motion.hosts.standalone.work import SamplingRun, Work
-from motion.models.motion.architecture import SCHEDULES
+from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.sampling.animation import attach_windows, is_attached
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.inputs import attach_inputs
 from motion.sampling.windows import Windows
 from motion.settings.settings import Clip
 from motion.techniques.registry import techniques_of
-from motion.techniques.technique import Moment, Pass, Round, Techniques
+from motion.techniques.technique import Detour, Moment, Pass, Round, Techniques, Turn
 from sparsectrl import Effect
 
 Progress = Callable[[int, int], None]
@@ -102,15 +102,38 @@ class Sampling:
         noise = self._noise(generators)
         pairs = zip(noise.chunk(len(self.clips)), self.clips, strict=True)
         noise = torch.cat([self.techniques.begin(drawn, self.windows, clip.seed) for drawn, clip in pairs])
-        scheduler, arrangement = self._scheduler(), Arrangement(self.windows, rows_at_once=ROWS_AT_ONCE)
+        scheduler = self._scheduler()
+        looks_at_others = self.clips[0].cross_frame_mode(self.clips[0].zero_shot) != "none"
+        arrangement = Arrangement(self.windows, rows_at_once=None if looks_at_others else ROWS_AT_ONCE)
         kept = noise if self.techniques.rounds > 1 else None
-        return SamplingRun(scheduler, arrangement, generators, kept, noise * scheduler.init_noise_sigma)
+        run = SamplingRun(scheduler, arrangement, generators, kept, noise * scheduler.init_noise_sigma)
+        levels = samplers.levels(self.clips[0].sampler, scheduler)
+        if (way := self.techniques.detour(levels.times)) is not None:
+            run.latents, run.done = self._turned(way, levels), way.back
+        return run
+
+    def _turned(self, way: Detour, levels: samplers.Levels) -> Tensor:
+        """What the clips go on from where they go back on their way; the first frames are drawn by themselves."""
+        stills, networks = [still_of(clip) for clip in self.clips], replace(self.networks, controls=())
+        alone, entered = replace(self, windows=Windows(1), clips=stills, networks=networks), []
+        first = alone._start()
+        with alone._attached(first):
+            for t in first.scheduler.timesteps[: way.before]:
+                entered.append(first.latents)
+                alone._step(first, t)
+        entered.append(first.latents)
+        of_clips = zip(
+            self.clips, *((entered[step] / levels.scales[step]).chunk(len(stills)) for step in way), strict=True
+        )
+        sigmas, frames = (levels.sigmas[way.back], levels.sigmas[way.before]), self.windows.frames
+        turns = [Turn(back, before, sigmas, frames, clip.seed, self._fresh) for clip, back, before in of_clips]
+        return torch.cat(list(map(self.techniques.turn, turns))) * levels.scales[way.back]
 
     def _scheduler(self) -> Any:
         clip = self.clips[0]
         module = self.networks.module
         family = module.architecture.family if module else None
-        betas = family.schedule(clip.betas) if family else SCHEDULES.get(clip.betas, samplers.STABLE_DIFFUSION)
+        betas = family.schedule(clip.betas) if family else SCHEDULES.get(clip.betas, STABLE_DIFFUSION)
         return samplers.scheduler(clip.sampler, betas, clip.steps, clip.spacing, self.parts.parameterization)
 
     def _step(self, run: SamplingRun, t: Tensor) -> None:
@@ -158,12 +181,9 @@ class Sampling:
         assert run.noise is not None
         count, alpha = len(self.clips), float(run.scheduler.alphas_cumprod[-1])
 
-        def fresh(seed: int) -> Tensor:
-            return self._noise([torch.Generator("cpu").manual_seed(seed)] * self.windows.frames)
-
         clips = zip(self.clips, run.latents.chunk(count), run.noise.chunk(count), strict=True)
         number = run.drawn + 1
-        ended = [Round(number, drawn, old, alpha, clip.seed, fresh) for clip, drawn, old in clips]
+        ended = [Round(number, drawn, old, alpha, clip.seed, self._fresh) for clip, drawn, old in clips]
         noise = torch.cat(list(map(self.techniques.again, ended)))
         run.scheduler, run.drawn, run.done = self._scheduler(), run.drawn + 1, 0
         run.arrangement.restart()
@@ -179,6 +199,8 @@ class Sampling:
                 scope.enter_context(motion.attach(unet, module, arrangement.frames, scale, arrangement))
             elif not is_attached(unet):
                 scope.enter_context(attach_windows(unet, arrangement))
+            clip = self.clips[0]
+            scope.enter_context(motion.cross_frame.attach_by_settings(unet, clip, arrangement, clip.zero_shot))
             scope.enter_context(motion.lora.attach(unet, module, self.networks.attached))
             scope.callback(patching.before(unet, self._give_conditioning(arrangement), with_kwargs=True))
             if self.techniques.have("see"):
@@ -216,6 +238,10 @@ class Sampling:
 
         return give
 
+    def _fresh(self, seed: int) -> Tensor:
+        """Noise for all frames of a clip from one stream."""
+        return self._noise([torch.Generator("cpu").manual_seed(seed)] * self.windows.frames)
+
     def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
         size = self.clips[0].size
         shape = (self.parts.unet.config.in_channels, size.height // 8, size.width // 8)
@@ -227,3 +253,8 @@ def frame_generators(clip: Clip, frames: int) -> list[torch.Generator]:
     if clip.seed_mode == "frame":
         return [torch.Generator("cpu").manual_seed(clip.seed + frame) for frame in range(frames)]
     return [torch.Generator("cpu").manual_seed(clip.seed)] * frames
+
+
+def still_of(clip: Clip) -> Clip:
+    """The clip's first frame, a picture of its own."""
+    return replace(clip, frames=1, zero_shot=False, cross_frame="none")

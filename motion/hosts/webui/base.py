@@ -11,6 +11,7 @@ from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from motion import patching
@@ -103,6 +104,15 @@ def put_alphas(model: Any, alphas: Tensor, undo: ExitStack, name: str = "alphas_
         put_levels(table, name, alphas, undo)
     else:  # a sampler leaves there what it has made of noise levels elsewhere
         undo.callback(patching.restore_later(table, name))
+
+
+def fresh_noise(like: Tensor, seed: int) -> Tensor:
+    """Noise for all frames, float32 in the shape and on the device of ``like``, from one stream of the host's own kind
+    of generator."""
+    rng = host_module("rng")
+    generator = rng.create_generator(seed)
+    noise = torch.stack([rng.randn_without_seed(like.shape[1:], generator=generator) for _ in like])
+    return noise.to(like.device, torch.float32)
 
 
 def need(*names: str) -> None:

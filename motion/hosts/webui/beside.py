@@ -13,6 +13,7 @@ from typing import Any
 
 from motion.errors import MotionError
 from motion.hosts.webui import controlnet
+from motion.hosts.webui.base import option
 from motion.sampling.windows import Windows
 
 OF_ONE_CALL = ("selfattentionguidance integrated", "first block cache / teacache integrated")
@@ -21,8 +22,16 @@ REFERENCE = "reference"
 """How the names of ControlNet's preprocessors begin that record a picture in one call for the next."""
 
 
-def check(p: Any, windows: Windows) -> None:
-    """Raise MotionError for a script that cannot go with this clip."""
+OF_SELF_ATTENTION = ("hypertile integrated", "perturbedattentionguidance", "selfattentionguidance", "stylealign")
+"""How the titles begin of scripts that put something of their own in the place of the UNet's self-attention."""
+
+
+def check(p: Any, windows: Windows, looks_at_others: bool = False) -> None:
+    """Raise MotionError for a script that cannot go with this clip, in which frames look at others or do not."""
+    if looks_at_others:
+        of_all = ["Hypertile"] if option("hypertile_enable_unet", False) else []
+        for name in (*_enabled(p, OF_SELF_ATTENTION), *of_all):
+            raise MotionError(f"{name} and cross-frame attention cannot go together: turn one of them off")
     if any(controlnet.built_in_modules(p, REFERENCE)) and not _references_find_rows():
         raise MotionError("ControlNet's reference units do nothing on the frames of a clip in this WebUI: disable them")
     if not windows.cut or windows.engine != "denoiser":

@@ -7,11 +7,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from motion import patching
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.base import fresh_noise, host_module
 from motion.sampling.arrangement import Arrangement
 from motion.techniques.technique import Round, Techniques
 
@@ -45,21 +42,13 @@ def _rounds(
             drawn = sample(p, x, *args, **kwargs)
             if state.interrupted or state.skipped:
                 return drawn
-            ended = Round(number, drawn.float(), x.float(), alpha, p.seeds[0], partial(_fresh, x))
+            ended = Round(number, drawn.float(), x.float(), alpha, p.seeds[0], partial(fresh_noise, x))
             x = techniques.again(ended).to(x)
             arrangement.restart()
             state.nextjob()
         return sample(p, x, *args, **kwargs)
 
     return rounds
-
-
-def _fresh(x: Tensor, seed: int) -> Tensor:
-    """Noise for all frames from one stream, by the host's own kind of generator."""
-    rng = host_module("rng")
-    generator = rng.create_generator(seed)
-    noise = torch.stack([rng.randn_without_seed(x.shape[1:], generator=generator) for _ in x])
-    return noise.to(x.device, torch.float32)
 
 
 def _announce(rounds: int, steps: int) -> None:

@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 import motion
 from motion import patching
-from motion.hosts.webui import rounds
+from motion.hosts.webui import detour, rounds
 from motion.hosts.webui.base import as_set, host_module, loaded_base, option
 from motion.hosts.webui.detect import encode, host
 from motion.hosts.webui.guidance import Guidance
 from motion.hosts.webui.key_frames import KeyFrameControls, Loaded
 from motion.hosts.webui.mean import encoding_to_the_mean
 from motion.hosts.webui.progress import StepProgress
+from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.models.motion.model import MotionModel
+from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.inputs import attach_inputs
 from motion.sampling.lora import WeightedLora
@@ -49,7 +51,7 @@ class Sampling:
     def __init__(
         self,
         tab: Tab,
-        module: MotionModel,
+        module: MotionModel | None,
         windows: Windows,
         loras: Sequence[WeightedLora] = (),
         controls: Sequence[Loaded] = (),
@@ -60,7 +62,8 @@ class Sampling:
         self.of_prompt: Callable[[], Sequence[WeightedLora]] = tuple
         """What the prompt of the next call names besides, looked up in its scope."""
         self.arrangement = Arrangement(windows, pause=self._next_part)
-        self.progress = StepProgress(1 + len(module.slots) if self.arrangement.whole else len(windows.at(0)))
+        layers = 0 if module is None else len(module.slots)
+        self.progress = StepProgress(1 + layers if self.arrangement.whole else len(windows.at(0)))
         self.techniques = techniques_of(tab)
         self.guidance = Guidance(self.techniques, self.arrangement, tab.frames)
         self.keys = KeyFrameControls(tab, controls, self.arrangement, bool(self.techniques.ask("takes_given")))
@@ -90,6 +93,8 @@ class Sampling:
             undo.callback(self._of_pass.close)
             if self.techniques.rounds > 1:
                 rounds.draw_again(p, self.techniques, float(self._alphas()[-1]), self.arrangement, undo)
+            if self.techniques.have("detour"):
+                detour.go_back(self.techniques, self._alphas(), undo)
             if hasattr(p, "init_latent") and (self.tab.start == "first" or self.tab.last_frame is not None):
                 undo.callback(patching.item(vars(p), "init_latent", self._faded(p)))
             with self.keys.scope():
@@ -121,7 +126,8 @@ class Sampling:
             return weights
         adapters = (lora for lora, weight in self.loras if lora.target == "image" and weight != 0)
         pairs = [pair for lora in adapters for pair in lora.pairs.values()]
-        return [*self.module.parameters(), *weights, *(matrix for pair in pairs for matrix in (pair.down, pair.up))]
+        temporal = [] if self.module is None else self.module.parameters()
+        return [*temporal, *weights, *(matrix for pair in pairs for matrix in (pair.down, pair.up))]
 
     def _next_part(self) -> None:
         stop_if_asked()
@@ -155,10 +161,16 @@ class Sampling:
         """Attach to the loaded model; the LoRAs that are."""
         loras = [*self.loras, *self.of_prompt()]
         loaded_base()  # says it better than a UNet without a place for the layers
-        host().put_schedule(self._alphas(), self._attached)
+        if self.module is not None or self.tab.betas in SCHEDULES:
+            host().put_schedule(self._alphas(), self._attached)
         unet = host().unet()
-        scope = motion.attach(unet, self.module, self.arrangement.frames, self.tab.scale, self.arrangement)
+        if self.module is None:
+            scope = attach_windows(unet, self.arrangement)
+        else:
+            scope = motion.attach(unet, self.module, self.arrangement.frames, self.tab.scale, self.arrangement)
         self._attached.enter_context(scope)
+        looking = motion.cross_frame.attach_by_settings(unet, self.tab, self.arrangement, self.tab.zero_shot)
+        self._attached.enter_context(looking)
         self._attached.enter_context(motion.lora.attach(unet, self.module, loras))
         self.progress.follow_unet(unet, self._attached)
         if self.techniques.have("see"):
@@ -168,7 +180,10 @@ class Sampling:
         return loras
 
     def _alphas(self) -> torch.Tensor:
-        return as_set(self.module.architecture.family.schedule(self.tab.betas).alphas_cumprod())
+        """The cumulative alphas to sample by, ``[1000]``; the checkpoint's own are those of all Stable Diffusion."""
+        family = None if self.module is None else self.module.architecture.family
+        schedule = family.schedule(self.tab.betas) if family else SCHEDULES.get(self.tab.betas, STABLE_DIFFUSION)
+        return as_set(schedule.alphas_cumprod())
 
     def _detach(self) -> None:
         self._attached.close()

@@ -91,6 +91,8 @@ SCHEDULES: dict[str, Betas] = {
     "sdxl": Betas("scaled_linear", 0.00085, 0.020),
 }
 """The noise schedules in use: AnimateDiff's on SD1.5, Stable Diffusion's own, AnimateDiff's on SDXL."""
+STABLE_DIFFUSION = SCHEDULES["scaled_linear"]
+"""The image models' own schedule, for frames without a motion module."""
 
 FAMILIES: dict[str, Family] = {
     family.name: family

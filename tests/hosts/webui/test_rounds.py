@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from motion.hosts.webui import rounds
+from motion.hosts.webui import base, rounds
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.settings.tab import Tab
@@ -72,7 +72,8 @@ class Host:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host()
-    monkeypatch.setattr(rounds, "host_module", lambda name: getattr(made, name))
+    for module in (base, rounds):
+        monkeypatch.setattr(module, "host_module", lambda name: getattr(made, name))
     return made
 
 

@@ -1,0 +1,231 @@
+"""Cross-frame attention: spatial self-attention whose keys and values come from other frames.
+
+What each frame reads is a table. Published ones: the first frame (Khachatryan et al. 2023, "Text2Video-Zero",
+arXiv:2303.13439, equation 9), the first and the one before (Wu et al. 2022, "Tune-A-Video", arXiv:2212.11565,
+equation 4), all (Zhang et al. 2023, "ControlVideo", arXiv:2305.13077, equation 6), and two given frames (the clips of
+ControlVideo's hierarchical sampler, section 3.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from itertools import chain
+from typing import Any, NamedTuple
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from motion import patching
+from motion.errors import MotionError
+from motion.models import sites
+from motion.sampling import unet_call
+from motion.sampling.animation import norm_over_clip
+from motion.sampling.arrangement import Arrangement, progress
+from motion.sampling.rows import OPTIONS, Rows
+from motion.sampling.windows import Window, Windows
+from motion.settings.cross_frame import LEVELS, CrossFrame
+
+__all__ = ["MODES", "Table", "attach", "attach_by_settings"]
+
+Table = Sequence[Sequence[int]]
+"""For each frame of a clip the frames whose keys and values it reads."""
+TableOf = Callable[[Window], Table]
+"""The frames that those computed together read, by their numbers in the clip."""
+
+MODES: Mapping[str, TableOf] = {
+    "first": lambda together: [(0,)] * len(together),
+    "sparse-causal": lambda together: [(0, max(frame - 1, 0)) for frame in together],
+    "full": lambda together: [together] * len(together),
+}
+"""The tables that need no numbers. "full" is of the frames that are computed together."""
+
+
+@contextmanager
+def attach(
+    unet: nn.Module,
+    frames: int = 16,
+    mode: str | Table = "first",
+    *,
+    pair: tuple[int, int] | None = None,
+    levels: Collection[int] | None = None,
+    start: float = 0.0,
+    end: float = 1.0,
+    clip_norms: bool = False,
+    arrangement: Arrangement | None = None,
+) -> Iterator[None]:
+    """Within the scope the self-attention of ``unet`` reads keys and values of other frames.
+
+    ``mode``: "first", "sparse-causal", "full", "pair" (the two frames of ``pair``; left out, the clip's first and
+    last), or a table of one's own: for each frame of the clip the frames that it reads. The keys and values of a frame
+    are projected once, however many read them. ``levels``: those sizes of the picture alone, 0 is the latents' own, 1
+    half of it ...; None: all. ``start`` and ``end`` are parts of the way from noise (0) to picture (1) in time steps.
+    ``clip_norms``: the GroupNorms of the ResBlocks have one statistic over the clip, as in ControlVideo's and
+    Tune-A-Video's UNets; else one for each frame, as in every image model.
+
+    The batch is ``(groups frames)``; an ``arrangement`` must be that of the `motion.attach` beside it, in either order.
+    A window that lacks a frame is given it to read. ``unet`` is recognised as there; it may be a ControlNet, too. On
+    exit it is exactly as it was found.
+
+    Raises MotionError for a mode that does not exist, frames that are not in the clip, a clip of one frame, a UNet of
+    unknown layout or one that is attached already, and, before anything is computed, for a batch that is no multiple
+    of the frames or self-attention that somebody else has replaced.
+    """
+    arrangement = arrangement or Arrangement(Windows(frames))
+    calls = _Calls(_table_of(mode, frames, pair), arrangement, start, end)
+    with ExitStack() as undo:
+        unet = undo.enter_context(patching.uncompiled(unet))
+        found = sites.find(unet)
+        _check(unet, frames, arrangement)
+        undo.callback(arrangement.give(lambda window: dict.fromkeys(chain.from_iterable(calls.table_of(window)))))
+        undo.callback(patching.before(unet, calls.begin, with_kwargs=True))
+        for attention, level in sites.self_attentions(found):
+            if levels is None or level in levels:
+                undo.callback(patching.before(attention, calls.join, with_kwargs=True))
+                undo.callback(patching.after(attention, calls.part))
+                for name in ("to_k", "to_v"):
+                    undo.callback(patching.after(attention.get_submodule(name), calls.gather))
+        if clip_norms:
+            norm_over_clip(found, arrangement, undo)
+        yield
+
+
+def attach_by_settings(
+    unet: nn.Module, settings: CrossFrame, arrangement: Arrangement, zero_shot: bool
+) -> AbstractContextManager[None]:
+    """`attach` as the settings of a clip say, which is ``zero_shot`` or has a motion module; off installs nothing."""
+    mode = settings.cross_frame_mode(zero_shot)
+    if mode == "none":
+        return nullcontext()
+    if settings.cross_frame == "auto":
+        return attach(unet, arrangement.frames, mode, arrangement=arrangement)
+    levels = [list(LEVELS).index(name) for name in settings.cross_frame_levels]
+    span = {"start": settings.cross_frame_start, "end": settings.cross_frame_end}
+    options = {"levels": levels, **span, "clip_norms": settings.clip_norms, "arrangement": arrangement}
+    return attach(unet, arrangement.frames, mode, **options)  # type: ignore[arg-type]
+
+
+class _Call(NamedTuple):
+    """Which frames are read in a call of the UNet of ``frames`` a clip."""
+
+    frames: int
+    rows: Rows | None
+    """Of the batch, clip after clip; None: all of them in their order."""
+    shared: bool
+    """Whether all frames of a clip read the same."""
+
+
+class _Calls:
+    """The hooks: where all frames of a clip read the same, they are one long sequence of queries for one of keys; else
+    projected keys and values are laid side by side for each of them."""
+
+    def __init__(self, table_of: TableOf, arrangement: Arrangement, start: float, end: float) -> None:
+        self.table_of = table_of
+        self.arrangement = arrangement
+        self.start, self.end = start, end
+        self.call: _Call | None = None
+        self._made: dict[tuple[Window, int], _Call | None] = {}
+
+    def begin(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Look up what the frames of the call read."""
+        together, batch = self.arrangement.together, unet_call.batch(args, kwargs)
+        unet_call.check_clips(batch, len(together))
+        if kwargs.get(OPTIONS, {}).get("patches_replace", {}).get("attn1"):
+            raise MotionError(
+                "another extension replaces the UNet's self-attention (perturbed or self-attention guidance, style "
+                "alignment): disable it, or set Motion's cross-frame attention to None"
+            )
+        key = together, batch // len(together)
+        if key not in self._made:
+            self._made = {**self._made, key: self._call(*key)} if len(self._made) < KEPT else {key: self._call(*key)}
+        self.call = self._made[key] if self._acts(unet_call.time(args, kwargs)) else None
+
+    def join(self, attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The queries of a clip in one sequence, and beside them what is read."""
+        if self.call is None or not self.call.shared:
+            return None
+        x, frames = args[0], self.call.frames
+        name = "encoder_hidden_states" if "encoder_hidden_states" in kwargs else "context"
+        told = kwargs.get(name)  # Forge's patches give contexts of their own
+        if told is not None or self.call.rows is not None:
+            kwargs = {**kwargs, name: self._read(x if told is None else told)}
+        if kwargs.get("value") is not None:
+            kwargs = {**kwargs, "value": self._read(kwargs["value"])}
+        return (rearrange(x, "(g f) n c -> g (f n) c", f=frames), *args[1:]), kwargs
+
+    def part(self, attention: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+        """The frames of a clip apart again."""
+        if self.call is None or not self.call.shared:
+            return None
+        return rearrange(output, "g (f n) c -> (g f) n c", f=self.call.frames)
+
+    def gather(self, projection: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+        """Keys or values, ``[(groups frames), tokens, C]``, side by side for each frame that reads them."""
+        if self.call is None or self.call.shared or self.call.rows is None:
+            return None
+        return rearrange(self.call.rows.of(output), "(f read) n c -> f (read n) c", f=len(output))
+
+    def _acts(self, time: Any) -> bool:
+        if (self.start, self.end) == (0, 1):
+            return True
+        return self.start <= progress(self.arrangement.time(time) or 0.0) <= self.end
+
+    def _call(self, together: Window, groups: int) -> _Call | None:
+        at, table = {frame: place for place, frame in enumerate(together)}, self.table_of(together)
+
+        def place(frame: int) -> int:
+            return at[frame] if frame in at else _nearest(together, frame)
+
+        found = {id(read): [place(frame) for frame in read] for read in table}  # most tables repeat one object
+        places = [found[id(read)] for read in table]
+        if places == [[place] for place in range(len(together))]:
+            return None
+        shared = all(read == places[0] for read in places)
+        count = len(together)
+        if shared and places[0] == list(range(count)):
+            return _Call(count, None, shared)
+        each = places[:1] if shared else places
+        rows = [group * count + place for group in range(groups) for read in each for place in read]
+        return _Call(count, Rows(rows), shared)
+
+    def _read(self, x: Tensor) -> Tensor:
+        """Of ``x [(groups frames), tokens, C]`` what all frames of a clip read, ``[groups, read tokens, C]``."""
+        assert self.call is not None
+        read = x if self.call.rows is None else self.call.rows.of(x)
+        return rearrange(read, "(g f) n c -> g (f n) c", g=len(x) // self.call.frames)
+
+
+KEPT = 64
+"""Sets of frames computed together whose rows are remembered."""
+
+
+def _table_of(mode: str | Table, frames: int, pair: tuple[int, int] | None) -> TableOf:
+    if isinstance(mode, str) and mode in MODES and pair is None:
+        return MODES[mode]
+    if isinstance(mode, str):
+        if mode != "pair":
+            raise MotionError(f"cross-frame attention is {mode}: choose one of {', '.join(MODES)}, pair")
+        mode = [pair or (0, frames - 1)] * frames
+    table = [[frame + frames if frame < 0 else frame for frame in read] for read in mode]
+    if len(table) != frames:
+        raise MotionError(f"the table has {len(table)} frames and the clip {frames}: give the frames that each reads")
+    odd = next((read for read in table if not read or not all(0 <= frame < frames for frame in read)), None)
+    if odd is not None or len({*map(len, table)}) > 1:
+        raise MotionError(f"a frame cannot read the frames {odd}: give each as many of 0 to {frames - 1}")
+    return lambda together: [table[frame] for frame in together]
+
+
+def _nearest(together: Window, frame: int) -> int:
+    """Where among those in the call the frame is that stands in for one that is not."""
+    return min(range(len(together)), key=lambda place: abs(together[place] - frame))
+
+
+def _check(unet: nn.Module, frames: int, arrangement: Arrangement) -> None:
+    if frames < 2:
+        raise MotionError("cross-frame attention has nothing to read in a clip of 1 frame: give more, or turn it off")
+    if arrangement.frames != frames:
+        raise MotionError(f"the arrangement is of {arrangement.frames} frames, not of {frames}: give both the same")
+    if arrangement.rows_at_once is not None:
+        raise MotionError("layers that are given some frames at a time (rows_at_once) cannot read the others: leave it")
+    if any(isinstance(getattr(hook, "__self__", None), _Calls) for hook in unet._forward_pre_hooks.values()):
+        raise MotionError("this UNet has cross-frame attention already: leave the other scope first")
