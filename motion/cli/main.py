@@ -97,6 +97,12 @@ def _add_render(commands: Any) -> None:
         help="the image at a frame, -1 is the last, IMAGE=0.5 its strength; or 0,8,-1=FOLDER, or one of uniform, "
         "start, center, end for the frames; repeatable",
     )  # fmt: skip
+    files.add_argument("--ip-adapter", metavar="FILE[=SCALE]", help="IP-Adapter: draw the frames after pictures")
+    files.add_argument(
+        "--ip-image", metavar="FRAME=IMAGE", action="append", default=[],
+        help="the picture for an IP-Adapter at a frame, mixed with the next one's in between; repeatable",
+    )  # fmt: skip
+    files.add_argument("--image-encoder", metavar="DIR", type=Path, help="folder of the IP-Adapter's image encoder")
     files.add_argument("--out", metavar="PATH", required=True, help=".gif .webp .png .mp4 .webm, or a folder of PNGs")
     files.add_argument("--demo", action="store_true", help="use the bundled models for what is not given")
     clip = render.add_argument_group("clip")
@@ -153,6 +159,7 @@ def _render(args: argparse.Namespace) -> None:
         args.work,
         args.vae,
         args.prediction,
+        _image_prompt(args, clip.frames),
     )
     with _Bar() as bar:
         report = task.run(bar)
@@ -161,11 +168,20 @@ def _render(args: argparse.Namespace) -> None:
     sys.stdout.write((json.dumps(report, ensure_ascii=False) if args.json else line) + "\n")
 
 
+def _image_prompt(args: argparse.Namespace, frames: int) -> Any:
+    """The pictures that frames are drawn after; what reads them imports torch."""
+    if args.ip_adapter is None and not args.ip_image and args.image_encoder is None:
+        return None
+    from motion.hosts.standalone import image_prompt
+
+    return image_prompt.gather(args.ip_adapter, args.ip_image, args.image_encoder, frames)
+
+
 def _joined(argv: Sequence[str]) -> list[str]:
     """`--keyframe -1=last.png` in one word: argparse would take the second for an option."""
     words: list[str] = []
     for word in argv:
-        if words and words[-1] == "--keyframe":
+        if words and words[-1] in ("--keyframe", "--ip-image"):
             words[-1] += f"={word}"
         else:
             words.append(word)

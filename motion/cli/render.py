@@ -21,6 +21,7 @@ from motion.weights.library import short_hash
 from motion.weights.paths import OR_FOLDER, check_file
 
 if TYPE_CHECKING:  # at run time torch comes last
+    from motion.hosts.standalone.image_prompt import ImagePrompt
     from motion.sampling.lora import WeightedLora
 
 
@@ -44,6 +45,7 @@ class Job:
     work: Path | None = None
     vae: Path | None = None
     prediction: str = "auto"
+    image_prompt: ImagePrompt | None = None
 
     def __post_init__(self) -> None:
         encode = check_destination(self.out)
@@ -82,7 +84,7 @@ class Job:
         asked = infotext(clip, {**provenance, **place, "Key images": key_frames.digest(self.controls)})
         work = Work.of(self.work, clip, asked) if self.work is not None else None
         clip = seed_of_work(clip, work)
-        networks = Networks(module, self.loras, attached, self.controls)
+        networks = Networks(module, self.loras, attached, self.controls, self.image_prompt)
         frames = host.stream(clip, networks, progress, work)
         parameters = infotext(clip, {**provenance, **describe_controls(self.controls)})
         zoomed = Rewindable(lambda: (frame.repeat(clip.zoom, 0).repeat(clip.zoom, 1) for frame in frames))
@@ -112,6 +114,9 @@ class Job:
             extra |= {"VAE hash": short_hash(self.vae), "VAE": self.vae.name}
         if self.prediction != "auto":
             extra |= {"Prediction": self.prediction}
+        if self.image_prompt is not None:
+            shown, file = str(self.image_prompt), self.image_prompt.file
+            extra |= {"IP-Adapter hash": short_hash(file), "IP-Adapter": shown}
         if self.adapter is not None:
             extra |= {TAB_FIELDS["adapter"].key: self.adapter.stem}
         row = TAB_FIELDS["loras"]

@@ -7,7 +7,7 @@ has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -34,7 +34,11 @@ def travel(prompt: str, frames: int, closed: bool = False, drawn: int | None = N
     into the first again. A prompt that does not travel is told to all frames. Of frames that are ``drawn`` besides,
     each is told what the clip's last one is. Raises MotionError where `key_frames` does.
     """
-    keys = key_frames(prompt, frames) or {0: prompt}
+    return mix_keys(key_frames(prompt, frames) or {0: prompt}, frames, closed, drawn)
+
+
+def mix_keys(keys: Mapping[int, str], frames: int, closed: bool = False, drawn: int | None = None) -> list[Mix]:
+    """`travel` between what stands at the frames ``keys``."""
     places = sorted(keys)
     around = [places[-1] - frames, *places, places[0] + frames]
     mixes = [_between(keys, around, frame, frames, closed) for frame in range(frames)]
@@ -46,7 +50,7 @@ def texts_of(mixes: Iterable[Mix]) -> list[str]:
     return list(dict.fromkeys(text for mix in mixes for text in mix[:2]))
 
 
-def _between(keys: dict[int, str], around: list[int], frame: int, frames: int, closed: bool) -> Mix:
+def _between(keys: Mapping[int, str], around: list[int], frame: int, frames: int, closed: bool) -> Mix:
     """``around``: the key frames with the last one a loop earlier in front and the first one a loop later behind."""
     before = max(place for place in around if place <= frame)
     after = min(place for place in around if place >= frame)

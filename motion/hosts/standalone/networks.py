@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from motion.hosts.controls import Control
+from motion.hosts.standalone.image_prompt import ImagePrompt
 from motion.hosts.standalone.lora import Lora
 from motion.models.motion.model import MotionModel
 from motion.sampling.lora import WeightedLora
@@ -23,6 +24,8 @@ class Networks:
     """Motion LoRAs and domain adapters."""
     controls: Sequence[Control] = ()
     """Key frames with their SparseCtrl encoders; every control is told its effect."""
+    image_prompt: ImagePrompt | None = None
+    """Pictures that the frames are drawn after, by an IP-Adapter."""
 
     @classmethod
     def of(cls, networks: Networks | MotionModel | None) -> Networks:

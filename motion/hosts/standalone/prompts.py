@@ -56,10 +56,14 @@ class FrameConditioning:
         at = self.negatives
         return replace(self, mixes=self.mixes[:at]), replace(self, mixes=self.mixes[at:], negatives=0)
 
+    def negative_rows(self, batch: int) -> list[bool]:
+        """Of a batch's rows, which are of negative prompts."""
+        return [row // (batch // len(self.mixes)) < self.negatives for row in range(batch)]
+
     def rows(self, frames: Sequence[int]) -> Condition:
         """The conditions of a batch's rows, given the frame in each; the groups lie one after the other."""
-        each = len(frames) // len(self.mixes)
-        places = [(self.mixes[row // each][frame], row // each < self.negatives) for row, frame in enumerate(frames)]
+        each, negative = len(frames) // len(self.mixes), self.negative_rows(len(frames))
+        places = [(self.mixes[row // each][frame], negative[row]) for row, frame in enumerate(frames)]
         made = {place: self._mixed(*place) for place in dict.fromkeys(places)}
         context = torch.stack([made[place].context for place in places])
         pooled = [vector for place in places if (vector := made[place].pooled) is not None]

@@ -22,6 +22,7 @@ from motion import patching
 from motion.hosts.controls import Control, check_effects, condition, given_latents, influence
 from motion.hosts.standalone import samplers
 from motion.hosts.standalone.guidance import Guidance, NoiseLevel
+from motion.hosts.standalone.image_prompt import ImageTokens
 from motion.hosts.standalone.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import FrameConditioning
@@ -202,9 +203,14 @@ class Sampling:
             clip = self.clips[0]
             scope.enter_context(motion.cross_frame.attach_by_settings(unet, clip, arrangement, clip.zero_shot))
             scope.enter_context(motion.lora.attach(unet, module, self.networks.attached))
-            scope.callback(patching.before(unet, self._give_conditioning(arrangement), with_kwargs=True))
+            images: list[ImageTokens] = []
+            give = self._give_conditioning(arrangement, images)
+            scope.callback(patching.before(unet, give, with_kwargs=True))
             if self.techniques.have("see"):
                 scope.callback(attach_inputs(unet, arrangement, self.guidance.see))
+            if (prompt := self.networks.image_prompt) is not None:
+                shown = arrangement.frames, self.clips[0].frames, self.clips[0].loop == "closed"
+                images.append(scope.enter_context(prompt.attach(unet, *shown)))
             for control in self.networks.controls:  # they read what the calls are given
                 if control.file is not None:
                     control.effect = scope.enter_context(self._attach_control(control, control.file, arrangement))
@@ -222,14 +228,17 @@ class Sampling:
         how = influence(clip)
         return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)
 
-    def _give_conditioning(self, arrangement: Arrangement) -> Callable[..., Any]:
+    def _give_conditioning(self, arrangement: Arrangement, images: Sequence[ImageTokens]) -> Callable[..., Any]:
         """The hook that gives each call of the UNet the conditioning of its frames, and takes it to the device."""
         width, height = self.clips[0].size
         picture = torch.tensor([height, width, 0, 0, height, width], device=self.device)
 
         def give(_: nn.Module, args: tuple[Tensor, Tensor], kwargs: dict[str, Any]) -> Any:
             rows, time = args
-            condition = kwargs.pop("frame_conditioning").rows(arrangement.frame_numbers(len(rows)))
+            frames, conditioning = arrangement.frame_numbers(len(rows)), kwargs.pop("frame_conditioning")
+            condition = conditioning.rows(frames)
+            for tokens in images:
+                tokens.take(frames, conditioning.negative_rows(len(rows)))
             added = None
             if condition.pooled is not None:
                 added = {"text_embeds": condition.pooled, "time_ids": picture.expand(len(rows), -1).to(self.dtype)}

@@ -36,7 +36,7 @@ def open_folder(path: Path, vae: State | None) -> Parts:
     Raises MotionError, as the end of a sentence, naming what the folder is instead or lacks.
     """
     base, parameterization = _base(path), _parameterization(path / "scheduler" / "scheduler_config.json")
-    with _no_progress_bars():
+    with no_progress_bars():
         unet = _component(UNet2DConditionModel, path, "unet")
         check_unet(unet.config, base)
         encoders = tuple(_encoder(kind, path, suffix) for suffix, kind in ENCODERS[base].items())
@@ -103,7 +103,7 @@ def _component(kind: Any, path: Path, subfolder: str) -> Any:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
