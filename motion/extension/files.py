@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ class Written:
     seed: int
     grid: bool = False
     """Whether it is of several clips side by side."""
+    picture: Any = None
+    """What stands for it in the result."""
+
+    def described(self, place: int | None) -> dict[str, Any]:
+        """As the API's answer has it; ``place`` is the picture's among the result's."""
+        facts = {name: value for name, value in vars(self).items() if name != "picture"}
+        return {**facts, "path": self.path and str(self.path), "image": place}
 
 
 @dataclass
@@ -89,8 +96,10 @@ class Files:
     def list_in(self, processed: Any, js: Callable[[], str]) -> None:
         """Let the host's result say which clips there are, in its comments and in ``js``, its own text for the API."""
 
+        places = {id(picture): place for place, picture in enumerate(processed.images)}
+
         def described() -> str:
-            clips = [asdict(file) | {"path": file.path and str(file.path)} for file in self.written]
+            clips = [file.described(places.get(id(file.picture))) for file in self.written]
             return json.dumps({**json.loads(js()), "clips": clips, "problems": self.problems})
 
         processed.comments = "".join(f"{comment}\n" for comment in self.p.comments)

@@ -26,10 +26,11 @@ def deliver(p: Any, processed: Any, job: Job, clips: Sequence[FinishedClip]) -> 
     Of a clip that could not be written the frames are there, and the result says why.
     """
     files = Files(p)
-    covers = [
-        _cover(clip, _write(files, job, clip, number, processed.all_seeds[number * job.frames]))
-        for number, clip in enumerate(clips)
-    ]
+    covers = [_cover(clip) for clip in clips]
+    for number, (clip, cover) in enumerate(zip(clips, covers, strict=True)):
+        seed = processed.all_seeds[number * job.frames]
+        facts = Written("", None, None, len(clip.pictures), job.tab.fps, seed, picture=cover)
+        animate(cover, _write(files, job, clip, number, facts))
     shown = [] if job.several_prompts else [_for_gallery(p, job, clip) for clip in clips]
     processed.images = [*covers, *(picture for clip in shown for picture in clip.pictures)]
     processed.infotexts = [*(clip.texts[0] for clip in clips), *(text for clip in shown for text in clip.texts)]
@@ -66,13 +67,12 @@ def _for_gallery(p: Any, job: Job, clip: FinishedClip) -> FinishedClip:
     return FinishedClip(clip.pictures[::step], clip.texts[::step])
 
 
-def _write(files: Files, job: Job, clip: FinishedClip, number: int, seed: int) -> list[Written]:
+def _write(files: Files, job: Job, clip: FinishedClip, number: int, facts: Written) -> list[Written]:
     """The clip in each of its formats, and its text beside it where the host writes those."""
-    frames = np.stack([np.asarray(picture.convert("RGB")) for picture in clip.pictures])
-    facts, stem = Written("", None, None, len(frames), job.tab.fps, seed), None
-    with files.noting(f"the clip of seed {seed}"):
+    frames, stem = np.stack([np.asarray(picture.convert("RGB")) for picture in clip.pictures]), None
+    with files.noting(f"the clip of seed {facts.seed}"):
         if files.p.save_samples():
-            stem = places.place(files.p, clip.pictures[0], seed, number, formats(job))
+            stem = places.place(files.p, clip.pictures[0], facts.seed, number, formats(job))
             if formats(job) and option("save_txt", False):
                 stem.with_name(f"{stem.name}.txt").write_text(f"{clip.texts[0]}\n", encoding="utf-8")
         return files.write(stem, formats(job), facts, lambda: frames, clip.texts[0])
@@ -86,9 +86,8 @@ def _play(processed: Any, clips: Sequence[FinishedClip], written: Sequence[Writt
         processed.video_path = movies[0]
 
 
-def _cover(clip: FinishedClip, written: Sequence[Written]) -> Any:
-    """The clip's first frame, which the gallery shows as the animated file where it can."""
+def _cover(clip: FinishedClip) -> Any:
+    """The clip's first frame, which stands for it in the gallery."""
     cover = clip.pictures[0].copy()
     cover.info["parameters"] = clip.texts[0]
-    animate(cover, written)
     return cover

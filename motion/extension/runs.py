@@ -123,7 +123,7 @@ class Run:
             grid = self.moving.get(id(picture))
             if grid is not None and grid.grid:
                 saved = getattr(picture, "already_saved_as", None)
-                clip = Written("", None, None, grid.frames, grid.fps, processed.seed, grid=True)
+                clip = Written("", None, None, grid.frames, grid.fps, processed.seed, True, picture)
                 stem = Path(saved).with_suffix("") if saved else None
                 animate(picture, self.files.write(stem, formats(self.job), clip, grid.walk, text))
         self.files.list_in(processed, type(processed).js.__get__(processed))

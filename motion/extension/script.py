@@ -134,6 +134,8 @@ def read_args(args: Sequence[Any], changed: Mapping[str, Any] = MappingProxyType
 def plan(p: Any, tab: Tab) -> Job:
     """Find and load what the clip needs, and refuse what cannot be done, before the host does anything."""
     host()  # says what is missing
+    if getattr(p, "txt2img_upscale", False):
+        raise MotionError("the upscale button takes one picture: turn Motion off, or draw the clip with Hires. fix")
     jobs.check_output(tab)
     places.check(p, tab.frames)
     jobs.check_prompts(p, tab)

@@ -159,13 +159,14 @@ def test_xyz_plot(webui: Webui, still: str) -> None:
 
 
 def test_prompt_matrix(webui: Webui, still: str) -> None:
-    """Every combination is a clip."""
+    """Every combination is a clip, and the grid of their covers."""
     saved = webui.server.outputs
-    webui.txt2img(
+    result = webui.txt2img(
         **{**QUICK, "prompt": "a red circle|moving right"},
         **moving(), script_name="Prompt matrix", script_args=[False, False, "positive", "comma", 0], save_images=True,
     )  # fmt: skip
-    assert sum(path.suffix == ".gif" for path in webui.server.outputs - saved) == 2
+    assert [file["grid"] for file in result.info["clips"]] == [False, False, True]
+    assert sum(path.suffix == ".gif" for path in webui.server.outputs - saved) == 3
 
 
 def test_a_batch_of_clips(webui: Webui, still: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -77,7 +78,33 @@ def test_what_cannot_be_done_is_said(page: WebuiPage) -> None:
     page.write("module", "no-such-module")
     page.click("generate")
     page.page.locator("#txt2img_results", has_text="no-such-module").wait_for(state="visible")
+    page.page.wait_for_timeout(1000)
+    said = page.page.locator("#html_log_txt2img .error").inner_text()
+    assert "no-such-module" in said and "Refused" not in said
     page.photograph("refused")
+
+
+def test_a_clip_is_saved_as_a_clip(page: WebuiPage, webui: Webui) -> None:
+    prepare(page)
+    page.click("generate")
+    page.clips.first.wait_for(state="visible")
+    page.finished()
+    for button in ("save", "save_zip"):
+        page.page.click(f"#{button}_txt2img")
+        page.page.locator("#download_files_txt2img", has_text=".gif").wait_for(state="visible")
+    page.photograph("saved")
+    archives = [path for path in webui.server.data.rglob("*.zip")]
+    with ZipFile(archives[0]) as archive:
+        assert any(name.endswith(".gif") for name in archive.namelist())
+
+
+def test_the_upscale_button_on_a_clip_says_what_to_do(page: WebuiPage) -> None:
+    prepare(page)
+    page.click("generate")
+    page.clips.first.wait_for(state="visible")
+    page.finished()
+    page.page.click("#txt2img_upscale")
+    page.page.locator("#txt2img_results", has_text="takes one picture").wait_for(state="visible")
     assert page.clips.count() == 0
 
 
