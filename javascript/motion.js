@@ -41,6 +41,13 @@
         }
     }
 
+    // A saved default of 0.1.0 also holds where the slider of rates began, and steps are counted from there.
+    function stepFromWholeNumbers() {
+        for (const slider of gradioApp().querySelectorAll("[id*='_motion_'] input[type=range][step='1']")) {
+            slider.min = Math.ceil(slider.min);
+        }
+    }
+
     let checkpoint = "";
     function followCheckpoint() {
         const loaded = `${opts.sd_model_checkpoint} ${opts.sd_checkpoint_hash}`;
@@ -59,7 +66,10 @@
     }
 
     document.addEventListener("blur", keepWhatWasTyped, true);
-    onUiLoaded(refreshLists);
+    onUiLoaded(() => {
+        refreshLists();
+        stepFromWholeNumbers();
+    });
     onOptionsChanged(followCheckpoint);
     onAfterUiUpdate(() => {
         tabs.forEach(explain);

@@ -99,48 +99,48 @@ class Movement:
     """What makes a clip of a picture."""
 
     frames: int = setting(
-        Number, 16, "Frames", "pictures in the clip; divided by FPS, its length in seconds", 1, MOST_FRAMES, 1, 32,
+        Number, 16, "Frames", "pictures in the clip: 16 at 8 FPS last 2 s", 1, MOST_FRAMES, 1, 32,
         key="Motion frames",
     )  # fmt: skip
     fps: float = setting(Number, 8.0, "FPS", "pictures shown in a second", 0.1, 100, 1, 30, key="Motion FPS")
     scale: float = setting(
-        Number, 1.0, "Motion scale", "how strong the motion is; 1 = as trained, 0 = none", 0, 10, 0.05, 2,
+        Number, 1.0, "Motion scale", "how strongly it moves; 1 = as trained, 0 = not", 0, 10, 0.05, 2,
         key="Motion scale", group="motion",
     )  # fmt: skip
     loop: str = setting(
-        Choice, "none", "Loop", "closed: the end leads into the start; ping-pong: forwards, then backwards", LOOPS,
+        Choice, "none", "Loop", "closed: without a seam; ping-pong: there and back", LOOPS,
         key="Motion loop", group="motion",
     )  # fmt: skip
     seed_mode: str = setting(
-        Choice, "clip", "Seed mode", "clip: the seed draws all noise; frame: seed + 1, + 2 ... for each frame",
+        Choice, "clip", "Seed mode", "clip: one seed; frame: seed + 1, + 2 ... by frame",
         SEED_MODES, key="Motion seed mode", group="motion",
     )  # fmt: skip
     noise: str = setting(
-        Choice, "auto", "Noise", "what the frames are drawn from; auto suits most clips", NOISES,
+        Choice, "auto", "Noise", "what frames are drawn from; auto suits most", NOISES,
         key="Motion noise", group="motion",
         detail="auto: FreeNoise for clips in windows, else each frame its own; repeated: the first window's again; "
         "constant: the same for all frames",
     )  # fmt: skip
     betas: str = setting(
-        Choice, "auto", "Beta schedule", "the noise schedule; auto: the one the motion module was trained with", BETAS,
+        Choice, "auto", "Beta schedule", "noise schedule; auto: the motion module's own", BETAS,
         key="Motion beta schedule", group="motion",
     )  # fmt: skip
     context_length: int = setting(
-        Number, 0, "Context length", "frames that are drawn together; 0 = what suits the motion module",
+        Number, 0, "Context length", "frames drawn together; 0 = as suits the module",
         0, MOST_FRAMES, 1, 64, key="Motion context length", group="windows",
         detail="0: all if the module reaches so far, else as many as it was trained on",
     )  # fmt: skip
     context_overlap: int = setting(
-        Number, 4, "Context overlap", "frames that neighbouring windows share; more is smoother and slower",
+        Number, 4, "Context overlap", "frames that windows share; more: smoother, slower",
         0, MOST_FRAMES - 1, 1, 32, key="Motion context overlap", group="windows",
     )  # fmt: skip
     context_stride: int = setting(
-        Number, 1, "Context stride", "2 and more: also windows that skip frames; steadier and slower", 1, 8, 1, 4,
+        Number, 1, "Context stride", "2 up: windows that skip frames besides; slower", 1, 8, 1, 4,
         key="Motion context stride", group="windows",
         detail="2: windows of every second frame besides; 3: and of every fourth ...",
     )  # fmt: skip
     context_schedule: str = setting(
-        Choice, "uniform", "Context schedule", "how windows are laid over the clip; uniform suits most clips",
+        Choice, "uniform", "Context schedule", "how windows lie; uniform suits most clips",
         CONTEXT_SCHEDULES, key="Motion context schedule", group="windows",
         detail="uniform: borders move in each step; static: they stay; batched: no overlap; composite: frames from all "
         "over the clip until it is settled what it shows, then uniform",
@@ -152,12 +152,12 @@ class Movement:
         "out where it overlaps; relative: by nearness to its middle",
     )  # fmt: skip
     context_engine: str = setting(
-        Choice, "denoiser", "Context engine", "denoiser: least memory; temporal attention: fastest", CONTEXT_ENGINES,
+        Choice, "denoiser", "Context engine", "denoiser: least memory; attention: fastest", CONTEXT_ENGINES,
         key="Motion context engine", group="windows",
         detail="denoiser: the memory of one window for any length; temporal attention: no frame is computed twice",
     )  # fmt: skip
     freeinit: int = setting(
-        Number, 1, "FreeInit", "draw the clip so many times, each steadier than the last; 1 = once", 1, 5, 1, 5,
+        Number, 1, "FreeInit", "times to draw, each steadier; 1 = once", 1, 5, 1, 5,
         key="Motion FreeInit", group="motion",
     )  # fmt: skip
     freeinit_filter: str = setting(
@@ -171,7 +171,7 @@ class Movement:
         "change",
     )  # fmt: skip
     travel: str = setting(
-        Choice, "linear", "Prompt travel", "how prompts blend, where lines such as '0: spring' give several", TRAVELS,
+        Choice, "linear", "Prompt travel", "how prompts of lines such as '0: spring' blend", TRAVELS,
         key="Motion prompt travel", group="motion",
     )  # fmt: skip
     adapter_scale: float = setting(
@@ -199,23 +199,23 @@ class KeyFrames:
         key="Motion key scale", group="keys", needs=("key_frames",),
     )  # fmt: skip
     key_start: float = setting(
-        Number, 0.0, "Key frame start", "when it begins to follow them: 0 = first step, 1 = last", 0, 1, 0.01, 1,
+        Number, 0.0, "Key frame start", "follows them from: 0 = first step, 1 = last", 0, 1, 0.01, 1,
         key="Motion key start", group="keys", needs=("key_frames",),
     )  # fmt: skip
     key_end: float = setting(
-        Number, 1.0, "Key frame end", "when it ceases to follow them: 0 = first step, 1 = last", 0, 1, 0.01, 1,
+        Number, 1.0, "Key frame end", "follows them until: 0 = first step, 1 = last", 0, 1, 0.01, 1,
         key="Motion key end", group="keys", needs=("key_frames",),
     )  # fmt: skip
     on_keys: float = setting(
-        Number, 1.0, "Scale on keys", "how strong they are at their own frames, times the scale", 0, 10, 0.05, 2,
+        Number, 1.0, "Scale on keys", "times the scale, at their own frames", 0, 10, 0.05, 2,
         key="Motion scale on keys", group="keys", needs=("key_frames",),
     )  # fmt: skip
     off_keys: float = setting(
-        Number, 1.0, "Scale off keys", "how strong they are at all other frames, times the scale", 0, 10, 0.05, 2,
+        Number, 1.0, "Scale off keys", "times the scale, at all other frames", 0, 10, 0.05, 2,
         key="Motion scale off keys", group="keys", needs=("key_frames",),
     )  # fmt: skip
     key_fit: str = setting(
-        Choice, "crop", "Key image fit", "crop: fills the frame; pad: shows all of the picture, with bars", FITS,
+        Choice, "crop", "Key image fit", "crop: fills the frame; pad: shows all, with bars", FITS,
         key="Motion key image fit", group="keys", needs=("key_frames",),
     )  # fmt: skip
     key_nearest: bool = setting(

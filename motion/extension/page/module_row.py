@@ -39,8 +39,14 @@ class ModuleRow:
         """Fill the lists, also that of `loras`, when Motion is switched on, files were looked for or have come."""
         chosen = [made["module"], made["adapter"]]
         filled = [made["module"], self.notes, self.adapter, made["adapter"], loras, self.downloads]
-        for trigger in (made["enabled"].change, self.refresh.click, self.downloaded.then):
+        for trigger in (made["enabled"].change, self.refresh.click):
             trigger(offer, inputs=chosen, outputs=filled, show_progress=False)
+        self.downloaded.then(_offer_new, inputs=chosen, outputs=filled, show_progress=False)
         for changing in chosen:
             changing.change(notes, inputs=chosen, outputs=[self.notes, self.adapter], show_progress=False)
         self.adapter.click(missed_adapter, outputs=[made["adapter"]], show_progress=False)
+
+
+def _offer_new(chosen: str, adapter: str) -> tuple[Any, ...]:
+    """What there is after a download: whoever had no module has the new one."""
+    return offer("" if chosen == NO_MODULE else chosen, adapter)

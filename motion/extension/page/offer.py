@@ -85,7 +85,7 @@ def offer(chosen: str, adapter: str) -> tuple[Any, ...]:
     chosen = next((name for name in wanted if name in choices), NO_MODULE)
     modules = gr.update(choices=choices, value=chosen)
     adapters = gr.update(choices=["", *found.of_kind["adapter"]])
-    loras = gr.update(choices=list(found.of_kind["loras"]))
+    loras = gr.update(choices=list(found.of_kind["loras"]), value=None)
     return (
         modules,
         found.notes(chosen),

@@ -30,7 +30,7 @@ class PresetRow:
         button = host_module("ui_components").ToolButton
         with gr.Row(elem_id=elem_id("presets")):
             self.name = gr.Dropdown(
-                _names(), value="", label="Preset", info="choose one to load, or type a name to save under",
+                _names(), value=None, label="Preset", info="choose one to load, or type a name to save under",
                 allow_custom_value=True, elem_id=elem_id("preset"),
             )  # fmt: skip
             self.load = button(LOAD, elem_id=elem_id("preset_load"), tooltip="Load the preset of this name")
@@ -47,7 +47,7 @@ class PresetRow:
         for chosen in (self.name.select, self.load.click):
             chosen(_chosen, inputs=name, outputs=kept, show_progress=False)
         for opened in (self.name.focus, made["enabled"].change):
-            opened(lambda: gr.update(choices=_names()), outputs=name, show_progress=False)
+            opened(_listed, inputs=name, outputs=name, show_progress=False)
         self.save.click(_saved, inputs=[self.name, *kept], outputs=name, show_progress=False)
         self.delete.click(_ask, inputs=name, outputs=asked, show_progress=False)
         self.yes.click(_deleted, inputs=name, outputs=[self.name, self.question], show_progress=False)
@@ -70,12 +70,16 @@ def _chosen(name: str | None) -> list[Any]:
     return [TAB_FIELDS[field].format(values[field]) if field in values else gr.update() for field in KEPT]
 
 
+def _listed(name: str | None) -> Any:
+    return gr.update(choices=_names(), value=name or None)  # told nothing, gradio 4 shows the first
+
+
 def _saved(name: str | None, *values: Any) -> Any:
     try:
         presets().put(name or "", Tab(**dict(zip(KEPT, values, strict=True))))
     except MotionError as error:
         gr.Warning(str(error))
-    return gr.update(choices=_names())
+    return _listed(name)
 
 
 def _ask(name: str | None) -> tuple[Any, str]:
@@ -87,4 +91,4 @@ def _deleted(name: str | None) -> tuple[Any, Any]:
         presets().drop(name or "")
     except MotionError as error:
         gr.Warning(str(error))
-    return gr.update(choices=_names(), value=""), gr.update(visible=False)
+    return _listed(None), gr.update(visible=False)

@@ -77,14 +77,16 @@ class Server:
 
 
 @contextmanager
-def booted(host: Host, data: Path, extension: bool = True, lacking: str = "") -> Iterator[Server]:
+def booted(
+    host: Host, data: Path, extension: bool = True, lacking: str = "", page: Mapping[str, object] = PAGE
+) -> Iterator[Server]:
     """Boot the host on the folder `data`, with the probe and, if wanted, this extension; end it on exit.
 
-    `lacking` is the dotted path of something in it that this host is to be without.
+    `lacking` is the dotted path of something in it that this host is to be without, `page` what its page begins with.
 
     Raises BootFailed.
     """
-    lay_out(host, data, extension)
+    lay_out(host, data, extension, page)
     log, port = data / "log.txt", _free_port()
     command = [host.python, "-u", "launch.py", *FLAGS, *host.flags, "--port", str(port), "--data-dir", data]
     with log.open("wb") as output:
@@ -98,7 +100,7 @@ def booted(host: Host, data: Path, extension: bool = True, lacking: str = "") ->
         yield server
 
 
-def lay_out(host: Host, data: Path, extension: bool) -> None:
+def lay_out(host: Host, data: Path, extension: bool, page: Mapping[str, object]) -> None:
     """Give the host its settings, the models and the extensions, all but the settings as links."""
     models.lay_out(data, host.kind.any_width)
     models.lay_out_full(data, config=host.kind.any_width)
@@ -110,7 +112,7 @@ def lay_out(host: Host, data: Path, extension: bool) -> None:
         models.link(data / "extensions" / "sd-webui-motion", ROOT)
     (data / "tmp").mkdir()
     decoder = {} if host.kind.any_width else {"sd_vae_decode_method": "TAESD"}
-    for name, settings in {"config.json": {**OPTIONS, **decoder}, "ui-config.json": PAGE}.items():
+    for name, settings in {"config.json": {**OPTIONS, **decoder}, "ui-config.json": page}.items():
         (data / name).write_text(json.dumps(dict(settings)), encoding="utf-8")
 
 

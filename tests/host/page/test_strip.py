@@ -10,9 +10,9 @@ from PIL import Image
 
 from motion.demo.world import draw_clip, parse_caption
 
-from .support.models import RGB, SCRIBBLE
-from .support.page import WebuiPage, prepare
-from .support.webui import QUICK
+from ..support.models import RGB, SCRIBBLE
+from ..support.page import WebuiPage, prepare
+from ..support.webui import QUICK
 
 LABEL = "Key frames"
 
@@ -40,26 +40,26 @@ def test_pictures_find_places_and_change_them(open_page: WebuiPage, pictures: li
     page = open_page
     page.photograph("strip-empty")
     page.add_keys(*pictures)
-    assert page.key_values("frame") == ["0", "7", "-1"]
+    assert page.key_values("frame") == ["0", "7", "15"]
     assert page.key_values("encoder") == [RGB] * 3
-    red, green, blue = page.key_pictures()
+    red, blue, green = page.key_pictures()
     page.photograph("strip")
     page.keys.nth(0).get_by_label("Later").press("Enter")
     page.settle_keys()
-    assert page.key_pictures() == [green, red, blue]
-    assert page.key_values("frame") == ["0", "7", "-1"]
+    assert page.key_pictures() == [blue, red, green]
+    assert page.key_values("frame") == ["0", "7", "15"]
     assert page.keys.nth(1).get_by_label("Later").evaluate("button => button === document.activeElement")
     page.keys.nth(2).drag_to(page.keys.nth(0))
     page.settle_keys()
-    assert page.key_pictures() == [blue, green, red]
+    assert page.key_pictures() == [green, blue, red]
     page.keys.nth(0).get_by_label("Frame").fill("9")
     page.keys.nth(0).get_by_label("Frame").press("Tab")
     page.settle_keys()
-    assert page.key_pictures() == [green, blue, red]
-    assert page.key_values("frame") == ["7", "9", "-1"]
+    assert page.key_pictures() == [blue, green, red]
+    assert page.key_values("frame") == ["7", "9", "15"]
     page.keys.nth(0).get_by_label("Remove").click()
     page.settle_keys()
-    assert page.key_pictures() == [blue, red]
+    assert page.key_pictures() == [green, red]
 
 
 def test_a_picture_that_is_dropped_on_the_line_stands_there(open_page: WebuiPage, pictures: list[Path]) -> None:
@@ -139,4 +139,54 @@ def test_a_clip_obeys_the_strip_and_its_parameters_bring_it_back(open_page: Webu
     page.photograph("strip-pasted")
     assert page.key_pictures() == shown
     assert page.key_values("strength") == ["1", "0.5"]
-    assert page.key_values("frame") == ["0", "-1"]
+    assert page.key_values("frame") == ["0", "15"]
+
+
+def test_pictures_keep_their_order_and_go_by_pointer_and_keys(open_page: WebuiPage, pictures: list[Path]) -> None:
+    page = open_page
+    page.add_keys(*pictures)
+    order = page.key_pictures()
+    page.add_keys(pictures[0])
+    assert page.key_pictures() == [*order, order[0]]
+    page.strip.get_by_role("button", name="Storyboard").click()
+    page.settle_keys()
+    assert page.key_pictures() == [*order, order[0]]
+    thumb, line = page.strip.locator("figure").nth(1), page.strip.locator(".motion-strip-line").bounding_box()
+    box = thumb.bounding_box()
+    assert box is not None and line is not None
+    page.page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.page.mouse.down()
+    page.page.mouse.move(line["x"] + line["width"] * 7 / 15, box["y"] + 20, steps=4)
+    page.page.mouse.up()
+    page.settle_keys()
+    assert page.key_values("frame")[1] == "7"
+    thumb.press("ArrowRight")
+    page.settle_keys()
+    assert page.key_values("frame")[1] == "8"
+    thumb.click()
+    page.strip.locator("dialog").wait_for(state="visible")
+    page.photograph("strip-large")
+    page.strip.get_by_role("button", name="Close").click()
+    page.strip.get_by_role("button", name="Clear all").click()
+    page.keys.first.wait_for(state="detached")
+
+
+def test_what_is_wrong_is_said_where_it_is(open_page: WebuiPage, pictures: list[Path], tmp_path: Path) -> None:
+    page, broken = open_page, tmp_path / "broken.png"
+    broken.write_text("no picture")
+    page.strip.locator("input[type=file]").set_input_files([pictures[0], broken, pictures[1]])
+    page.keys.nth(1).wait_for(state="visible")
+    page.settle_keys()
+    assert "broken.png" in page.strip.locator(".motion-strip-problem").inner_text()
+    assert page.key_values("frame") == ["0", "15"]
+    strength = page.keys.first.get_by_label("Strength")
+    strength.fill("0")
+    strength.press("Tab")
+    page.keys.first.get_by_text("strength 0 is out of range").wait_for(state="visible")
+    assert page.key_values("strength") == ["1", "1"]
+    page.fill("frames", 20)
+    page.page.wait_for_timeout(1000)
+    assert page.key_values("frame") == ["0", "19"], "the last frame follows"
+    page.page.set_viewport_size({"width": 390, "height": 1800})
+    page.photograph("strip-390")
+    assert page.page.evaluate("document.documentElement.scrollWidth") == 390

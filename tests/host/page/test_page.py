@@ -11,9 +11,9 @@ import pytest
 
 from motion.settings.tab import TAB_FIELDS
 
-from .support.models import MODULE
-from .support.page import WebuiPage, prepare
-from .support.webui import QUICK, Webui
+from ..support.models import MODULE
+from ..support.page import WebuiPage, prepare
+from ..support.webui import QUICK, Webui
 
 SETTINGS = {"frames": 8, "fps": 12}
 """Of a clip that is to be described: none of the defaults."""
