@@ -89,6 +89,10 @@ def _add_render(commands: Any) -> None:
     files.add_argument("--lora", metavar="FILE[=WEIGHT]", action="append", default=[], help="LoRA file; repeatable")
     files.add_argument("--lora-dir", metavar="DIR", type=Path, help="where the LoRAs named in the prompt lie")
     files.add_argument(
+        "--embedding", metavar="FILE", action="append", default=[], type=Path,
+        help="textual inversion; prompts call it by the file's name; repeatable",
+    )  # fmt: skip
+    files.add_argument(
         "--sparsectrl", metavar="FILE", dest="control", action="append", type=partial(_control_option, "sparsectrl"),
         help="SparseCtrl encoder; what it takes is told by the file; repeatable, each followed by its key frames",
     )  # fmt: skip
@@ -160,6 +164,7 @@ def _render(args: argparse.Namespace) -> None:
         args.vae,
         args.prediction,
         _image_prompt(args, clip.frames),
+        tuple(args.embedding),
     )
     with _Bar() as bar:
         report = task.run(bar)

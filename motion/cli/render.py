@@ -46,6 +46,7 @@ class Job:
     vae: Path | None = None
     prediction: str = "auto"
     image_prompt: ImagePrompt | None = None
+    embeddings: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         encode = check_destination(self.out)
@@ -55,6 +56,8 @@ class Job:
         for what, file in (("motion module", self.module), ("domain adapter", self.adapter), ("VAE", self.vae)):
             if file is not None:
                 check_file(file, what)
+        for file in self.embeddings:
+            check_file(file, "embedding")
         # Imported late: what can be refused without torch is refused at once.
         from motion.hosts.standalone.host import device_of, dtype_of
 
@@ -68,6 +71,7 @@ class Job:
         from motion.hosts.standalone.networks import Networks
         from motion.hosts.standalone.samplers import schedule_type
         from motion.hosts.standalone.work import Work, seed_of_work
+        from motion.weights.embeddings import open_embedding
 
         diffusers_logging.set_verbosity_error()  # its remarks would stand between the user and the progress bar
 
@@ -84,7 +88,8 @@ class Job:
         asked = infotext(clip, {**provenance, **place, "Key images": key_frames.digest(self.controls)})
         work = Work.of(self.work, clip, asked) if self.work is not None else None
         clip = seed_of_work(clip, work)
-        networks = Networks(module, self.loras, attached, self.controls, self.image_prompt)
+        embeddings = tuple(map(open_embedding, self.embeddings))
+        networks = Networks(module, self.loras, attached, self.controls, self.image_prompt, embeddings)
         frames = host.stream(clip, networks, progress, work)
         parameters = infotext(clip, {**provenance, **describe_controls(self.controls)})
         zoomed = Rewindable(lambda: (frame.repeat(clip.zoom, 0).repeat(clip.zoom, 1) for frame in frames))
@@ -122,5 +127,12 @@ class Job:
         row = TAB_FIELDS["loras"]
         extra[row.key] = row.write(tuple(Weighted(file.path.stem, file.weight) for file in self.motion_loras))
         loras = ", ".join(map(str, self.loras))
+        words = ", ".join(f"{file.stem}: {short_hash(file)}" for file in self.embeddings)
         hashes = "; ".join(short_hash(control.file) for control in self.controls if control.file)
-        return {**extra, "SparseCtrl hash": hashes, "LoRA": loras, "Version": f"motion {motion.__version__}"}
+        return {
+            **extra,
+            "SparseCtrl hash": hashes,
+            "LoRA": loras,
+            "TI hashes": words,
+            "Version": f"motion {motion.__version__}",
+        }

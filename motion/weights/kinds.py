@@ -24,7 +24,7 @@ class Kind:
     base: str | None = None
 
 
-MOTION_MODULE, SPARSECTRL = "motion module", "SparseCtrl"
+MOTION_MODULE, SPARSECTRL, TEXTUAL_INVERSION = "motion module", "SparseCtrl", "textual inversion"
 UNKNOWN = Kind("unknown", "unknown", ())
 
 # Custom Diffusion's own files hold the keys and values of cross attention and new words' embeddings, and nothing else.
@@ -68,8 +68,8 @@ KINDS = (
     Kind("VAE", "diffusers", (r"^(encoder|decoder)\.(down|up)_blocks\.",)),
     Kind("VAE", "ldm", (r"^(first_stage_model\.)?(encoder|decoder)\.(down|up)\.\d+\.",)),
     Kind("text encoder", "transformers", (r"text_model\.encoder\.layers\.",)),
-    Kind("textual inversion", "a1111", (r"^(string_to_param\.|emb_params |clip_[lg] )",)),
-    Kind("textual inversion", "diffusers", (r"\A\S+ (\d+x)?(768|1024|1280)\Z",)),
+    Kind(TEXTUAL_INVERSION, "a1111", (r"^(string_to_param\.|emb_params |clip_[lg] )",)),
+    Kind(TEXTUAL_INVERSION, "diffusers", (r"\A\S+ (\d+x)?(768|1024|1280)\Z",)),
 )
 
 # What each kind is called in a sentence, and where it belongs.
@@ -92,7 +92,7 @@ REFUSALS = {
     "UNet": ("an image model's UNet alone", "give the whole model as the checkpoint, and a motion module here"),
     "VAE": ("a VAE", _ELSEWHERE),
     "text encoder": ("a text encoder", _ELSEWHERE),
-    "textual inversion": ("a textual inversion embedding", "name it in the prompt and give a motion module here"),
+    TEXTUAL_INVERSION: ("a textual inversion embedding", "name it in the prompt and give a motion module here"),
     "unknown": ("a weights file of unknown kind", _ELSEWHERE),
 }
 

@@ -97,7 +97,7 @@ def _check(prompt: str) -> None:
     if _JOINED.search(bare):
         raise MotionError("the prompt has parts joined by AND: only a WebUI draws that; join them with a comma")
     if found := _EMBEDDING.search(bare):
-        raise MotionError(f"the prompt has {found[0]:.40}: textual inversion embeddings need a WebUI; take it out")
+        raise MotionError(f"the prompt has {found[0]:.40}: write the embedding's name alone, and give its file")
 
 
 def emphasise(vectors: Tensor, weights: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ from motion.techniques.technique import Plan
 from motion.video.loop import play_order
 from motion.video.pictures import Frame
 from motion.video.write import Rewindable
+from motion.weights.embeddings import Embedding
 from motion.weights.paths import OR_FOLDER, check_file
 
 Frames = npt.NDArray[np.uint8]
@@ -172,7 +173,7 @@ class Standalone:
         together = networks.module is None and is_attached(self.parts.unet)
         windows = Windows(clips[0].frames) if together else windows_of(clips[0], networks.module, self.parts.base)
         with memory_error_told(f"{windows.size} frames of {clips[0].size} do"), merge_loras(self.parts, networks.loras):
-            conditioning = self._encode_prompts(clips, windows.frames)
+            conditioning = self._encode_prompts(clips, windows.frames, networks.embeddings)
             sampling = Sampling(self.parts, self.device, self.dtype, clips, windows, conditioning, networks)
             latents = rearrange(sampling.latents(progress, work), "(n f) c h w -> n f c h w", n=len(clips))
             drawn_by = {"checkpoint, or a LoRA in it,": self.parts.unet, "motion module": networks.module}
@@ -198,13 +199,14 @@ class Standalone:
             Plan(clips[0].cfg, held, frames=clips[0].frames, sampler=SAMPLERS[clips[0].sampler]),
         )
 
-    def _encode_prompts(self, clips: Sequence[Clip], frames: int) -> FrameConditioning:
+    def _encode_prompts(self, clips: Sequence[Clip], frames: int, embeddings: Sequence[Embedding]) -> FrameConditioning:
         """The conditioning of each frame to draw, of those beyond the clip as the last one; unguided groups first."""
         asked, closed = clips[0].frames, clips[0].loop == "closed"
         negatives = [clip.negative for clip in clips] if clips[0].cfg > 1 else []
         texts = [without_tags(text) for text in (*negatives, *(clip.prompt for clip in clips))]
         mixes = [travel(text, asked, closed, frames) for text in texts]
-        return FrameConditioning.of(self.parts.encoders, mixes, len(negatives), clips[0].clip_skip, clips[0].travel)
+        skip, how = clips[0].clip_skip, clips[0].travel
+        return FrameConditioning.of(self.parts.encoders, mixes, len(negatives), skip, how, embeddings)
 
     @torch.inference_mode()
     def _decoded(self, latents: Tensor, numbers: Sequence[int]) -> Iterator[Frame]:

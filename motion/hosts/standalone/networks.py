@@ -10,6 +10,7 @@ from motion.hosts.standalone.image_prompt import ImagePrompt
 from motion.hosts.standalone.lora import Lora
 from motion.models.motion.model import MotionModel
 from motion.sampling.lora import WeightedLora
+from motion.weights.embeddings import Embedding
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Networks:
     """Key frames with their SparseCtrl encoders; every control is told its effect."""
     image_prompt: ImagePrompt | None = None
     """Pictures that the frames are drawn after, by an IP-Adapter."""
+    embeddings: Sequence[Embedding] = ()
+    """Words that prompts may name."""
 
     @classmethod
     def of(cls, networks: Networks | MotionModel | None) -> Networks:

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from motion.errors import MotionError
 from motion.hosts.standalone.emphasis import Prompt, emphasise, literal, read_emphasis
+from motion.hosts.standalone.learned_words import learned_words
 from motion.hosts.standalone.parts import TextEncoder
 from motion.hosts.standalone.tokens import chunks
 from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of
+from motion.weights.embeddings import Embedding
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,12 @@ class FrameConditioning:
         negatives: int,
         clip_skip: int,
         interpolation: str,
+        embeddings: Sequence[Embedding] = (),
     ) -> FrameConditioning:
         """Encode every text once, all to one length."""
         texts = texts_of(mix for group in mixes for mix in group)
-        return cls(encode(encoders, texts, clip_skip, read_emphasis), texts, mixes, negatives, interpolation)
+        condition = encode(encoders, texts, clip_skip, read_emphasis, embeddings)
+        return cls(condition, texts, mixes, negatives, interpolation)
 
     def apart(self) -> tuple[FrameConditioning, FrameConditioning]:
         """The negative groups by themselves, and the others."""
@@ -93,19 +97,21 @@ def encode(
     texts: Sequence[str],
     clip_skip: int = 1,
     grammar: Callable[[str], Prompt] = literal,
+    embeddings: Sequence[Embedding] = (),
 ) -> Condition:
-    """The condition of each text as the `grammar` reads it, all of one length.
+    """The condition of each text as the `grammar` reads it, in which `embeddings` are words, all of one length.
 
     SD1.5 reads the `clip_skip`-th last layer under the final norm; SDXL the second last of both encoders, and the
     pooled text of the second. Chunks of 75 tokens are encoded apart and laid side by side; the pooled text is the
-    first chunk's. Raises MotionError if the encoder has fewer than `clip_skip` layers.
+    first chunk's. Raises MotionError if the encoder has fewer than `clip_skip` layers, and where `learned_words` does.
     """
     hidden, pooled, prompts = [], None, list(map(grammar, texts))
-    for encoder in encoders:
-        rows = chunks(encoder.tokenizer, prompts, encoder.pad)
-        ids = torch.tensor([[row.ids for row in text] for text in rows], device=encoder.model.device)
-        weights = torch.tensor([row.weights for text in rows for row in text], device=encoder.model.device)
-        output = encoder.model(rearrange(ids, "n chunks tokens -> (n chunks) tokens"), output_hidden_states=True)
+    for index, encoder in enumerate(encoders):
+        with learned_words(encoder, index, embeddings) as words:
+            rows = [row for text in chunks(encoder.tokenizer, prompts, encoder.pad, words) for row in text]
+            ids = torch.tensor([row.ids for row in rows], device=encoder.model.device)
+            output = encoder.model(ids, output_hidden_states=True)
+        weights = torch.tensor([row.weights for row in rows], device=encoder.model.device)
         state = _layer(encoder, output, clip_skip) if len(encoders) == 1 else output.hidden_states[-2]
         hidden.append(rearrange(emphasise(state, weights), "(n chunks) tokens c -> n (chunks tokens) c", n=len(texts)))
         if hasattr(output, "text_embeds"):
