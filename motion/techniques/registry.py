@@ -8,6 +8,7 @@ from motion.errors import MotionError
 from motion.techniques.cfg_ramp import CfgRamp
 from motion.techniques.freeinit import FreeInit
 from motion.techniques.freenoise import SharedNoise
+from motion.techniques.interleaved_smoothing import InterleavedSmoothing
 from motion.techniques.oscillating import OscillatingGuidance
 from motion.techniques.replacement import CleanReplacement, Replacement
 from motion.techniques.rescale_cfg import RescaleCfg
@@ -25,6 +26,7 @@ KINDS: tuple[Any, ...] = (
     TemporalGuidance,
     RescaleCfg,
     DynamicThresholding,
+    InterleavedSmoothing,
     Replacement,
     CleanReplacement,
 )

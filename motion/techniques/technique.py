@@ -97,6 +97,15 @@ class Moment(NamedTuple):
     step: int = 0
     """The place of its noise level in the schedule; a sampler's second evaluation in a step stands where it looks."""
     steps: int = 1
+    sigma_next: float = 0.0
+    """The noise level at which the next step begins; 0 after the last. Known in the standalone host."""
+
+
+class Pictures(NamedTuple):
+    """The autoencoder: pictures are ``[n, 3, height, width]`` from 0 to 1, latents ``[n, c, h, w]``."""
+
+    decode: Callable[[Tensor], Tensor]
+    encode: Callable[[Tensor], Tensor]
 
 
 class Pass(NamedTuple):
@@ -123,6 +132,8 @@ class Step:
     x0: Mapping[str, Tensor]
     predict: Callable[[Pass], Tensor]
     given: Mapping[int, Tensor]
+    pictures: Pictures | None = None
+    """Left out where a host has none at this place."""
 
     def clips(self, x: Tensor) -> Tensor:
         """``[rows, ...]`` as ``[clips, frames, ...]``."""

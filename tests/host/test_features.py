@@ -11,6 +11,7 @@ import pytest
 
 from motion.demo.detector import read_clip
 from motion.demo.world import PIXELS, draw_clip, parse_caption
+from motion.settings.tab import NO_MODULE
 from motion.video.read import read
 
 from .support.models import CHECKPOINT, OTHER
@@ -18,6 +19,7 @@ from .support.webui import FRAMES, QUICK, Frames, Webui, apart, changed, encoded
 
 DIFFERENT = 0.5
 """Mean difference of 255 from which two clips are not the same up to rounding."""
+MOVED: dict[str, Any] = {"module": NO_MODULE, "frames": 4, "field_x": -64, "field_y": 0, "field_t0": 500}
 HIRES: dict[str, Any] = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
 
 
@@ -203,3 +205,32 @@ def test_tiling_and_variation_seed(webui: Webui, still: str) -> None:
     varied = webui.clip(subseed=9, subseed_strength=0.3).frames
     assert apart(varied, plain) > DIFFERENT
     assert (webui.clip(subseed=9, subseed_strength=0).frames == plain).all()
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "Euler"])
+def test_the_first_frame_is_the_still_and_the_others_are_moved(webui: Webui, still: str, sampler: str) -> None:
+    drawn = webui.clip(MOVED, sampler_name=sampler, steps=8)
+    assert "Motion module: None (zero-shot)" in drawn.info["infotexts"][0]
+    alone = webui.txt2img(sampler_name=sampler, steps=8).pictures
+    assert apart(drawn.frames[:1], alone[-1:]) < DIFFERENT
+    assert len({frame.tobytes() for frame in drawn.frames}) == 4
+    again = webui.clip(MOVED, sampler_name=sampler, steps=8)
+    assert (again.frames == drawn.frames).all()
+
+
+def test_windows_are_the_whole(webui: Webui, still: str) -> None:
+    whole = webui.clip(MOVED, steps=8).frames
+    assert apart(webui.clip({**MOVED, "context_length": 3, "context_overlap": 1}, steps=8).frames, whole) < DIFFERENT
+
+
+@pytest.mark.parametrize("mode", ["first", "sparse-causal", "full", "pair"])
+def test_frames_look_at_others_beside_the_module(webui: Webui, still: str, mode: str) -> None:
+    plain = webui.clip().frames
+    assert apart(webui.clip({"cross_frame": mode}).frames, plain) > 0
+    assert (webui.clip({"cross_frame": "none"}).frames == plain).all()
+
+
+def test_what_cannot_be_moved_is_refused(webui: Webui, still: str) -> None:
+    assert "choose DDIM" in webui.refusal(MOVED, sampler_name="DPM++ 2M").sentence
+    assert "farther than the picture" in webui.refusal({**MOVED, "field_x": 128, "frames": 8}).sentence
+    assert "field t0 is 950" in webui.refusal({**MOVED, "field_t0": 950}).sentence

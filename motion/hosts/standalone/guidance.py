@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from motion.techniques.technique import Input, Moment, Pass, Step, Techniques, from_velocity, velocity
+from motion.techniques.technique import Input, Moment, Pass, Pictures, Step, Techniques, from_velocity, velocity
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Guidance:
     kept: int
     given: Mapping[int, Tensor]
     """Latents `[c, h, w]` of the frames that are given as pictures."""
+    pictures: Pictures
 
     def combine(self, unguided: Tensor, guided: Tensor, moment: Moment) -> Tensor:
         """Classifier-free guidance; `guided` may be overwritten."""
@@ -53,7 +54,7 @@ class Guidance:
         x = noisy * (1 + level.sigma**2) ** 0.5
         x0 = {text: level.clean(x, found) for text, found in by_text.items()}
         sigma = x.new_full((len(x), 1, 1, 1), level.sigma)
-        step = Step(moment, x, sigma, x0, lambda further: level.clean(x, predict(further)), self.given)
+        step = Step(moment, x, sigma, x0, lambda further: level.clean(x, predict(further)), self.given, self.pictures)
         return level.prediction(x, self.techniques.edit(step, level.clean(x, predicted)))
 
 

@@ -26,7 +26,7 @@ from motion.hosts.standalone.image_prompt import ImageTokens
 from motion.hosts.standalone.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import FrameConditioning
-from motion.hosts.standalone.vae import encode
+from motion.hosts.standalone.vae import decode, encode
 from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.sampling.animation import attach_windows, is_attached
@@ -35,7 +35,7 @@ from motion.sampling.inputs import attach_inputs
 from motion.sampling.windows import Windows
 from motion.settings.settings import Clip
 from motion.techniques.registry import techniques_of
-from motion.techniques.technique import Detour, Moment, Pass, Round, Techniques, Turn
+from motion.techniques.technique import Detour, Moment, Pass, Pictures, Round, Techniques, Turn
 from sparsectrl import Effect
 
 Progress = Callable[[int, int], None]
@@ -96,7 +96,16 @@ class Sampling:
         clip, given = self.clips[0], {}
         if self.techniques.ask("takes_given"):
             given = given_latents(self.networks.controls, partial(encode, self.parts.vae), clip.key_fit, clip.size)
-        return Guidance(self.techniques, clip.cfg, clip.frames, given)
+        return Guidance(self.techniques, clip.cfg, clip.frames, given, Pictures(self._pictures, self._latents_of))
+
+    def _pictures(self, latents: Tensor) -> Tensor:
+        """What latents show, `[n, 3, height, width]` from 0 to 1 on the CPU; one by one, as a UNet is in memory too."""
+        shown = [decode(self.parts.vae, one).cpu() for one in latents.split(1)]  # type: ignore[no-untyped-call]
+        return (torch.cat(shown) / 2 + 0.5).clamp(0, 1)
+
+    def _latents_of(self, pictures: Tensor) -> Tensor:
+        """The inverse of `_pictures`."""
+        return torch.cat([encode(self.parts.vae, one).cpu() for one in pictures.split(1)])  # type: ignore[no-untyped-call]
 
     def _start(self) -> SamplingRun:
         generators = [made for clip in self.clips for made in frame_generators(clip, self.windows.frames)]
@@ -145,7 +154,9 @@ class Sampling:
     def _predicted(self, run: SamplingRun, t: Tensor) -> Tensor:
         """What is in the latents besides the picture, guided. Of long clips everything is large: nothing stays."""
         noisy = run.scheduler.scale_model_input(run.latents, t)
-        moment = Moment(self.windows.frames, self.guidance.kept, run.done, len(run.scheduler.timesteps))
+        times = run.scheduler.timesteps
+        following = NoiseLevel.of(run.scheduler, times[run.done + 1]).sigma if run.done + 1 < len(times) else 0.0
+        moment = Moment(self.windows.frames, self.guidance.kept, run.done, len(times), following)
         by_text = self._by_text(noisy, t)
         predicted = by_text["cond"]
         if "uncond" in by_text:

@@ -69,6 +69,14 @@ def test_what_cannot_be_is_refused(changed: dict[str, Any], told: str, host: Sta
         host.render(replace(CLIP, **changed))
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "euler"])
+def test_frames_are_smoothed_on_the_way(sampler: str, host: Standalone) -> None:
+    """ControlVideo without its ControlNets: one noise, attention to all frames, flicker taken out in two steps."""
+    clip = replace(CLIP, zero_shot=False, cross_frame="full", noise="constant", sampler=sampler)
+    smooth = host.render(replace(clip, smoothing=0.4))
+    assert apart(smooth, host.render(clip)) > 0
+
+
 def test_a_motion_module_beside_it_is_refused(host: Standalone, v3: MotionModel) -> None:
     with pytest.raises(MotionError, match="leave out one of them"):
         host.render(CLIP, v3)
