@@ -81,7 +81,7 @@ def test_flicker_is_taken_out_and_motion_stays() -> None:
     calm = smoothed(smoothed(flicker, 5), 6)
     before, after = (frames[2:].mean((1, 2, 3)).std() for frames in (flicker, calm))
     assert after < before / 4
-    assert far(smoothed(even, 5), even) < 0.05
+    assert far(smoothed(even, 5)[1:], even[1:]) < 0.01  # at the ends a frame is drawn between itself and one neighbour
 
 
 def test_other_steps_are_bit_equal() -> None:
