@@ -33,8 +33,8 @@ _MARK = ".temporal_transformer."
 def read(path: str | PathLike[str]) -> dict[str, Tensor]:
     """Every tensor of the file at `path` under its own name, on the CPU, in the file's dtype.
 
-    ``.safetensors``, and ``.ckpt .pt .pth .bin`` through the restricted unpickler; any of these names may hold
-    safetensors, but none that ends in ``.safetensors`` a pickle. The wrappers ``state_dict``, ``controlnet``,
+    ``.safetensors .sft``, and ``.ckpt .pt .pth .bin`` through the restricted unpickler; any of these names may hold
+    safetensors, but none of the first two a pickle. The wrappers ``state_dict``, ``controlnet``,
     ``module``, ``model`` and ``animatediff_config`` are peeled off, scaled fp8 is multiplied out. Tensors stay mapped
     to the file until they are used.
     Raises MotionError, in one sentence, for everything else.

@@ -33,7 +33,7 @@ class Outline(NamedTuple):
 
 
 def outline(file: WeightsFile) -> Outline:
-    """What the opened `file` is, of every kind that `motion.weights.kinds` knows; its data is not read."""
+    """What the opened `file` is, of every kind that `motion.weights.kinds` knows; of its data a table is read."""
     kind = detect(file.tensors)
     architecture, problem = _architecture(file, kind)
     slots = architecture.slots if architecture else ()

@@ -23,6 +23,9 @@ METADATA = "lora_adapter_metadata"
 SAVED = ("adapter_model", "adapter_config.json")
 """How PEFT calls the file of the tensors, without its suffix, and the configuration beside it."""
 
+PARTS = ("unet", "text_encoder", "text_encoder_2")
+"""What diffusers calls the parts of the model."""
+
 _PATTERN = re.compile(r"\^?[\w.]+")
 
 
@@ -75,10 +78,9 @@ class PeftConfig:
     def scale(self, layer: str, rank: int) -> float:
         """The factor of ``up @ down`` in `layer`, named as in the file."""
         part, _, name = layer.partition(".")
-        if part not in self.parts:
-            # Files of one part alone leave its name out, here or there.
-            part, name = next((known for known in ("", "unet") if known in self.parts), ""), layer
-        return self.parts.get(part, Strengths()).scale(name, rank)
+        if part not in PARTS:  # files of one part alone leave its name out, here or in the configuration
+            part, name = "unet", layer
+        return self.parts.get(part, self.parts.get("", Strengths())).scale(name, rank)
 
 
 def _beside(path: Path) -> str | None:

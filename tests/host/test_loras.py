@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from motion import load
 from motion.hosts.standalone.checkpoint import open_parts
@@ -75,6 +75,24 @@ def test_a_motion_lora_in_the_prompt_is_one_in_the_tab(webui: Webui, still: str,
     assert apart(tab, plain) > DIFFERENT
     assert (prompt == tab).all()
     assert (webui.clip({"loras": "zoom:0", "adapter": "look", "adapter_scale": 0}).frames == plain).all()
+
+
+def test_a_tag_that_cannot_be_followed_is_refused(webui: Webui, still: str, loras: None) -> None:
+    reply = webui.refusal({}, prompt=f"{PROMPT}<lora:zoom:1:lbw=MIDD>")
+    assert reply.status == 422 and "zoom with lbw" in reply.sentence
+
+
+def test_layers_of_a_middle_block_are_left_out_with_a_comment(webui: Webui, still: str, loras: None) -> None:
+    """As of the authors' camera moves, which are made for v2."""
+    folder = webui.server.data / "models/motion"
+    tensors = load_file(folder / "pan.safetensors")
+    block = next(iter(tensors)).split(".motion_modules")[0]
+    middle = {name.replace(block, "mid_block"): tensor for name, tensor in tensors.items() if name.startswith(block)}
+    save_file({**tensors, **middle}, folder / "roll.safetensors")
+    with webui.calls("modules.processing.StableDiffusionProcessing.comment") as comments:
+        result = webui.clip({"loras": "roll:0.8"})
+    assert "roll changes a middle block" in str(comments)
+    assert (result.frames == webui.clip({"loras": "pan:0.8"}).frames).all()
 
 
 ALL = {"loras": "pan:0.4, zoom:0.3", "adapter": "look", "adapter_scale": 0.2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -56,6 +57,14 @@ def test_every_frame_keeps_its_prompt_in_windows(webui: Webui) -> None:
     assert (negative[8:] == webui.clip(APART, negative_prompt=BLUE).frames[8:]).all()
 
 
+def test_a_map_of_another_tool_is_its_lines(webui: Webui, still: str) -> None:
+    texts = {0: PROMPT, FRAMES - 1: BLUE}
+    lines = webui.clip(prompt="\n".join(f"{frame}: {text}" for frame, text in texts.items())).frames
+    result = webui.clip(prompt=json.dumps(texts, indent=1))
+    assert (result.frames == lines).all()
+    assert result.info["infotexts"][0].startswith("{")
+
+
 def test_a_lora_in_one_line_acts_on_the_whole_clip(webui: Webui) -> None:
     one_line = webui.clip(prompt=f"0: {PROMPT}\n-1: {PROMPT} <lora:{LORA}:1>").frames
     assert (one_line == webui.clip(prompt=f"{PROMPT} <lora:{LORA}:1>").frames).all()
@@ -89,6 +98,8 @@ def test_it_travels(webui: Webui, trained: None) -> None:
     [
         ({"prompt": f"0: a\n{FRAMES}: b"}, "key frame 16"),
         ({"negative_prompt": "9-3: a"}, "frames 9 to 3 go backwards"),
+        ({"prompt": "0: a\n-16: b"}, "frame 0 two texts"),
+        ({"prompt": 'best quality\n"0": "a", "8": "b"'}, "in a map of frames"),
         ({"prompt": "0: a\n8: b AND c"}, "parts joined by AND"),
     ],
     ids=str,

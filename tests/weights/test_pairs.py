@@ -80,6 +80,7 @@ def test_each_part_of_the_model_has_its_own_alpha(tmp_path: Path) -> None:
     text = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
     config = {"unet.lora_alpha": 8, "text_encoder.lora_alpha": 2, "text_encoder.use_rslora": True}
     assert scales(saved(tmp_path / "l.safetensors", peft(text, f"unet.{LAYERS[0]}"), config)) == [1, 2]
+    assert scales(saved(tmp_path / "u.safetensors", peft(text, f"unet.{LAYERS[0]}"), {"unet.lora_alpha": 8})) == [1, 2]
 
 
 def test_an_alpha_beside_the_matrices_comes_first(tmp_path: Path) -> None:
