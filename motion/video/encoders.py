@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain, pairwise
@@ -121,7 +122,12 @@ def import_av() -> ModuleType:
 
 
 def _save_animation(first: Image.Image, rest: list[Image.Image], path: Path, **options: Any) -> None:
-    first.save(path, save_all=True, append_images=rest, loop=0, **options)
+    try:
+        first.save(path, save_all=True, append_images=rest, loop=0, **options)
+    except (OverflowError, struct.error) as error:  # equal neighbours are stored as one long frame
+        raise MotionError(
+            "A picture of the clip stays longer than its format can say: choose .mp4 or .webm."
+        ) from error
 
 
 def _encode_movie(frames: Iterator[Frame], path: Path, fps: Fraction, parameters: str, codec: _Codec) -> None:

@@ -50,7 +50,10 @@ def show(picture: Image.Image, background: str = BACKGROUND) -> Frame:
     Whole numbers are of 16 bits and floats reach from 0 to 1; a picture that leaves its range is scaled from its
     lowest value to its highest.
     """
-    upright = ImageOps.exif_transpose(picture)
+    picture.load()
+    upright = (
+        picture if picture.format == "TIFF" else ImageOps.exif_transpose(picture)
+    )  # Pillow turns TIFFs as it loads
     if upright.mode in ("I", "F") or upright.mode.startswith("I;"):
         upright = _in_eight_bits(upright)
     if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -57,7 +57,7 @@ class ClipReader:
             raise MotionError(_unreadable(self.path))
 
     def _frames(self, span: slice) -> Iterator[Frame]:
-        if self.path.is_dir():
+        if _is(self.path, Path.is_dir):
             for path in islice(stills(self.path), span.start, span.stop, span.step):
                 yield load_still(path, self.background)
             return
@@ -71,7 +71,7 @@ class ClipReader:
 def open_clip(path: PathLike, background: str = BACKGROUND) -> ClipReader:
     """A clip file or a folder of frames; what is transparent stands over ``background``. Raises MotionError."""
     path = Path(path)
-    if path.is_dir():
+    if _is(path, Path.is_dir):
         return ClipReader(path, None, read_parameters(path), background)
     with _opened(path) as (picture, movie):
         if picture is not None:
@@ -100,7 +100,7 @@ def read_parameters(path: PathLike) -> str | None:
     Raises MotionError for what is no clip.
     """
     path = Path(path)
-    if path.is_dir():
+    if _is(path, Path.is_dir):
         first = next(iter(stills(path)), None)
         if first is None:
             raise MotionError(f"The folder {path} holds no pictures: give one of {', '.join(STILLS)}, or a clip.")
@@ -120,8 +120,8 @@ def load_still(path: Path, background: str = BACKGROUND) -> Frame:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Image.Image, None] | tuple[None, object]]:
     """The file as a picture or, if it is none, as a movie. Within, whatever a parser raises is a MotionError."""
-    if not path.exists():
-        raise MotionError(f"{path} does not exist: check the name.")
+    if not _is(path, Path.is_file):  # a pipe would be waited for
+        raise MotionError(f"{path} does not exist or is no file: check the name.")
     try:
         try:
             picture = pictures.open_picture(path, str(path))
@@ -137,6 +137,13 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, None] | tuple[None, objec
         raise MotionError(f"{path} may not be read: ask its owner for the right to.") from error
     except Exception as error:  # a parser of broken files raises nearly anything
         raise MotionError(_unreadable(path)) from error
+
+
+def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
+    try:
+        return kind(path)
+    except OSError:  # a name that is too long
+        return False
 
 
 def _unreadable(path: Path) -> str:

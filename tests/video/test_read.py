@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,11 @@ def test_files_that_point_elsewhere_are_not_followed(tmp_path: Path, content: st
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MotionError, match="does not exist"):
-        read(tmp_path / "clip.gif")
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("clip.gif", "pipe.png", "x" * 300, "a\0b"):
+        with pytest.raises(MotionError, match="does not exist or is no file"):
+            read(tmp_path / name)
+    (tmp_path / "pipe.png").unlink()
     with pytest.raises(MotionError, match=r"holds no pictures"):
         read_parameters(tmp_path)
 

@@ -137,6 +137,12 @@ def test_a_clip_that_never_changes_can_be_written(tmp_path: Path, name: str) -> 
     assert found.parameters == INFOTEXT
 
 
+def test_a_picture_that_stays_for_too_long_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MotionError, match="stays longer than its format can say"):
+        write(np.zeros((70, 4, 4, 3), np.uint8), tmp_path / "a.gif", 0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_frame_in_a_png_is_a_still(tmp_path: Path) -> None:
     write(moving_blob(1), tmp_path / "still.png", 8)
     assert b"acTL" not in (tmp_path / "still.png").read_bytes()
