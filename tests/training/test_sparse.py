@@ -279,6 +279,7 @@ def test_an_encoder_needs_a_module(room: Path, tmp_path: Path) -> None:
         train_sparsectrl(job(room, tmp_path, module=None), Condition(), PLAN)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
 def test_the_command_trains_and_the_clip_obeys(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = ["--checkpoint", str(room / "base.safetensors"), "--motion", str(room / "module.safetensors")]
     common = [*files, "--data", str(room / "data"), "--out", str(tmp_path / "run"), "--device", "cpu", "--steps", "1"]
