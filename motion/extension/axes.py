@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from motion.extension.models import FILES, names
+from motion.extension.models import FILES, lora_files, module_names
 from motion.fields.table import Choice, Field, Number
 from motion.fields.weighted import Weights
 from motion.hosts.webui.base import host_module
@@ -39,12 +39,13 @@ def axis(row: Field, option: Callable[..., Any]) -> Any:
     kind = type(row.default) if isinstance(row, Number) else str
     choices = {"choices": lambda: list(row.choices)} if isinstance(row, Choice) else {}
     if row.name in FILES:
-        choices = {"choices": lambda: names(*FILES[row.name])}
+        choices = {"choices": lambda: module_names() if row.name == "module" else lora_files(row.name)}
     return option(PREFIX + row.label, kind, apply, cost=0.5 if row.name == "module" else 0.0, **choices)
 
 
 def _varies(row: Field) -> bool:
-    return isinstance(row, (Number, Choice, Weights)) or row.name in FILES
+    of_a_clip = bool(row.key)
+    return of_a_clip and (isinstance(row, (Number, Choice, Weights)) or row.name in FILES)
 
 
 def _loaded_plot() -> Any:

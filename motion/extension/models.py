@@ -46,10 +46,10 @@ def library() -> Library:
     return Library(folders(), kinds=FILES["module"])
 
 
-def names(*kinds: str) -> list[str]:
-    """The names of the files in these folders that are of these kinds."""
+def module_names() -> list[str]:
+    """The names of the motion modules in these folders."""
     files = library()
-    return [entry.name for entry in files.entries() if files.describe(entry).kind in kinds]
+    return [entry.name for entry in files.entries() if files.describe(entry).kind in FILES["module"]]
 
 
 def lora_files(field: str) -> list[str]:
