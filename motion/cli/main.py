@@ -101,6 +101,11 @@ def _add_render(commands: Any) -> None:
         help="the image at a frame, -1 is the last, IMAGE=0.5 its strength; or 0,8,-1=FOLDER, or one of uniform, "
         "start, center, end for the frames; repeatable",
     )  # fmt: skip
+    files.add_argument(
+        "--init", metavar="CLIP", help="movie, animation or folder of frames that is drawn anew; see --strength"
+    )
+    files.add_argument("--init-range", metavar="FIRST-LAST", help="frames of it that are used, counted from 0")
+    files.add_argument("--init-every", metavar="N", help="use each n-th of them")
     files.add_argument("--ip-adapter", metavar="FILE[=SCALE]", help="IP-Adapter: draw the frames after pictures")
     files.add_argument(
         "--ip-image", metavar="FRAME=IMAGE", action="append", default=[],
@@ -134,12 +139,14 @@ def _add_inspect(commands: Any) -> None:
 
 
 def _render(args: argparse.Namespace) -> None:
-    from motion.cli import render
+    from motion.cli import inputs, render
     from motion.hosts.standalone import key_frames, lora
     from motion.weights.bundled import DEMO
 
     given = {name: value for name, value in vars(args).items() if value is not None}
-    options = {**DEMO, **given} if args.demo else given
+    source = inputs.read_source(args)
+    followed = inputs.follow(source, given) if source is not None else {}
+    options = {**followed, **(DEMO if args.demo else {}), **given}
     if args.no_motion:
         options.pop("motion", None)
     for needed in ("checkpoint", "prompt"):
@@ -154,32 +161,24 @@ def _render(args: argparse.Namespace) -> None:
         Path(options["checkpoint"]),
         module,
         args.out,
-        tuple(loras),
-        tuple(lora.parse(text, ":") for text in args.motion_lora),
-        args.adapter,
-        args.device,
-        args.dtype,
-        tuple(controls),
-        args.work,
-        args.vae,
-        args.prediction,
-        _image_prompt(args, clip.frames),
-        tuple(args.embedding),
+        loras=tuple(loras),
+        motion_loras=tuple(lora.parse(text, ":") for text in args.motion_lora),
+        adapter=args.adapter,
+        device=args.device,
+        dtype=args.dtype,
+        controls=tuple(controls),
+        work=args.work,
+        vae=args.vae,
+        prediction=args.prediction,
+        image_prompt=inputs.read_image_prompt(args, clip.frames),
+        embeddings=tuple(args.embedding),
+        source=source,
     )
     with _Bar() as bar:
         report = task.run(bar)
     line = "{path}: {frames} frames of {width}x{height}, seed {seed}, {seconds} s".format(**report)
     line += "".join(f", {key}: {value}" for key, value in report["sparsectrl"].items() if value)
     sys.stdout.write((json.dumps(report, ensure_ascii=False) if args.json else line) + "\n")
-
-
-def _image_prompt(args: argparse.Namespace, frames: int) -> Any:
-    """The pictures that frames are drawn after; what reads them imports torch."""
-    if args.ip_adapter is None and not args.ip_image and args.image_encoder is None:
-        return None
-    from motion.hosts.standalone import image_prompt
-
-    return image_prompt.gather(args.ip_adapter, args.ip_image, args.image_encoder, frames)
 
 
 def _joined(argv: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import motion
 from motion.fields.weighted import Weighted
 from motion.hosts.controls import Control, describe_controls
+from motion.hosts.source import Source
 from motion.hosts.standalone import key_frames, lora
 from motion.settings.parameters import infotext
 from motion.settings.settings import Clip
@@ -47,6 +48,7 @@ class Job:
     prediction: str = "auto"
     image_prompt: ImagePrompt | None = None
     embeddings: tuple[Path, ...] = ()
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         encode = check_destination(self.out)
@@ -90,7 +92,7 @@ class Job:
         clip = seed_of_work(clip, work)
         embeddings = tuple(map(open_embedding, self.embeddings))
         networks = Networks(module, self.loras, attached, self.controls, self.image_prompt, embeddings)
-        frames = host.stream(clip, networks, progress, work)
+        frames = host.stream(clip, networks, progress, work, self.source)
         parameters = infotext(clip, {**provenance, **describe_controls(self.controls)})
         zoomed = Rewindable(lambda: (frame.repeat(clip.zoom, 0).repeat(clip.zoom, 1) for frame in frames))
         write(zoomed, self.out, clip.fps, parameters)
@@ -119,6 +121,8 @@ class Job:
             extra |= {"VAE hash": short_hash(self.vae), "VAE": self.vae.name}
         if self.prediction != "auto":
             extra |= {"Prediction": self.prediction}
+        if self.source is not None:
+            extra |= {"Source": str(self.source)}
         if self.image_prompt is not None:
             shown, file = str(self.image_prompt), self.image_prompt.file
             extra |= {"IP-Adapter hash": short_hash(file), "IP-Adapter": shown}

@@ -21,6 +21,7 @@ from motion.fields.table import (
 )
 from motion.settings.cross_frame import CrossFrame
 from motion.settings.guidance import Guidance
+from motion.settings.source import SourceSettings
 from motion.techniques.text2video_zero import ZeroShotSettings
 
 SAMPLERS: Mapping[str, str] = MappingProxyType(
@@ -245,7 +246,7 @@ class Steering(ZeroShotSettings, CrossFrame, Guidance, KeyFrames):
 
 
 @dataclass(frozen=True)
-class Clip(Steering, Movement, Picture):
+class Clip(SourceSettings, Steering, Movement, Picture):
     """What to draw: everything about a clip but the model files. Every field is checked on construction.
 
     Raises MotionError naming the first value that is out of range.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from motion.errors import MotionError
 from motion.hosts.finish import finish_frames
 from motion.hosts.memory import MODEL_REMEDY, check_fits, memory_error_told
+from motion.hosts.source import Source
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.finite import check_finite
 from motion.hosts.standalone.lora_weights import merge_loras
@@ -118,9 +119,10 @@ class Standalone:
         clip: Clip,
         networks: Networks | MotionModel | None = None,
         progress: Progress | None = None,
+        source: Source | None = None,
     ) -> Frames:
         """The frames of one clip, uint8 `[frames, height, width, 3]`; see `render_all`."""
-        return self.render_all([clip], networks, progress)[0]
+        return self.render_all([clip], networks, progress, source)[0]
 
     def stream(
         self,
@@ -128,6 +130,7 @@ class Standalone:
         networks: Networks | MotionModel | None = None,
         progress: Progress | None = None,
         work: Work | None = None,
+        source: Source | None = None,
     ) -> Rewindable:
         """The frames of one clip in the order they are played, uint8 `[height, width, 3]`; see `render_all`.
 
@@ -135,7 +138,7 @@ class Standalone:
         keeps how far it is.
         """
         networks = Networks.of(networks)
-        latents = self._latents([clip], networks, progress, work)[0]
+        latents = self._latents([clip], networks, progress, work, source)[0]
         order = play_order(clip.frames, clip.loop)
         again = partial(self._decoded, latents)
         return Rewindable(lambda: finish_frames(again(order), order, clip, networks.controls, again))
@@ -145,16 +148,19 @@ class Standalone:
         clips: Sequence[Clip],
         networks: Networks | MotionModel | None = None,
         progress: Progress | None = None,
+        source: Source | None = None,
     ) -> Frames:
         """The frames of clips that differ in prompts and seeds only, uint8 `[clips, frames, height, width, 3]`.
 
         A motion module may stand for `networks` where it is the only one. The same seed draws the same noise on every
-        device and in every batch. Raises MotionError for a module or an encoder that does not fit the checkpoint or the
-        windows, a control that does nothing, a LoRA that is named in a prompt and not given or does not fit, and frames
-        that are not finite.
+        device and in every batch. With a `source` its frames are drawn anew, as far as `strength` says.
+
+        Raises MotionError for a module or an encoder that does not fit the checkpoint or the windows, a control that
+        does nothing, a LoRA that is named in a prompt and not given or does not fit, a source with fewer frames, and
+        frames that are not finite.
         """
         networks = Networks.of(networks)
-        latents = self._latents(clips, networks, progress)
+        latents = self._latents(clips, networks, progress, source=source)
         every = latents.flatten(0, 1)
         frames = np.stack(list(self._decoded(every, range(len(every)))))
         drawn = rearrange(frames, "(n f) h w c -> n f h w c", n=len(clips))
@@ -165,22 +171,27 @@ class Standalone:
 
     @torch.inference_mode()
     def _latents(
-        self, clips: Sequence[Clip], networks: Networks, progress: Progress | None, work: Work | None = None
+        self,
+        clips: Sequence[Clip],
+        networks: Networks,
+        progress: Progress | None,
+        work: Work | None = None,
+        source: Source | None = None,
     ) -> Tensor:
         """Float32 `[clips, frames, 4, height/8, width/8]` on the CPU."""
         clips = [seed_of_work(clip, work) for clip in clips]
-        self._check(clips, networks)
+        self._check(clips, networks, source)
         together = networks.module is None and is_attached(self.parts.unet)
         windows = Windows(clips[0].frames) if together else windows_of(clips[0], networks.module, self.parts.base)
         with memory_error_told(f"{windows.size} frames of {clips[0].size} do"), merge_loras(self.parts, networks.loras):
             conditioning = self._encode_prompts(clips, windows.frames, networks.embeddings)
-            sampling = Sampling(self.parts, self.device, self.dtype, clips, windows, conditioning, networks)
+            sampling = Sampling(self.parts, self.device, self.dtype, clips, windows, conditioning, networks, source)
             latents = rearrange(sampling.latents(progress, work), "(n f) c h w -> n f c h w", n=len(clips))
             drawn_by = {"checkpoint, or a LoRA in it,": self.parts.unet, "motion module": networks.module}
             check_finite(latents, self.dtype, drawn_by)
         return latents[:, : clips[0].frames]
 
-    def _check(self, clips: Sequence[Clip], networks: Networks) -> None:
+    def _check(self, clips: Sequence[Clip], networks: Networks, source: Source | None) -> None:
         for name in (name for name in FIELDS if name not in OWN):
             values = {getattr(clip, name) for clip in clips}
             if len(values) != 1:
@@ -194,10 +205,9 @@ class Standalone:
         if missing:
             raise MotionError(f"the prompt names the LoRA {missing[0]}: give its file in loras")
         held = [frame for control in networks.controls for frame in control.images]
-        check(
-            techniques_of(clips[0]),
-            Plan(clips[0].cfg, held, frames=clips[0].frames, sampler=SAMPLERS[clips[0].sampler]),
-        )
+        clip = clips[0]
+        drawn_as = Plan(clip.cfg, held, source is None, frames=clip.frames, sampler=SAMPLERS[clip.sampler])
+        check(techniques_of(clip), drawn_as)
 
     def _encode_prompts(self, clips: Sequence[Clip], frames: int, embeddings: Sequence[Embedding]) -> FrameConditioning:
         """The conditioning of each frame to draw, of those beyond the clip as the last one; unguided groups first."""

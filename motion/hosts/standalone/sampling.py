@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ import motion
 import sparsectrl
 from motion import patching
 from motion.hosts.controls import Control, check_effects, condition, given_latents, influence
+from motion.hosts.source import Source
 from motion.hosts.standalone import samplers
 from motion.hosts.standalone.guidance import Guidance, NoiseLevel
 from motion.hosts.standalone.image_prompt import ImageTokens
@@ -45,6 +48,9 @@ Progress = Callable[[int, int], None]
 ROWS_AT_ONCE = 32
 """Frames that a spatial layer takes at a time in the engine that runs the UNet for all: two windows of the usual 16."""
 
+ENCODED_AT_ONCE = 4 * 512 * 512
+"""Pixels that go through the VAE's encoder together, but always a whole frame."""
+
 GUIDED_AT_ONCE = 16 * 512 * 512
 """Pixels of frames, counted for both prompts, up to which prompt and negative prompt go through the UNet together where
 a clip is cut into windows; larger frames keep it busy one prompt after the other, in less memory."""
@@ -61,6 +67,8 @@ class Sampling:
     windows: Windows
     conditioning: FrameConditioning
     networks: Networks
+    source: Source | None = None
+    """The clip that they are made of."""
 
     def latents(self, progress: Progress | None = None, work: Work | None = None) -> Tensor:
         """Latents of the finished clips, float32 `[(clips frames), 4, height/8, width/8]`.
@@ -120,7 +128,27 @@ class Sampling:
         levels = samplers.levels(self.clips[0].sampler, scheduler)
         if (way := self.techniques.detour(levels.times)) is not None:
             run.latents, run.done = self._turned(way, levels), way.back
+        if self.source is not None:
+            run.done = self.clips[0].first_step(len(levels.times))
+            run.latents = self._noised(self.source, noise, levels, run.done)
         return run
+
+    def _noised(self, source: Source, noise: Tensor, levels: samplers.Levels, step: int) -> Tensor:
+        """The source's frames at the noise level of a step, in the place of `noise` and a few at a time; those that
+        are drawn besides begin with the last one."""
+        clip, count = self.clips[0], self.windows.frames
+        latents = noise.mul_(levels.sigmas[step])
+        shown, last = source.frames(clip.frames, clip.size), torch.empty(0)
+        at_once = max(1, ENCODED_AT_ONCE // (clip.size.width * clip.size.height))
+        for at in range(0, clip.frames, at_once):
+            pixels = torch.from_numpy(np.stack(list(islice(shown, at_once)))).movedim(-1, 1)
+            found = encode(self.parts.vae, pixels / 255).cpu()
+            for first in range(at, len(latents), count):
+                latents[first : first + len(found)] += found
+            last = found[-1]
+        for first in range(clip.frames, len(latents), count):
+            latents[first : first + count - clip.frames] += last
+        return latents.mul_(levels.scales[step])
 
     def _turned(self, way: Detour, levels: samplers.Levels) -> Tensor:
         """What the clips go on from where they go back on their way; the first frames are drawn by themselves."""

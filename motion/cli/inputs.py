@@ -1,0 +1,44 @@
+"""Clips and pictures that a `render` command names."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from motion.errors import MotionError
+from motion.hosts.source import Source
+from motion.settings.settings import FIELDS
+
+if TYPE_CHECKING:  # it imports torch
+    from motion.hosts.standalone.image_prompt import ImagePrompt
+
+
+def read_source(args: argparse.Namespace) -> Source | None:
+    """The clip that is drawn anew."""
+    if args.init is None:
+        if args.init_range is not None or args.init_every is not None:
+            raise MotionError("there is no source clip to take frames of: give one with --init CLIP")
+        return None
+    return Source.parse(args.init, args.init_range, args.init_every)
+
+
+def follow(clip: Source, given: Mapping[str, Any]) -> dict[str, str]:
+    """What a clip takes from its source where it is not ``given``: frames, their rate and their size."""
+    found = clip.measure(1) if "frames" in given else clip.measure()
+    rate = FIELDS["fps"]
+    options = {"size": f"{found.size.width}x{found.size.height}"}
+    if found.frames > 1:
+        options["frames"] = str(found.frames)
+    if found.fps is not None:
+        options["fps"] = f"{min(max(found.fps, rate.low), rate.high):.3f}"  # type: ignore[attr-defined]
+    return options
+
+
+def read_image_prompt(args: argparse.Namespace, frames: int) -> ImagePrompt | None:
+    """The pictures that frames are drawn after; what reads them imports torch."""
+    if args.ip_adapter is None and not args.ip_image and args.image_encoder is None:
+        return None
+    from motion.hosts.standalone.image_prompt import gather
+
+    return gather(args.ip_adapter, args.ip_image, args.image_encoder, frames)

@@ -1,0 +1,89 @@
+"""A clip of which another is made: a movie, an animation or a folder of frames, read as a stream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from motion.errors import MotionError
+from motion.fields.table import Size
+from motion.hosts.controls import Pixels, fit_image
+from motion.settings.settings import FIELDS, MOST_FRAMES
+from motion.video.read import open_clip
+
+_RANGE = re.compile(r"(\d*)-(\d*)")
+
+
+class Measures(NamedTuple):
+    """What a clip that is made of a source takes from it."""
+
+    frames: int
+    fps: float | None
+    """None of a still and of a folder."""
+    size: Size
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file or folder, and which of its frames are used: each ``every``-th from ``start`` to before ``stop``."""
+
+    path: Path
+    start: int = 0
+    stop: int | None = None
+    every: int = 1
+
+    @classmethod
+    def parse(cls, path: str, span: str | None, every: str | None) -> Source:
+        """Of texts: ``span`` is `FIRST-LAST`, either may be left out, counted from 0. Raises MotionError."""
+        found = _RANGE.fullmatch(span or "-")
+        first, last = ((int(text) if text else None) for text in (found.groups() if found else ("", "")))
+        if not found or (last is not None and last < (first or 0)):
+            raise MotionError(f"the range of the source clip is {span}: give FIRST-LAST, such as 10-50")
+        if not (every or "1").isdecimal() or int(every or "1") < 1:
+            raise MotionError(f"every {every}. frame of the source clip: give a whole number from 1 on")
+        return cls(Path(path), first or 0, None if last is None else last + 1, int(every or "1"))
+
+    def __str__(self) -> str:
+        """The name, and which frames."""
+        stop = "" if self.stop is None else self.stop - 1
+        part = f", frames {self.start}-{stop}" if self.start or self.stop is not None else ""
+        return self.path.name + part + (f", every {self.every}." if self.every > 1 else "")
+
+    def measure(self, most: int = MOST_FRAMES) -> Measures:
+        """Read through the clip, up to ``most`` of the frames that are used. Raises MotionError for what is none.
+
+        The size is the source's, made smaller if it has more pixels than the usual one, in steps of the setting's.
+        """
+        clip, count, shape = open_clip(self.path), 0, (0, 0)
+        for frame in islice(self._used(), most):
+            count, shape = count + 1, frame.shape[:2]
+        if not count:
+            raise MotionError(f"{self.path} has no frame {self.start}: give a range that lies in it")
+        size, usual = FIELDS["size"], FIELDS["size"].default
+        step, least = size.multiple, size.low  # type: ignore[attr-defined]
+        smaller = min(1.0, (usual.width * usual.height / (shape[0] * shape[1])) ** 0.5)
+        height, width = (max(least, round(side * smaller / step) * step) for side in shape)
+        return Measures(count, clip.fps and clip.fps / self.every, Size(width, height))
+
+    def frames(self, count: int, size: Size) -> Iterator[Pixels]:
+        """The first ``count`` of the frames that are used, in that size: filled, and cut to their middle.
+
+        A still is as many frames as are wanted. Raises MotionError if there are several and fewer.
+        """
+        found, last = 0, None
+        for frame in islice(self._used(), count):
+            found, last = found + 1, fit_image(frame, size, "crop")
+            yield last
+        if found == 1 and last is not None:
+            yield from [last] * (count - 1)
+        elif found < count:
+            raise MotionError(
+                f"the source clip {self.path} has {found} frames and the clip {count}: give fewer, or a longer source"
+            )
+
+    def _used(self) -> Iterator[Pixels]:
+        return open_clip(self.path).frames(self.start, self.stop, self.every)
