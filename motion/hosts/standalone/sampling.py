@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 import motion
@@ -29,6 +28,7 @@ from motion.hosts.standalone.image_prompt import ImageTokens
 from motion.hosts.standalone.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import FrameConditioning
+from motion.hosts.standalone.source import noise_source
 from motion.hosts.standalone.vae import decode, encode
 from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
@@ -47,9 +47,6 @@ Progress = Callable[[int, int], None]
 
 ROWS_AT_ONCE = 32
 """Frames that a spatial layer takes at a time in the engine that runs the UNet for all: two windows of the usual 16."""
-
-ENCODED_AT_ONCE = 4 * 512 * 512
-"""Pixels that go through the VAE's encoder together, but always a whole frame."""
 
 GUIDED_AT_ONCE = 16 * 512 * 512
 """Pixels of frames, counted for both prompts, up to which prompt and negative prompt go through the UNet together where
@@ -130,25 +127,10 @@ class Sampling:
             run.latents, run.done = self._turned(way, levels), way.back
         if self.source is not None:
             run.done = self.clips[0].first_step(len(levels.times))
-            run.latents = self._noised(self.source, noise, levels, run.done)
+            by_clip = rearrange(noise, "(n f) c h w -> n f c h w", n=len(self.clips))
+            found = noise_source(self.source, self.clips[0], self.parts.vae, by_clip, levels, run.done)
+            run.latents = found.flatten(0, 1)
         return run
-
-    def _noised(self, source: Source, noise: Tensor, levels: samplers.Levels, step: int) -> Tensor:
-        """The source's frames at the noise level of a step, in the place of `noise` and a few at a time; those that
-        are drawn besides begin with the last one."""
-        clip, count = self.clips[0], self.windows.frames
-        latents = noise.mul_(levels.sigmas[step])
-        shown, last = source.frames(clip.frames, clip.size), torch.empty(0)
-        at_once = max(1, ENCODED_AT_ONCE // (clip.size.width * clip.size.height))
-        for at in range(0, clip.frames, at_once):
-            pixels = torch.from_numpy(np.stack(list(islice(shown, at_once)))).movedim(-1, 1)
-            found = encode(self.parts.vae, pixels / 255).cpu()
-            for first in range(at, len(latents), count):
-                latents[first : first + len(found)] += found
-            last = found[-1]
-        for first in range(clip.frames, len(latents), count):
-            latents[first : first + count - clip.frames] += last
-        return latents.mul_(levels.scales[step])
 
     def _turned(self, way: Detour, levels: samplers.Levels) -> Tensor:
         """What the clips go on from where they go back on their way; the first frames are drawn by themselves."""
