@@ -33,16 +33,18 @@ DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d"
 """What text processors make of a minus sign."""
 _SIGNS = str.maketrans({**dict.fromkeys(DASHES, "-"), "\uff0b": "+"})
 
-_SPACE = rf"[\s{INVISIBLE}]*"
+_EDGES = INVISIBLE + "".join(filter(str.isspace, map(chr, range(0x3001))))
+_SPACE = rf"[\s{INVISIBLE}]{{0,9}}"
+"""Bounded, because several of them follow each other: a line of spaces is not to take long."""
 _NUMBER = rf"[{DASHES}+\uff0b]?\d+(?:\.\d*)?"
 _FRAMES = rf"(?P<first>{_NUMBER})(?:{_SPACE}[{DASHES}]{_SPACE}(?P<last>{_NUMBER}))?"
 _KEY = rf"(?P<mark>[\"']?){_SPACE}{_FRAMES}{_SPACE}(?P=mark){_SPACE}"
 _STRING = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
 
-_LINE = re.compile(rf"{_SPACE}{_KEY}[:\uff1a](?!\d)(?P<text>.*)")
-_ENTRY = re.compile(rf"{_SPACE}{_KEY}[:=\uff1a]{_SPACE}(?P<text>{_STRING}){_SPACE}(?:,{_SPACE}|$)")
+_LINE = re.compile(rf"{_KEY}[:\uff1a](?!\d)(?P<text>.*)")
+_ENTRY = re.compile(rf"{_KEY}[:=\uff1a]{_SPACE}(?P<text>{_STRING}){_SPACE}(?:,{_SPACE}|$)")
 _NAME = r"[\"']?[^\W\d]\w*[\"']?"
-_MAP = re.compile(rf"{_SPACE}(?:(?:{_NAME}{_SPACE}[:=]{_SPACE})?\{{)?(?P<entries>.*?)\}}?{_SPACE},?{_SPACE}")
+_OPENED = re.compile(rf"\A(?:{_NAME}{_SPACE}[:=]{_SPACE})?\{{{_SPACE}")
 _INSIDE = re.compile(rf"(?P<quote>[\"']){_NUMBER}{_SPACE}(?P=quote){_SPACE}:{_SPACE}[\"']")
 _SPREAD = re.compile(rf"(?P<quote>[\"']){_NUMBER}{_SPACE}(?P=quote){_SPACE}:{_SPACE}(?:{_STRING})", re.DOTALL)
 """An entry over several lines."""
@@ -68,8 +70,9 @@ def key_frames(prompt: str, frames: int) -> dict[int, str]:
     texts and damaged maps.
     """
     head, lines = _parsed(prompt)
-    _check_map(head, lines)
-    if not _travel(lines, frames):
+    travelling = _travel(lines, frames)
+    _check_map(head, lines, travelling)
+    if not travelling:
         return {}
     tail = lines[-1].lines[1:]
     del lines[-1].lines[1:]
@@ -109,8 +112,8 @@ def _parsed(prompt: str) -> tuple[list[str], list[KeyLine]]:
 
 def _key_lines(line: str) -> list[KeyLine] | None:
     """What the line has of key lines: one, or the entries of a map, of which a brace alone has none. None for text."""
-    match = _MAP.fullmatch(line)
-    text = match["entries"] if match else line
+    bare = line.strip(_EDGES)
+    text = _OPENED.sub("", bare, count=1).rstrip(_EDGES + ",}")
     entries, at = [], 0
     while at < len(text):
         match = _ENTRY.match(text, at)
@@ -120,7 +123,7 @@ def _key_lines(line: str) -> list[KeyLine] | None:
         at = match.end()
     else:
         return entries
-    match = _LINE.fullmatch(line)
+    match = _LINE.fullmatch(bare)
     if match is None:
         return None
     return [_key_line(match, match["text"], bool(match["mark"]) and match["text"].lstrip()[:1] in ('"', "'"))]
@@ -139,13 +142,13 @@ def _unquoted(text: str) -> str:
     return said if said and is_plain(said) else re.sub(r"\\([\"'\\])", r"\1", text[1:-1])
 
 
-def _check_map(head: Sequence[str], lines: Sequence[KeyLine]) -> None:
-    """Raise MotionError for what no tool that writes maps would tell any frame: text beside the entries, and strings
-    without an end."""
+def _check_map(head: Sequence[str], lines: Sequence[KeyLine], travelling: bool) -> None:
+    """Raise MotionError for what no tool that writes maps would tell any frame: in a prompt that travels text beside
+    the entries and strings without an end, in any prompt entries in the middle of a line."""
     texts = [text for text in (*head, *(text for line in lines for text in line.lines[1:])) if text.strip()]
-    if not any(line.mapped for line in lines):
+    if not (travelling and any(line.mapped for line in lines)):
         texts = list(filter(_INSIDE.search, texts))
-    for text in [line.lines[0] for line in lines if line.damaged] + texts:
+    for text in [line.lines[0] for line in lines if line.damaged and travelling] + texts:
         raise MotionError(
             f'the prompt has {text.strip()[:60]} in a map of frames: give entries such as "0": "text" and nothing '
             "else, or lines such as 0: text with what all frames are told above or below"
@@ -176,5 +179,5 @@ def _tell(told: dict[int, str], frame: int, text: str) -> None:
 
 
 def _joined(lines: Sequence[str]) -> str:
-    texts = (line.strip().strip("," + INVISIBLE).strip() for line in lines)
+    texts = (line.strip(_EDGES + ",") for line in lines)
     return ", ".join(text for text in texts if text)

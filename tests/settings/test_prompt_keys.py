@@ -15,9 +15,8 @@ from motion.settings.prompt_keys import key_frames, travels
 FRAMES = 16
 Keys = dict[int, str]
 WIDE = {ord(digit): chr(ord(digit) + 0xFEE0) for digit in "0123456789"}
-KEYS = st.dictionaries(
-    st.integers(0, FRAMES - 1), st.sampled_from(["a cat", 'a "dog"', r"a \(bird\)", "snow, 4:3"]), min_size=1
-)
+TEXTS = ["a cat", 'a "dog"', r"a \(bird\)", "snow, 4:3", "{a|b} {c}"]
+KEYS = st.dictionaries(st.integers(0, FRAMES - 1), st.sampled_from(TEXTS), min_size=1)
 
 SPELLINGS: dict[str, Callable[[Keys], str]] = {
     "plain": lambda keys: "\n".join(f"{frame}: {text}" for frame, text in keys.items()),
@@ -83,7 +82,8 @@ def test_no_line_is_told_to_nobody(head: list[str], told: dict[int, list[str]], 
 @pytest.mark.parametrize(
     "prompt",
     ["a cat", "", "4:3 photo of a cat", "16:9 widescreen", "12:30 on a clock", "1980: a street in London", "8.5: a",
-     "1980-1990: a street", '"1984": a book', "16: a", "-17: a", "99999999999999999999: a", "a 3: 4 b",
+     "1980-1990: a street", '"1984": a book\nby a window',
+     '"1984": a book', "16: a", "-17: a", "99999999999999999999: a", "a 3: 4 b",
      "{a|b}\n(c:1.2)"],
 )  # fmt: skip
 def test_text_is_text(prompt: str) -> None:
