@@ -134,10 +134,11 @@ def _check_bytes(count: int) -> None:
 def _read(data: bytes) -> Any:
     """The picture in a file, upright, in RGB, transparency on the host's background."""
     _check_bytes(len(data))
+    with _readable():
+        picture = pictures.open_picture(io.BytesIO(data), "key image")
     background = option("img2img_background_color", pictures.BACKGROUND)
     with _readable():
-        shown = pictures.show(pictures.open_picture(io.BytesIO(data), "key image"), background)
-    return Image.fromarray(shown)
+        return Image.fromarray(pictures.show(picture, background))
 
 
 @contextmanager

@@ -28,7 +28,10 @@ _LONGEST, _MOST_COPIES = 3000, 8  # ms and periods: what stays longer than both 
 
 def open_picture(file: Any, name: str) -> Image.Image:
     """The picture in a path or a binary file. Raises UnidentifiedImageError, and MotionError for one too large."""
-    picture = Image.open(file, formats=FORMATS)
+    try:
+        picture = Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise MotionError(f"{name} is too large: give one of {MOST_PIXELS >> 20} megapixels at most") from error
     try:
         check_size(*picture.size, name)
     except MotionError:

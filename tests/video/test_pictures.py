@@ -177,11 +177,14 @@ def test_the_finder_lists_what_the_reader_opens(tmp_path: Path) -> None:
     assert {path.suffix for path in stills(tmp_path)} == set(STILLS)
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.BytesIO()
     Image.new("1", (8193, 8192)).save(file, "PNG")
     (tmp_path / "a.png").write_bytes(file.getvalue())
     with pytest.raises(MotionError, match="is 8193x8192: give one of 64 megapixels at most"):
+        open_clip(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 8192 * 8192 // 2)
+    with pytest.raises(MotionError, match="is too large: give one of 64 megapixels at most"):
         open_clip(tmp_path / "a.png")
 
 
