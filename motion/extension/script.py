@@ -136,7 +136,7 @@ def plan(p: Any, tab: Tab) -> Job:
     host()  # says what is missing
     if getattr(p, "txt2img_upscale", False):
         raise MotionError("the upscale button takes one picture: turn Motion off, or draw the clip with Hires. fix")
-    jobs.check_output(tab)
+    jobs.check_output(p, tab)
     places.check(p, tab.frames)
     jobs.check_prompts(p, tab)
     if tab.seed_mode == "clip" and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:

@@ -21,7 +21,7 @@ from motion.hosts.webui.refusals import Refused, refusals
 from motion.hosts.webui.travel import Travel
 from motion.settings.prompt_keys import key_frames, travels
 from motion.settings.tab import Tab
-from motion.video.destination import check_text, encoder_for
+from motion.video.destination import check_frame_size, check_text, encoder_for
 from motion.video.loop import play_order
 
 OWN = (
@@ -209,11 +209,16 @@ def check_prompts(p: Any, tab: Tab) -> None:
             key_frames(text, tab.frames)
 
 
-def check_output(tab: Tab) -> None:
-    """Raise MotionError for a format that cannot be written here, or that does not play the frame rate."""
+def check_output(p: Any, tab: Tab) -> None:
+    """Raise MotionError for a format that cannot be written here, or that takes not this frame rate or size."""
+    width, height = p.width, p.height
+    if getattr(p, "enable_hr", False):  # a side that is 0 follows from the other
+        wide, high = p.hr_resize_x, p.hr_resize_y
+        scale = p.hr_scale if not (wide or high) else max(wide / width, high / height)
+        width, height = int(width * scale), int(height * scale)
     for name in tab.formats:
         if name != "frames":
-            encoder_for(f".{name}", tab.fps)
+            check_frame_size(encoder_for(f".{name}", tab.fps), width, height)
 
 
 def _take_over(p: Any, job: Job) -> None:
