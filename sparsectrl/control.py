@@ -91,6 +91,8 @@ class _Residuals:
         self.shape = encoder.shape
         self.conditions = conditions
         self.keys = keys
+        self.windows: dict[Any, tuple[Rows, Tensor]] = {}
+        """What `_shown` has found."""
         self.kept: Tensor | None = None
         """What `_embedded` has made."""
         self.effect = effect
@@ -143,20 +145,29 @@ class _Residuals:
         return residuals
 
     def _of_window(self, window: Window, given: unet_call.UNetCall, like: Tensor) -> list[Tensor]:
-        rows, influence = len(given.x), self.effect.influence
-        shown = [sources(keys, window, influence.nearest) for keys in self.keys]
-        places = [place for clip, frames in enumerate(shown) for place in self._places(clip, frames)]
-        embedded = Rows(places).of(self._embedded(like))
-        t, context = given.t.to(like.device).expand(rows), given.context.to(like)
-        weights = [
-            influence.on_keys if frame in keys else influence.off_keys
-            for keys, frames in zip(self.keys, shown, strict=True)
-            for frame in frames
-        ]
-        weights = [weight * influence.scale for weight in weights] * (rows // len(weights))
-        factors = handed_over(weights, like.device, like.dtype)[:, None, None, None]
-        residuals = self.encoder(embedded, t, context, len(window))
+        rows, factors = self._shown(window, len(given.x), like)
+        t, context = given.t.to(like.device).expand(len(given.x)), given.context.to(like)
+        residuals = self.encoder(rows.of(self._embedded(like)), t, context, len(window))
         return [residual * factors for residual in residuals]
+
+    def _shown(self, window: Window, batch: int, like: Tensor) -> tuple[Rows, Tensor]:
+        """The rows of `_embedded` that a window is shown, and the strength of each row of a ``batch``; handed to the
+        device of ``like`` once."""
+        asked = window, batch, like.device, like.dtype
+        if asked not in self.windows:
+            influence = self.effect.influence
+            shown = [sources(keys, window, influence.nearest) for keys in self.keys]
+            rows = Rows([place for clip, frames in enumerate(shown) for place in self._places(clip, frames)])
+            weights = [
+                influence.on_keys if frame in keys else influence.off_keys
+                for keys, frames in zip(self.keys, shown, strict=True)
+                for frame in frames
+            ]
+            weights = [weight * influence.scale for weight in weights] * (batch // len(weights))
+            with torch.inference_mode(False):  # as in `_embedded`
+                rows.on(like.device)
+                self.windows[asked] = rows, handed_over(weights, like.device, like.dtype)[:, None, None, None]
+        return self.windows[asked]
 
     def _embedded(self, like: Tensor) -> Tensor:
         """The embedding of each frame with a key, clip after clip, and last that of one without, in the device and

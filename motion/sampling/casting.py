@@ -45,8 +45,20 @@ class CastModule:
         if _differs(self._copy, x):
             # Plain tensors even when the host samples in inference mode: the scope may outlive that.
             with torch.inference_mode(False), torch.no_grad():
-                self._copy = copy.deepcopy(self.module).requires_grad_(False).to(x)
+                self._copy = _copied(self.module, x)
         return self._copy
+
+
+def _copied(module: nn.Module, x: Tensor) -> nn.Module:
+    """``module`` in the device and dtype of ``x``, its numbers behind one another: they go there in one transfer."""
+    found = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
+    flat = torch.cat([tensor.detach().to(x.dtype).flatten() for tensor in found]).to(x.device, non_blocking=True)
+    moved = {}
+    for tensor, part in zip(found, torch.split(flat, [tensor.numel() for tensor in found]), strict=True):
+        part = part.view(tensor.shape)
+        moved[id(tensor)] = nn.Parameter(part, False) if isinstance(tensor, nn.Parameter) else part
+    copied: nn.Module = copy.deepcopy(module, moved)
+    return copied.to(x.device)
 
 
 def _no_autocast(x: Tensor) -> AbstractContextManager[Any]:

@@ -126,11 +126,14 @@ class Average:
         """Count the tensors of ``output`` in, which have ``rows``, with the share of each."""
         leaves, _ = tree_flatten(output)
         self.last, self.sums = output, self.sums or [None] * len(leaves)
+        there: dict[tuple[torch.device, torch.dtype], Tensor] = {}
         for number, leaf in enumerate(leaves):
             if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(rows.numbers):
                 exact = leaf.to(torch.promote_types(leaf.dtype, torch.float32))
-                share = handed_over(shares, leaf.device, exact.dtype).view(-1, *[1] * (leaf.ndim - 1))
-                part = (exact * share).to(self.device)
+                place = exact.device, exact.dtype
+                if place not in there:
+                    there[place] = handed_over(shares, *place)
+                part = (exact * there[place].view(-1, *[1] * (leaf.ndim - 1))).to(self.device)
                 total = self.sums[number]
                 total = part.new_zeros(self.batch, *part.shape[1:]) if total is None else total
                 self.sums[number] = total.index_add_(0, rows.on(self.device), part)

@@ -221,3 +221,15 @@ def test_layers_run_in_the_dtype_of_the_data_under_autocast() -> None:
     plain = layer(x, FRAMES)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(layer(x, FRAMES), plain)
+
+
+def test_a_copy_is_the_module_in_another_dtype_and_one_piece_of_memory() -> None:
+    """So that a device is sent one piece for each layer, not one for each of its matrices."""
+    layer = next(iter(random_model().slots.values()))
+    follower = CastModule(layer)
+    follower(torch.randn(FRAMES, 32, 4, 4).bfloat16(), FRAMES)
+    copied = dict(follower._copy.named_parameters()) | dict(follower._copy.named_buffers())
+    own = dict(layer.named_parameters()) | dict(layer.named_buffers())
+    assert copied.keys() == own.keys() and all(torch.equal(copied[name], own[name].bfloat16()) for name in own)
+    assert len({tensor.untyped_storage().data_ptr() for tensor in copied.values()}) == 1
+    assert all(type(copied[name]) is type(own[name]) for name in own)
