@@ -35,6 +35,7 @@ class LoraRow:
         assert isinstance(row, Weights)
         with gr.Row(elem_id=self.elem_id("lora_row")):
             self.chooser = gr.Dropdown([], label=row.label, info=row.help, elem_id=self.elem_id("lora_chooser"))
+            self.chooser.do_not_save_to_config = True  # hosts know defaults by labels, and this is the field's
             self.button = gr.Button("Add", elem_id=self.elem_id("lora_add"))
         text = html.escape(self.elem_id("loras"))
         limits = f'data-low="{row.low}" data-high="{row.high}"'

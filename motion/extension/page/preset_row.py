@@ -33,6 +33,7 @@ class PresetRow:
                 _names(), value=None, label="Preset", info="choose one to load, or type a name to save under",
                 allow_custom_value=True, elem_id=elem_id("preset"),
             )  # fmt: skip
+            self.name.do_not_save_to_config = True
             self.load = button(LOAD, elem_id=elem_id("preset_load"), tooltip="Load the preset of this name")
             self.save = button(SAVE, elem_id=elem_id("preset_save"), tooltip="Keep the settings under this name")
             self.delete = button(DELETE, elem_id=elem_id("preset_delete"), tooltip="Delete the preset of this name")
