@@ -77,4 +77,4 @@ def test_what_0_1_0_has_saved_counts(new_page: WebuiPage, fresh: Server) -> None
     page.page.locator("ul.options li", has_text="old").first.click()
     page.page.wait_for_timeout(1500)
     assert (page.value("frames"), page.chosen("loop"), page.chosen("formats")) == ("40", "Closed", "WebP")
-    assert page.element("loras").locator("textarea").input_value() == '[["pan", 0.8]]'
+    assert page.loras_text == '[["pan", 0.8]]'

@@ -167,7 +167,7 @@ def test_loras_have_a_row_each(page: WebuiPage, webui: Webui) -> None:
     row.locator("input[type=number]").fill("0.7")
     row.locator("input[type=number]").press("Tab")
     page.photograph("lora")
-    assert page.element("loras").locator("textarea").input_value() == '[["sprites-pan-left",0.7]]'
+    assert page.loras_text == '[["sprites-pan-left",0.7]]'
     row.get_by_role("button", name="Remove").press("Enter")
     row.wait_for(state="detached")
 

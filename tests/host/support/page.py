@@ -169,6 +169,11 @@ class WebuiPage:
         self._type(self.block(name).locator("input, textarea").first, value)
 
     @property
+    def loras_text(self) -> str:
+        """What the rows of motion LoRAs write."""
+        return self.element("loras").locator("textarea").input_value()
+
+    @property
     def strip(self) -> Locator:
         """The strip of key frames."""
         return self.motion.locator(".motion-strip")
