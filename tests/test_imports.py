@@ -104,6 +104,16 @@ def test_only_the_hosts_rooms_import_hosts(path: Path) -> None:
     assert not strangers
 
 
+def test_hosts_know_no_technique_by_name() -> None:
+    """But for functions that are none: they ask the registry, which lists them."""
+    known = {"motion.techniques.registry", "motion.techniques.technique", "motion.techniques.ddim_inversion"}
+    for path in FILES:
+        if path.relative_to(ROOT).as_posix().startswith(("motion/hosts", "motion/extension")):
+            tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            named = {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module}
+            assert {name for name in named if name.startswith("motion.techniques")} <= known, path
+
+
 @pytest.mark.parametrize("name", ["motion", "sparsectrl", "motion.hosts.standalone"])
 def test_what_a_package_exports_is_sorted_and_there(name: str) -> None:
     package = import_module(name)

@@ -1,4 +1,5 @@
-"""A clip together with what the host can do besides: checkpoints, hires fix, refiner, img2img, scripts."""
+"""A clip together with what the host can do besides: checkpoints, hires fix, refiner, img2img, scripts; and what
+techniques make of its guidance."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from motion.demo.world import PIXELS, draw_clip, parse_caption
 from motion.settings.tab import NO_MODULE
 from motion.video.read import read
 
-from .support.models import CHECKPOINT, OTHER
+from .support.models import CHECKPOINT, OTHER, RGB
 from .support.webui import FRAMES, QUICK, Frames, Webui, apart, changed, encoded, moving
 
 DIFFERENT = 0.5
@@ -234,3 +235,79 @@ def test_what_cannot_be_moved_is_refused(webui: Webui, still: str) -> None:
     assert "choose DDIM" in webui.refusal(MOVED, sampler_name="DPM++ 2M").sentence
     assert "farther than the picture" in webui.refusal({**MOVED, "field_x": 128, "frames": 8}).sentence
     assert "field t0 is 950" in webui.refusal({**MOVED, "field_t0": 950}).sentence
+
+
+CFG = {"cfg_scale": 7}
+"""Of a request: techniques guide where there is guidance."""
+TECHNIQUES: dict[str, dict[str, Any]] = {
+    "CFG first": {"cfg_first": 2.0, "cfg_last": 9.0},
+    "oscillating CFG": {"cfg_low": 1.5, "cfg_low_start": 0.3},
+    "rescale CFG": {"rescale_cfg": 0.7},
+    "dynamic thresholding": {"threshold": 0.9},
+    "temporal guidance": {"temporal_guidance": 1.5},
+}
+IN_WINDOWS = {"frames": 24, "context_length": 8, "context_overlap": 2, "context_schedule": "static"}
+ALL = {"cfg_last": 9.0, "rescale_cfg": 0.7, "threshold": 0.9, "temporal_guidance": 1.5}
+EVERYWHERE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "windows": ({**IN_WINDOWS, **ALL}, {}),
+    "attention": ({**IN_WINDOWS, **ALL, "context_engine": "attention"}, {"sampler_name": "Euler a"}),
+    "AND": (ALL, {"prompt": "a red circle AND a blue square :0.5", "sampler_name": "Euler"}),
+    "hires": ({"frames": 4, **ALL}, {**HIRES, "hr_scale": 1.5, "hr_upscaler": "Latent (antialiased)"}),
+    "CFG 1": ({"temporal_guidance": 1.5}, {"cfg_scale": 1}),
+    "UniPC": (ALL, {"sampler_name": "UniPC"}),
+}
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+@pytest.mark.parametrize("sampler", ["DDIM", "Euler"])
+def test_each_technique_acts_and_is_named(webui: Webui, still: str, name: str, sampler: str) -> None:
+    request = {**CFG, "sampler_name": sampler}
+    plain, before = webui.clip(**request).frames, webui.facts()
+    result = webui.clip(TECHNIQUES[name], **request)
+    assert apart(result.frames, plain) > 0
+    assert f"Motion {name}: " in result.info["infotexts"][0]
+    assert (webui.clip(TECHNIQUES[name], **request).frames == result.frames).all()
+    assert not changed(before, webui.facts())
+    assert (webui.clip(**request).frames == plain).all()
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_techniques_act_wherever_clips_are_made(webui: Webui, still: str, name: str) -> None:
+    fields, request = EVERYWHERE[name]
+    wanted = {**CFG, "steps": 4, **request}
+    plain = {field: value for field, value in fields.items() if field not in ALL}
+    first, second = (webui.clip(fields, **wanted).frames for _ in range(2))
+    assert (first == second).all()
+    assert apart(first, webui.clip(plain, **wanted).frames) > 0
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "Euler"])
+def test_a_neutral_technique_is_bit_equal(webui: Webui, still: str, sampler: str) -> None:
+    request = {**CFG, "sampler_name": sampler}
+    neutral = {"cfg_first": 7.0, "cfg_last": 7.0, "temporal_guidance": 1.0, "rescale_cfg": 0.0}
+    assert (webui.clip(neutral, **request).frames == webui.clip(**request).frames).all()
+
+
+@pytest.mark.parametrize(
+    "fields", [{"hold_keys": "noised"}, {"hold_keys": "clean", "key_scale": 0}], ids=["SparseCtrl", "alone"]
+)
+def test_held_frames_are_the_pictures(webui: Webui, still: str, first_frame: Frames, fields: dict[str, Any]) -> None:
+    keys = [{"frame": 0, "image": encoded(first_frame), "encoder": RGB if "key_scale" not in fields else ""}]
+    before = webui.facts()
+    for sampler in ("DDIM", "Euler a"):
+        result = webui.clip({"key_frames": keys, **fields}, sampler_name=sampler)
+        assert (result.frames[0] == first_frame).all()
+        assert len(result.frames) == FRAMES and "Motion hold key frames: " in result.info["infotexts"][0]
+    assert not changed(before, webui.facts())
+
+
+def test_a_technique_that_cannot_act_is_refused(webui: Webui, still: str) -> None:
+    refused = {
+        "CFG scale is 1": ({"rescale_cfg": 0.7}, {"cfg_scale": 1}),
+        "both set the CFG scale": ({"cfg_last": 9.0, "cfg_low": 2.0}, CFG),
+        "DPM adaptive has no fixed steps": ({"cfg_low": 2.0}, {**CFG, "sampler_name": "DPM adaptive"}),
+        "turn Hold key frames off": ({"hold_keys": "clean"}, CFG),
+    }
+    for sentence, (fields, request) in refused.items():
+        reply = webui.refusal(fields, **request)
+        assert reply.status == 422 and sentence in reply.sentence

@@ -32,12 +32,15 @@ LONG = "an oil painting of two dogs" + 80 * " a"
 WebUIs' emphasis divides."""
 MOVES = [name for name in FIELDS if name in TAB_FIELDS]
 """The settings that both hosts have."""
+GUIDED = {"temporal_guidance": 1.5, "rescale_cfg": 0.7, "threshold": 0.9, "cfg_last": 9.0}
 CLIPS = {
     "euler": CAT,
     "ddim": replace(CAT, sampler="ddim"),
     "travel": replace(CAT, prompt=f"a photo\n0: a cat\n5-7: {LONG}\n-2: a dog", negative=f"0: a cat\n-1: {LONG}"),
     "spherical": replace(CAT, prompt="a photo\n0: a cat\n-1: a dog", travel="spherical", loop="closed"),
     "freeinit": replace(CAT, freeinit=2, freeinit_filter="gaussian"),
+    "guided": replace(CAT, **GUIDED),
+    "guided ddim": replace(CAT, sampler="ddim", **GUIDED),
 }
 
 

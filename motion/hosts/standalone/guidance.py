@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from motion.hosts.standalone.samplers import last_alpha, levels
+from motion.techniques.ddim_inversion import invert
 from motion.techniques.technique import Input, Moment, Pass, Pictures, Step, Techniques, from_velocity, velocity
 
 
@@ -76,6 +78,30 @@ class NoiseLevel(NamedTuple):
         """The clip that a prediction for the noisy latents `x` takes them for."""
         return from_velocity(x, self.sigma, predicted) if self.of_v else x - self.sigma * predicted
 
+    def noise(self, noisy: Tensor, predicted: Tensor) -> Tensor:
+        """The noise that it finds in what the UNet was shown."""
+        x = noisy * (1 + self.sigma**2) ** 0.5
+        return (x - self.clean(x, predicted)) / self.sigma if self.of_v else predicted
+
     def prediction(self, x: Tensor, x0: Tensor) -> Tensor:
         """The inverse of `clean`."""
         return velocity(x, self.sigma, x0) if self.of_v else (x - x0) / self.sigma
+
+
+def inverted(
+    scheduler: Any, sampler: str, latents: Tensor, call: Callable[[Tensor, Tensor], Tensor], evaluations: int
+) -> Tensor:
+    """The noise from which a sampler's `scheduler` would draw `latents [frames, 4, h, w]`.
+
+    `call` is the image model, given what it is shown and a time step.
+    """
+    times = scheduler.timesteps.flip(0)
+    found = [NoiseLevel.of(scheduler, t) for t in times]
+    alphas = [last_alpha(scheduler), *(1 / (1 + level.sigma**2) for level in found)]
+
+    def predict(noisy: Tensor, step: int) -> Tensor:
+        return found[step].noise(noisy, call(noisy, times[step]))
+
+    *_, noisy = invert(latents, alphas, predict, evaluations)
+    scale = levels(sampler, scheduler).scales[0] / scheduler.init_noise_sigma
+    return noisy * (1 + found[-1].sigma ** 2) ** 0.5 * scale

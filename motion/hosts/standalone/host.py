@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from motion.errors import MotionError
 from motion.hosts.finish import finish_frames
 from motion.hosts.memory import MODEL_REMEDY, check_fits, memory_error_told
 from motion.hosts.source import Source
+from motion.hosts.standalone import samplers
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.finite import check_finite
 from motion.hosts.standalone.lora_weights import merge_loras
@@ -24,7 +25,7 @@ from motion.hosts.standalone.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import FrameConditioning
 from motion.hosts.standalone.sampling import Progress, Sampling
-from motion.hosts.standalone.vae import decode
+from motion.hosts.standalone.vae import decode, encode
 from motion.hosts.standalone.work import Work, seed_of_work
 from motion.models.motion.model import MotionModel
 from motion.sampling.animation import is_attached
@@ -120,9 +121,10 @@ class Standalone:
         networks: Networks | MotionModel | None = None,
         progress: Progress | None = None,
         source: Source | None = None,
+        noise: Tensor | None = None,
     ) -> Frames:
         """The frames of one clip, uint8 `[frames, height, width, 3]`; see `render_all`."""
-        return self.render_all([clip], networks, progress, source)[0]
+        return self.render_all([clip], networks, progress, source, noise)[0]
 
     def stream(
         self,
@@ -149,18 +151,20 @@ class Standalone:
         networks: Networks | MotionModel | None = None,
         progress: Progress | None = None,
         source: Source | None = None,
+        noise: Tensor | None = None,
     ) -> Frames:
         """The frames of clips that differ in prompts and seeds only, uint8 `[clips, frames, height, width, 3]`.
 
         A motion module may stand for `networks` where it is the only one. The same seed draws the same noise on every
         device and in every batch. With a `source` its frames are drawn anew, as far as `strength` says.
+        `noise [(clips frames), 4, height/8, width/8]`, such as `invert` finds, may be given instead of the seeds'.
 
         Raises MotionError for a module or an encoder that does not fit the checkpoint or the windows, a control that
         does nothing, a LoRA that is named in a prompt and not given or does not fit, a source with fewer frames, and
         frames that are not finite.
         """
         networks = Networks.of(networks)
-        latents = self._latents(clips, networks, progress, source=source)
+        latents = self._latents(clips, networks, progress, source=source, noise=noise)
         every = latents.flatten(0, 1)
         frames = np.stack(list(self._decoded(every, range(len(every)))))
         drawn = rearrange(frames, "(n f) h w c -> n f h w c", n=len(clips))
@@ -177,19 +181,52 @@ class Standalone:
         progress: Progress | None,
         work: Work | None = None,
         source: Source | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Float32 `[clips, frames, 4, height/8, width/8]` on the CPU."""
         clips = [seed_of_work(clip, work) for clip in clips]
         self._check(clips, networks, source)
-        together = networks.module is None and is_attached(self.parts.unet)
-        windows = Windows(clips[0].frames) if together else windows_of(clips[0], networks.module, self.parts.base)
+        windows = self._windows(clips[0], networks)
         with memory_error_told(f"{windows.size} frames of {clips[0].size} do"), merge_loras(self.parts, networks.loras):
             conditioning = self._encode_prompts(clips, windows.frames, networks.embeddings)
-            sampling = Sampling(self.parts, self.device, self.dtype, clips, windows, conditioning, networks, source)
+            drawn_with = clips, windows, conditioning, networks, source, noise
+            sampling = Sampling(self.parts, self.device, self.dtype, *drawn_with)
             latents = rearrange(sampling.latents(progress, work), "(n f) c h w -> n f c h w", n=len(clips))
             drawn_by = {"checkpoint, or a LoRA in it,": self.parts.unet, "motion module": networks.module}
             check_finite(latents, self.dtype, drawn_by)
         return latents[:, : clips[0].frames]
+
+    @torch.inference_mode()
+    def invert(
+        self, clip: Clip, frames: Frames, networks: Networks | MotionModel | None = None, evaluations: int = 1
+    ) -> Tensor:
+        """The noise from which `clip` would be drawn as `frames`, uint8 `[frames, height, width, 3]`: DDIM inversion.
+
+        By the prompt alone, without guidance: at a CFG scale of 1 `render` comes back to the frames. With more
+        `evaluations` of the network in each step it comes nearer. Float32 `[drawn, 4, height/8, width/8]`, as many as
+        the motion module draws. Raises MotionError for samplers that go other ways, and frames that are not the clip's.
+        """
+        width, height = clip.size
+        if clip.sampler not in samplers.INVERTED:
+            raise MotionError(
+                f"sampler is {clip.sampler}: only {' and '.join(samplers.INVERTED)} can be gone backwards"
+            )
+        if frames.shape != (clip.frames, height, width, 3):
+            raise MotionError(f"the frames are {frames.shape}: give {clip.frames} of {width}x{height}")
+        networks, clip = Networks.of(networks), replace(clip, cfg=1.0).with_seed()
+        windows = self._windows(clip, networks)
+        pixels = torch.from_numpy(frames).movedim(-1, 1)
+        parts = torch.split(pixels, max(1, DECODED_AT_ONCE // (width * height)))
+        latents = torch.cat([encode(self.parts.vae, part / 255).cpu() for part in parts])
+        with memory_error_told(f"{windows.size} frames of {clip.size} do"), merge_loras(self.parts, networks.loras):
+            conditioning = self._encode_prompts([clip], windows.frames, networks.embeddings)
+            sampling = Sampling(self.parts, self.device, self.dtype, [clip], windows, conditioning, networks)
+            missing = latents[-1:].expand(windows.frames - len(latents), -1, -1, -1)
+            return sampling.inverted(torch.cat([latents, missing]), evaluations)
+
+    def _windows(self, clip: Clip, networks: Networks) -> Windows:
+        together = networks.module is None and is_attached(self.parts.unet)
+        return Windows(clip.frames) if together else windows_of(clip, networks.module, self.parts.base)
 
     def _check(self, clips: Sequence[Clip], networks: Networks, source: Source | None) -> None:
         for name in (name for name in FIELDS if name not in OWN):

@@ -17,6 +17,9 @@ FEW_STEPS = 8
 TIMES = 1000
 """Time steps of the noise schedule."""
 
+INVERTED = ("ddim", "euler")
+"""The samplers without noise of their own whose steps know nothing of each other: they can be gone backwards."""
+
 SCHEDULE_TYPES = {"leading": "DDIM", "linspace": "Uniform", "trailing": "SGM Uniform"}
 """The WebUI's schedule type of each spacing."""
 
@@ -99,3 +102,11 @@ def scheduler(
     elif len(made.timesteps) > steps:  # diffusers counts in floats, and of 61 trailing steps makes 62
         made.timesteps, made.sigmas = made.timesteps[:steps], torch.cat([made.sigmas[:steps], made.sigmas[-1:]])
     return made
+
+
+def last_alpha(made: Any) -> float:
+    """The cumulative alpha at which a scheduler leaves the clip."""
+    if isinstance(made, diffusers.DDIMScheduler):
+        t = int(made.timesteps[-1]) - TIMES // made.num_inference_steps
+        return float(made.alphas_cumprod[t] if t >= 0 else made.final_alpha_cumprod)
+    return 1 / (1 + float(made.sigmas[-1]) ** 2)

@@ -23,7 +23,7 @@ from motion import patching
 from motion.hosts.controls import Control, check_effects, condition, given_latents, influence
 from motion.hosts.source import Source
 from motion.hosts.standalone import samplers
-from motion.hosts.standalone.guidance import Guidance, NoiseLevel
+from motion.hosts.standalone.guidance import Guidance, NoiseLevel, inverted
 from motion.hosts.standalone.image_prompt import ImageTokens
 from motion.hosts.standalone.networks import Networks
 from motion.hosts.standalone.parts import Parts
@@ -66,6 +66,8 @@ class Sampling:
     networks: Networks
     source: Source | None = None
     """The clip that they are made of."""
+    noise: Tensor | None = None
+    """What they begin with instead of the seeds' noise, `[(clips frames), 4, height/8, width/8]`."""
 
     def latents(self, progress: Progress | None = None, work: Work | None = None) -> Tensor:
         """Latents of the finished clips, float32 `[(clips frames), 4, height/8, width/8]`.
@@ -89,6 +91,12 @@ class Sampling:
                 if run.drawn + 1 == rounds:
                     return run.latents
                 self._begin_again(run)
+
+    def inverted(self, latents: Tensor, evaluations: int) -> Tensor:
+        """The noise from which the clips would be drawn by their prompts alone, of their latents; as `latents`."""
+        run, call = self._start(), partial(self._call_unet, conditioning=self.conditioning)
+        with self._attached(run):
+            return inverted(run.scheduler, self.clips[0].sampler, latents, call, evaluations)
 
     @cached_property
     def techniques(self) -> Techniques:
@@ -114,9 +122,9 @@ class Sampling:
 
     def _start(self) -> SamplingRun:
         generators = [made for clip in self.clips for made in frame_generators(clip, self.windows.frames)]
-        noise = self._noise(generators)
-        pairs = zip(noise.chunk(len(self.clips)), self.clips, strict=True)
-        noise = torch.cat([self.techniques.begin(drawn, self.windows, clip.seed) for drawn, clip in pairs])
+        if (noise := self.noise) is None:
+            pairs = zip(self._noise(generators).chunk(len(self.clips)), self.clips, strict=True)
+            noise = torch.cat([self.techniques.begin(drawn, self.windows, clip.seed) for drawn, clip in pairs])
         scheduler = self._scheduler()
         looks_at_others = self.clips[0].cross_frame_mode(self.clips[0].zero_shot) != "none"
         arrangement = Arrangement(self.windows, rows_at_once=None if looks_at_others else ROWS_AT_ONCE)

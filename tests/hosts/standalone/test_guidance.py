@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from motion.hosts.controls import Control
 from motion.hosts.standalone import Standalone
 from motion.hosts.standalone.guidance import NoiseLevel
 from motion.hosts.standalone.networks import Networks
-from motion.hosts.standalone.samplers import STABLE_DIFFUSION, scheduler
+from motion.hosts.standalone.samplers import scheduler
+from motion.hosts.standalone.vae import encode
+from motion.models.motion.architecture import STABLE_DIFFUSION
 from motion.models.motion.model import MotionModel
 from motion.settings.settings import Clip
 from tests.support.small import far
@@ -75,10 +78,7 @@ def test_held_frames_are_the_pictures_and_their_latents_theirs(hold: str, host: 
     plain = host.render(replace(clip, hold_keys="off", key_scale=1.0), v3)
     assert np.abs(frames[2].astype(int) - plain[2]).max() > 1
     latents = host._latents([clip], Networks(v3, controls=[keys]), None)[0]
-    pixels = torch.from_numpy(IMAGE).permute(2, 0, 1)[None] / 127.5 - 1
-    with torch.inference_mode():
-        wanted = host.parts.vae.encode(pixels).latent_dist.mean[0] * host.parts.vae.config.scaling_factor
-    assert far(latents[0], wanted) <= 1e-5
+    assert far(latents[0], encoded(host, IMAGE)[0]) <= 1e-5
 
 
 @pytest.mark.parametrize("engine", ["denoiser", "attention"])
@@ -116,3 +116,33 @@ def test_what_cannot_be_is_refused_before_anything_is_drawn(host: Standalone, v3
         host.render(replace(SMALL, cfg=1, rescale_cfg=0.7), v3)
     with pytest.raises(MotionError, match="Hold key frames"):
         host.render(replace(SMALL, hold_keys="clean"), v3)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler"])
+def test_an_inverted_clip_comes_back(sampler: str, host: Standalone, v3: MotionModel) -> None:
+    """Also with a motion module, and evaluated at the fixed point; what the random UNet says is made small enough for
+    there to be one."""
+    clip = replace(SMALL, sampler=sampler, steps=4, cfg=1, prompt="a cat", frames=2)
+    hook = host.parts.unet.register_forward_hook(lambda unet, args, output: tuple(0.001 * part for part in output))
+    errors = []
+    try:
+        for evaluations in (1, 3):
+            noise = host.invert(clip, np.stack([IMAGE, 255 - IMAGE]), v3, evaluations)
+            found = host._latents([clip], Networks(v3), None, noise=noise)[0]
+            errors.append(far(found, encoded(host, IMAGE, 255 - IMAGE)))
+    finally:
+        hook.remove()
+    assert errors[1] < errors[0] / 2 < 0.05
+
+
+def test_what_cannot_be_inverted_is_refused(host: Standalone) -> None:
+    with pytest.raises(MotionError, match="sampler is lcm: only ddim and euler"):
+        host.invert(replace(SMALL, sampler="lcm"), np.stack([IMAGE] * 4))
+    with pytest.raises(MotionError, match="give 4 of 64x64"):
+        host.invert(SMALL, IMAGE[None])
+
+
+def encoded(host: Standalone, *images: Any) -> torch.Tensor:
+    """The latents of pictures, as key frames and clips are given."""
+    with torch.inference_mode():
+        return encode(host.parts.vae, torch.from_numpy(np.stack(images)).movedim(-1, 1).float() / 255)
