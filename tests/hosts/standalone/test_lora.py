@@ -121,6 +121,8 @@ def test_a_prompt_names_the_lora_it_wears(tiny: Path, tmp_path: Path) -> None:
     assert not np.array_equal(drawn("a cat<lora:ink:0.8>"), plain)
     assert np.array_equal(drawn("a cat<lora:ink:0>"), plain)
     assert np.array_equal(host.render(clip), plain)
+    with pytest.raises(MotionError, match="negative prompt names a LoRA: name it in the prompt"):
+        host.render(replace(clip, negative="a dog<lora:ink:0.8>"))
     assert [id(tensor) for tensor in (*host.parts.unet.parameters(), *host.parts.unet.modules())] == ids
 
 
