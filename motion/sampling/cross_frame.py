@@ -8,7 +8,7 @@ ControlVideo's hierarchical sampler, section 3.4).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import chain
 from typing import Any, NamedTuple
@@ -72,12 +72,18 @@ def attach(
     of the frames or self-attention that somebody else has replaced.
     """
     arrangement = arrangement or Arrangement(Windows(frames))
-    calls = _Calls(_table_of(mode, frames, pair), arrangement, start, end)
+    table_of = _table_of(mode, frames, pair)
+    between_keys = mode == "full" and arrangement.windows.hierarchical
+    calls = _Calls(_between_keys(arrangement) if between_keys else table_of, arrangement, start, end)
+
+    def given(window: Window) -> Iterable[int]:
+        return arrangement.windows.ends(window) if between_keys else dict.fromkeys(chain(*table_of(window)))
+
     with ExitStack() as undo:
         unet = undo.enter_context(patching.uncompiled(unet))
         found = sites.find(unet)
         _check(unet, frames, arrangement)
-        undo.callback(arrangement.give(lambda window: dict.fromkeys(chain.from_iterable(calls.table_of(window)))))
+        undo.callback(arrangement.give(given, to_temporal=clip_norms))
         undo.callback(patching.before(unet, calls.begin, with_kwargs=True))
         for attention, level in sites.self_attentions(found):
             if levels is None or level in levels:
@@ -213,6 +219,19 @@ def _table_of(mode: str | Table, frames: int, pair: tuple[int, int] | None) -> T
     if odd is not None or len({*map(len, table)}) > 1:
         raise MotionError(f"a frame cannot read the frames {odd}: give each as many of 0 to {frames - 1}")
     return lambda together: [table[frame] for frame in together]
+
+
+def _between_keys(arrangement: Arrangement) -> TableOf:
+    """ControlVideo's hierarchical sampler: key frames read each other; what lies between two reads the first of these
+    and the last of its own, for the authors' network reads its first and last input and has both key frames in front.
+    """
+
+    def table(together: Window) -> Table:
+        window = arrangement.window
+        ends = arrangement.windows.ends(window)
+        return [(ends[0], window[-1]) if ends else together] * len(together)
+
+    return table
 
 
 def _nearest(together: Window, frame: int) -> int:

@@ -8,6 +8,7 @@ same, diffusers' FreeNoise). The bounds are ours: no peer covers every frame at 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,10 @@ SHARED = 0.3
 sprite world, where going down to 0.1 was no better."""
 
 
+HIERARCHICAL = "hierarchical"
+"""The schedule whose windows differ in length, and read frames of each other; for clips without a motion module."""
+
+
 @dataclass(frozen=True)
 class Windows:
     """How a clip of ``frames`` is cut, by any values from 1 on (``overlap`` from 0 on).
@@ -60,8 +65,25 @@ class Windows:
 
     @property
     def size(self) -> int:
-        """Frames in each window."""
-        return min(self.length or self.frames, self.frames)
+        """Frames in each window; of the hierarchical schedule, at most."""
+        length = min(self.length or self.frames, self.frames)
+        return max(length, len(self.key_frames)) if self.hierarchical else length
+
+    @property
+    def hierarchical(self) -> bool:
+        """Whether the windows are key frames all over the clip, and what lies between two of them at a time (Zhang et
+        al. 2023, "ControlVideo", arXiv:2305.13077, section 3.4)."""
+        return self.schedule == HIERARCHICAL
+
+    @property
+    def key_frames(self) -> Window:
+        """Of the hierarchical schedule: ``length`` frames from one to the next, both counted, and the last frame."""
+        apart = max(min(self.length or self.frames, self.frames) - 1, 2)
+        return (*range(0, self.frames - 1, apart), self.frames - 1)
+
+    def ends(self, window: Window) -> Window:
+        """Of a window between two key frames, these; of the key frames' own, none."""
+        return () if window[0] in self.key_frames else (window[0] - 1, window[-1] + 1)
 
     @property
     def cut(self) -> bool:
@@ -72,6 +94,9 @@ class Windows:
         """The windows of a step, counted from 0, at the noise time ``time`` (1: pure noise, 0: none)."""
         if not self.cut:
             return [self.row(self.turn(step, self.frames), 1, self.frames) if self.closed else tuple(range(self.size))]
+        if self.hierarchical:
+            between = [tuple(range(first + 1, last)) for first, last in pairwise(self.key_frames)]
+            return [self.key_frames, *filter(None, between)]
         return SCHEDULES[self.schedule](self, step, time)
 
     def shares(self, windows: Sequence[Window]) -> list[tuple[float, ...]]:
@@ -215,18 +240,25 @@ def plan(settings: Movement, architecture: Architecture | None) -> Windows:
     """The windows of a clip by its settings, with as many frames as have to be drawn.
 
     Without a length of its own a clip is one window if the module reaches over it, else cut into windows as long as
-    the clips that the module was trained on; without a module it is one. Raises MotionError for a window beyond the
-    module's position table or an overlap as long as the window.
+    the clips that the module was trained on; without a module it is one, or cut as ControlVideo has it. Raises
+    MotionError for a window beyond the module's position table, an overlap as long as the window, and a schedule that
+    does not go with the rest.
     """
+    hierarchical = settings.context_schedule == HIERARCHICAL
+    fits = architecture is None and settings.context_engine == "denoiser" and settings.loop != "closed"
+    if hierarchical and not fits:
+        raise MotionError(
+            "context schedule is hierarchical: that is for open clips without a motion module, in the engine denoiser"
+        )
     if architecture is None:
         frames = settings.frames
-        length = settings.context_length or frames
+        length = settings.context_length or (max(3, math.isqrt(frames)) if hierarchical else frames)
     else:
         frames = architecture.frames_to_draw(settings.frames)
         trained = architecture.frames_to_draw(1)
         length = settings.context_length or (frames if frames <= architecture.max_frames else trained)
         architecture.check_frames(min(length, frames))
-    if length < frames and settings.context_overlap >= length:
+    if length < frames and settings.context_overlap >= length and not hierarchical:
         raise MotionError(
             f"context overlap is {settings.context_overlap}: windows of {length} frames share {length - 1} at most"
         )

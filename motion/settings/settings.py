@@ -48,7 +48,13 @@ BETAS: Mapping[str, str] = MappingProxyType(
     }
 )
 CONTEXT_SCHEDULES: Mapping[str, str] = MappingProxyType(
-    {"uniform": "Uniform", "static": "Static", "batched": "Batched", "composite": "Composite"}
+    {
+        "uniform": "Uniform",
+        "static": "Static",
+        "batched": "Batched",
+        "composite": "Composite",
+        "hierarchical": "Hierarchical",
+    }
 )
 CONTEXT_FUSES: Mapping[str, str] = MappingProxyType(
     {"flat": "Flat", "pyramid": "Pyramid", "overlap-linear": "Overlap-linear", "relative": "Relative"}
@@ -144,7 +150,8 @@ class Movement:
         Choice, "uniform", "Context schedule", "how windows lie; uniform suits most clips",
         CONTEXT_SCHEDULES, key="Motion context schedule", group="windows",
         detail="uniform: borders move in each step; static: they stay; batched: no overlap; composite: frames from all "
-        "over the clip until it is settled what it shows, then uniform",
+        "over the clip until it is settled what it shows, then uniform; hierarchical: key frames, then what lies "
+        "between two of them (ControlVideo), without a motion module",
     )  # fmt: skip
     context_fuse: str = setting(
         Choice, "pyramid", "Context fuse method", "how windows are mixed where they overlap", CONTEXT_FUSES,

@@ -24,7 +24,7 @@ from motion.errors import MotionError
 from motion.models import sites
 from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement
-from motion.sampling.windows import Windows
+from motion.sampling.windows import HIERARCHICAL, Windows
 from tests.support.small import (
     TEXT,
     WIDTHS,
@@ -165,6 +165,22 @@ def test_windows_of_the_first_frame_are_the_whole(unet: nn.Module, engine: str) 
     arrangement = Arrangement(windows)
     with attach_windows(unet, arrangement), attach(unet, 7, "first", arrangement=arrangement):
         assert far(run(unet, inputs), wanted) <= 2e-6
+
+
+def test_the_hierarchy_is_its_parts_by_hand(unet: nn.Module) -> None:
+    """Key frames read each other; between two, frames read the first of these and the last of their own."""
+    inputs, windows = batch(7), Windows(7, 4, schedule=HIERARCHICAL)
+    arrangement = Arrangement(windows)
+    scope = attach(unet, 7, "full", clip_norms=True, arrangement=arrangement)
+    with attach_windows(unet, arrangement), scope:
+        found = run(unet, inputs)
+    keys = [0, 3, 6]
+    with attach(unet, 3, "full", clip_norms=True):
+        assert far(found[keys], run(unet, rows(inputs, keys))) <= 2e-6
+    for first, last in ((0, 3), (3, 6)):
+        with attach(unet, 4, "pair", clip_norms=True):  # as the authors' network is given them
+            drawn = run(unet, rows(inputs, [first, last, first + 1, first + 2]))[2:]
+        assert far(found[first + 1 : last], drawn) <= 2e-6
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from motion.errors import MotionError
 from motion.models.motion.architecture import Architecture
-from motion.sampling.windows import FUSES, SCHEDULES, Windows, plan
+from motion.sampling.windows import FUSES, HIERARCHICAL, SCHEDULES, Windows, plan
 from motion.settings.settings import CONTEXT_FUSES, CONTEXT_SCHEDULES, Clip
 from tests.support.small import any_windows
 
@@ -102,7 +102,7 @@ def test_weights_as_everybody_knows_them() -> None:
 
 
 def test_the_settings_offer_what_there_is() -> None:
-    assert CONTEXT_SCHEDULES.keys() == SCHEDULES.keys()
+    assert CONTEXT_SCHEDULES.keys() == {*SCHEDULES, HIERARCHICAL}
     assert CONTEXT_FUSES.keys() == FUSES.keys()
 
 
@@ -131,3 +131,26 @@ def test_what_the_module_cannot_is_refused() -> None:
         plan(Clip(frames=64, context_length=33), V3)
     with pytest.raises(MotionError, match="context overlap is 4: windows of 4 frames share 3 at most"):
         plan(Clip(frames=64, context_length=4), V3)
+
+
+@pytest.mark.parametrize(
+    ("frames", "length", "keys", "between"),
+    [
+        (9, 3, (0, 2, 4, 6, 8), [(1,), (3,), (5,), (7,)]),
+        (16, 4, (0, 3, 6, 9, 12, 15), [(1, 2), (4, 5), (7, 8), (10, 11), (13, 14)]),
+        (17, 4, (0, 3, 6, 9, 12, 15, 16), [(1, 2), (4, 5), (7, 8), (10, 11), (13, 14)]),
+    ],
+)
+def test_the_hierarchy_is_controlvideos(
+    frames: int, length: int, keys: tuple[int, ...], between: list[tuple[int, ...]]
+) -> None:
+    windows = plan(Clip(frames=frames, context_schedule=HIERARCHICAL), None)
+    assert (windows.length, windows.key_frames, windows.at(3)) == (length, keys, [keys, *between])
+    assert windows.ends(keys) == () and [windows.ends(window) for window in between][:2] == [keys[:2], keys[1:3]]
+    assert {frame for window in windows.at(0) for frame in window} == set(range(frames))
+
+
+@pytest.mark.parametrize("settings", [{"loop": "closed"}, {"context_engine": "attention"}])
+def test_the_hierarchy_is_for_open_clips(settings: dict[str, str]) -> None:
+    with pytest.raises(MotionError, match="context schedule is hierarchical"):
+        plan(Clip(context_schedule=HIERARCHICAL, **settings), None)  # type: ignore[arg-type]
