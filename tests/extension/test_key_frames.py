@@ -276,3 +276,15 @@ def test_the_strips_frame_names_every_preset_and_part() -> None:
     assert all(f'data-preset="{name}"' in html for name in strip.PRESETS)
     assert all(f'data-part="{name}"' in html for name in ("frame", "strength", "encoder"))
     assert 'data-text="the_text"' in html and 'data-frames="the_frames"' in html
+
+
+def test_held_key_frames_need_no_encoder(host: Path) -> None:
+    """At a scale of 0 they are pictures only, whatever encoder they name and wherever it is."""
+    encoded = base64.b64encode(file_of(RED)).decode()
+    keys = [{"frame": 0, "image": encoded}, {"frame": -1, "image": encoded, "encoder": "absent"}]
+    tab = key_frames.settle_pictures(Tab(key_frames=keys, hold_keys="clean", key_scale=0.0, frames=4))  # type: ignore[arg-type]
+    assert [key.is_kept for key in tab.key_frames] == [True, True]
+    ((control, encoder),) = key_frames.load(tab)
+    assert (control.file, encoder, list(control.images)) == (None, None, [0, 3])
+    with pytest.raises(MotionError, match="names no SparseCtrl encoder"):
+        key_frames.settle_pictures(Tab(key_frames=keys, hold_keys="noised"))  # type: ignore[arg-type]

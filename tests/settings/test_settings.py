@@ -33,6 +33,7 @@ from motion.settings.settings import (
     Clip,
 )
 from motion.settings.tab import FORMATS, STARTS, TAB_FIELDS, Tab
+from motion.techniques.replacement import HOLDS
 
 SIDES = st.integers(8, 512).map(lambda n: 8 * n)
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"))
@@ -46,6 +47,12 @@ DRAWN: dict[str, Any] = {
     "cross_frame_levels": st.lists(st.sampled_from(list(LEVELS)), min_size=1, unique=True),
     "field_x": st.floats(-128, 128),
     "field_t0": st.integers(1, 940),
+    "cfg_first": st.floats(0, 100),
+    "cfg_low": st.floats(0, 100),
+    "rescale_cfg": st.floats(0, 1),
+    "threshold": st.floats(0, 1),
+    "temporal_guidance": st.floats(0, 10),
+    "hold_keys": st.sampled_from(list(HOLDS)),
 }
 CLIPS = st.builds(
     Clip,

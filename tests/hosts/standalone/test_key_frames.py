@@ -80,6 +80,14 @@ def test_key_frames_belong_to_the_encoder_before_them(room: Path) -> None:
     assert list(spread.images) == [0, 15]
 
 
+def test_held_key_frames_need_no_encoder(room: Path) -> None:
+    """What the scale of 0 leaves out is not looked for."""
+    for texts in (["0=a.png", "-1=b.png"], ["absent", "0=a.png", "-1=b.png"]):
+        (held,) = gather(options(room, *texts), frames=16, unseen=True)
+        assert (held.file, list(held.images)) == (None, [0, 15])
+    assert gather([], frames=16, unseen=True) == []
+
+
 @pytest.mark.parametrize(
     ("texts", "words"),
     [

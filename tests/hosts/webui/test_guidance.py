@@ -37,13 +37,20 @@ class Network(nn.Module):
 
     def __init__(self, arrangement: Arrangement) -> None:
         super().__init__()
-        self.arrangement, self.rows = arrangement, 0
+        self.arrangement = arrangement
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
-        self.rows += len(x)
+        assert len(x) >= self.arrangement.frames * self.arrangement.prompts and not len(x) % self.arrangement.frames
         told = cond["c_crossattn"][0].view(-1, 1, 1, 1)
-        moved = 0 if self.arrangement.still else 0.2 * x.flip(0)
+        moved = 0 if self.arrangement.still else 0.2 * self.neighbours(x)
         return 0.3 * x + moved + told * x
+
+    def neighbours(self, x: Tensor) -> Tensor:
+        """Each clip of the batch backwards, wherever the frames of its prompts lie."""
+        rows = self.arrangement.rows(len(x), tuple(range(FRAMES)))
+        moved = torch.empty_like(x)
+        moved[rows] = x[rows].unflatten(0, (-1, FRAMES)).flip(1).flatten(0, 1)
+        return moved
 
 
 class Denoiser(nn.Module):
@@ -83,12 +90,13 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         listed, tensor = self.conds()
         rows = [frame for frame, mine in enumerate(listed) for _ in mine]
-        out = self.inner_model(x[rows], sigma[rows], cond={"c_crossattn": [tensor], "c_concat": [image_cond[rows]]})
         if self.skips:
+            out = self.inner_model(x[rows], sigma[rows], cond={"c_crossattn": [tensor], "c_concat": [image_cond[rows]]})
             fake = out[[mine[0][0] for mine in listed]]
             return self.combine_denoised(torch.cat([out, fake]), listed, uncond, 1.0)
-        unguided = self.inner_model(x, sigma, cond={"c_crossattn": [uncond], "c_concat": [image_cond]})
-        return self.combine_denoised(torch.cat([out, unguided]), listed, uncond, cond_scale)
+        told = {"c_crossattn": [torch.cat([tensor, uncond])], "c_concat": [torch.cat([image_cond[rows], image_cond])]}
+        out = self.inner_model(torch.cat([x[rows], x]), torch.cat([sigma[rows], sigma]), cond=told)
+        return self.combine_denoised(out, listed, uncond, cond_scale)
 
 
 def asked(cfg: float) -> dict[str, Any]:
@@ -106,6 +114,7 @@ def denoised(
     denoiser: Denoiser, settings: dict[str, Any], cfg: float = 7.0, sigma: float = 2.0, given: Any = None
 ) -> Tensor:
     arrangement = denoiser.inner_model.arrangement
+    arrangement.prompts = len(denoiser.weights)
     guidance = Guidance(techniques_of(Tab(**settings)), arrangement, FRAMES)
     guidance.given = given or {}
     x = latents()
@@ -160,7 +169,6 @@ def test_a1111_temporal_guidance_in_either_kind_of_samplers(
     denoiser = Denoiser(arrangement, weights)
     if of_noise:
         denoiser.alphas = ALPHAS
-    arrangement.prompts = len(weights)
     plain = denoised(denoiser, {}, sigma=500.0)
     moving = (0.3 + TEXTS["uncond"]) * latents() + 0.2 * latents().flip(0)
     still = (0.3 + TEXTS["uncond"]) * latents()
