@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motion.errors import MotionError
 from motion.hosts.source import Source
+from motion.hosts.standalone.lora import split_weight
+from motion.settings.few_steps import contradiction, find_recipe
+from motion.settings.lora_tags import lora_tags
 from motion.settings.settings import FIELDS
 
 if TYPE_CHECKING:  # it imports torch
@@ -33,6 +37,18 @@ def follow(clip: Source, given: Mapping[str, Any]) -> dict[str, str]:
     if found.fps is not None:
         options["fps"] = f"{min(max(found.fps, rate.low), rate.high):.3f}"  # type: ignore[attr-defined]
     return options
+
+
+def use_recipe(options: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """`options` with the settings that a few-step file among them was distilled for where they are not ``given``, and
+    a note where they contradict those; empty if not."""
+    loras = [split_weight(text)[0].stem for text in options["lora"]]
+    loras += [tag.name for tag in lora_tags(options.get("prompt", ""))]
+    recipe = find_recipe([Path(options.get("motion", "")).stem, *loras])
+    if recipe is None:
+        return dict(options), ""
+    settled = {**options, **recipe.settings, **given}
+    return settled, contradiction(recipe, settled, loras)
 
 
 def read_image_prompt(args: argparse.Namespace, frames: int) -> ImagePrompt | None:

@@ -149,6 +149,9 @@ def _render(args: argparse.Namespace) -> None:
     options = {**followed, **(DEMO if args.demo else {}), **given}
     if args.no_motion:
         options.pop("motion", None)
+    options, note = inputs.use_recipe(options, given)
+    if note:
+        sys.stderr.write(f"note: {note}\n")
     for needed in ("checkpoint", "prompt"):
         if needed not in options:
             raise MotionError(f"--{needed} is missing: give one, or try --demo for the bundled models")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ from motion.cli import render as render_command
 from motion.fields.table import Size
 from motion.settings.parameters import parse_infotext
 from motion.settings.settings import Clip
+from motion.video.read import read
+from motion.weights.bundled import DEMO
 from motion.weights.describe import describe
 from motion.weights.lora import TRIGGER
 
@@ -171,3 +174,17 @@ def test_the_demo_needs_no_file(tmp_path: Path) -> None:
     out = tmp_path / "demo.gif"
     assert cli.main(["render", "--demo", "--out", str(out), "--steps", "2", "--device", "cpu"]) == 0
     assert video.read(out).frames.shape == (16, 256, 256, 3)
+
+
+def test_a_few_step_module_brings_its_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is typed stays, and what contradicts it is said."""
+    module = tmp_path / "animatediff_lightning_2step_comfyui.safetensors"
+    shutil.copy(DEMO["motion"], module)
+    command = ["render", "--demo", "--motion", str(module), "--frames", "1", "--device", "cpu", "--seed", "1"]
+    note = "note: AnimateDiff-Lightning, 2 steps was distilled for"
+    for options, steps, cfg, said in ((["--cfg", "2"], 2, 2.0, ""), (["--steps", "1"], 1, 1.0, note)):
+        assert cli.main([*command, *options, "--out", str(tmp_path / "clip.png")]) == 0
+        clip, _ = parse_infotext(read(tmp_path / "clip.png").parameters or "")
+        assert (clip.sampler, clip.steps, clip.cfg) == ("euler", steps, cfg)
+        errors = capsys.readouterr().err
+        assert said in errors and ("note" in errors) is bool(said)
