@@ -69,6 +69,33 @@ def test_all_frames_and_two_as_controlvideo_has_it(
     assert far(found, rearrange(io[name + norms], "b c f h w -> (b f) c h w")) <= 1e-5
 
 
+def test_a_controlnet_with_norms_over_the_clip_is_controlvideos(unet: nn.Module, oracle_of: OracleOf) -> None:
+    """Frames of the ControlNet look at themselves; its residuals join the UNet whose frames look at all.
+
+    The authors' UNet adds the last residual in place, and so once more in its middle (`y` of the oracle): left out.
+    """
+    io = {name: _as_batch(tensor) for name, tensor in oracle_of("techniques/controlvideo_controlnet_io").items()}
+    net = ControlNetModel(
+        block_out_channels=WIDTHS,
+        cross_attention_dim=TEXT,
+        attention_head_dim=8,
+        conditioning_embedding_out_channels=(4, 8, 12, 16),
+    ).eval()
+    net.load_state_dict(oracle_of("techniques/controlvideo_controlnet"))
+    text = io["c"].repeat_interleave(3, 0)
+    with attach(net, 3, [[0], [1], [2]], clip_norms=True):
+        down, middle = net(io["x"], io["t"], text, io["cond"].repeat(2, 1, 1, 1), return_dict=False)
+    for found, name in ((down[0], "down0"), (down[11], "down11"), (middle, "mid")):
+        assert far(found, io[name]) <= 1e-5
+    residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+    with attach(unet, 3, "full", clip_norms=True):
+        assert far(unet(io["x"], io["t"], text, **residuals).sample, io["y_no_alias"]) <= 1e-5
+
+
+def _as_batch(x: Tensor) -> Tensor:
+    return rearrange(x, "b c f h w -> (b f) c h w") if x.ndim == 5 else x
+
+
 def test_first_is_diffusers_own(unet: UNet2DConditionModel) -> None:
     inputs = batch(4, groups=2)
     own = unet.attn_processors
