@@ -34,11 +34,17 @@
 
     const part = (tab, name) => gradioApp().getElementById(`script_${tab}_motion_${name}`);
 
+    const isOn = (tab) => part(tab, "enabled")?.querySelector(".label-wrap input[type=checkbox]")?.checked;
+
     function refreshLists() {
-        for (const tab of tabs) {
-            const box = part(tab, "enabled")?.querySelector(".label-wrap input[type=checkbox]");
-            if (box?.checked) part(tab, "refresh").click();
-        }
+        for (const tab of tabs.filter(isOn)) part(tab, "refresh").click();
+    }
+
+    // Of a tab that begins with Motion on; a page that is just being built does not hear each click.
+    function fillLists(tries = 5) {
+        const empty = tabs.filter((tab) => isOn(tab) && !part(tab, "notes").textContent.trim());
+        for (const tab of empty) part(tab, "refresh").click();
+        if (tries) setTimeout(() => fillLists(tries - 1), 2000);
     }
 
     // A saved default of 0.1.0 also holds where the slider of rates began, and steps are counted from there.
@@ -67,7 +73,7 @@
 
     document.addEventListener("blur", keepWhatWasTyped, true);
     onUiLoaded(() => {
-        refreshLists();
+        fillLists();
         stepFromWholeNumbers();
     });
     onOptionsChanged(followCheckpoint);

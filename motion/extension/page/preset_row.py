@@ -47,8 +47,9 @@ class PresetRow:
         kept, name, asked = [made[name] for name in KEPT], [self.name], [self.question, self.asked]
         for chosen in (self.name.select, self.load.click):
             chosen(_chosen, inputs=name, outputs=kept, show_progress=False)
-        for opened in (self.name.focus, made["enabled"].change):
-            opened(_listed, inputs=name, outputs=name, show_progress=False)
+        made["enabled"].change(_listed, inputs=name, outputs=name, show_progress=False)
+        # Not the value as well: meanwhile another may have been typed.
+        self.name.focus(lambda: gr.update(choices=_names()), outputs=name, show_progress=False)
         self.save.click(_saved, inputs=[self.name, *kept], outputs=name, show_progress=False)
         self.delete.click(_ask, inputs=name, outputs=asked, show_progress=False)
         self.yes.click(_deleted, inputs=name, outputs=[self.name, self.question], show_progress=False)

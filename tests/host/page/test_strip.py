@@ -103,7 +103,7 @@ def test_presets_and_what_is_wrong(open_page: WebuiPage, pictures: list[Path]) -
     page.settle_keys()
     assert page.strip.locator(".motion-strip-problem").inner_text() == ""
     page.fill("frames", 8)
-    page.strip.get_by_text("key frame 12 is out of range").wait_for(state="visible")
+    page.strip.get_by_text("key frame 12 is out of range").first.wait_for(state="visible")
 
 
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])
