@@ -82,7 +82,7 @@ def offer(chosen: str, adapter: str) -> tuple[Any, ...]:
         return gr.update(choices=[]), alarm(error), gr.update(visible=False), gr.update(), gr.update(), gr.update()
     wanted = (chosen, last_module(found.base), *found.fitting)
     choices = [*found.fitting, NO_MODULE]
-    chosen = next((name for name in wanted if name in choices), NO_MODULE)
+    chosen = next((name for name in wanted if name in choices), "")
     modules = gr.update(choices=choices, value=chosen)
     adapters = gr.update(choices=["", *found.of_kind["adapter"]])
     loras = gr.update(choices=list(found.of_kind["loras"]), value=None)

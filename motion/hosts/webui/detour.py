@@ -64,7 +64,7 @@ def _in_parts(sampler: Any, techniques: Techniques, alphas: Tensor, seed: int) -
         entered: list[Tensor] = []
 
         def watch(denoiser: nn.Module, given: tuple[Any, ...]) -> None:
-            entered.append(given[0])
+            entered.append(given[0][:1].clone())
             if len(entered) > way.before:
                 raise _Reached
 
@@ -72,7 +72,7 @@ def _in_parts(sampler: Any, techniques: Techniques, alphas: Tensor, seed: int) -
         try:
             loop(model, x, *args, **kwargs)
         except _Reached:
-            back, before = (entered[step][:1].float() / scales[step] for step in way)
+            back, before = (entered[step].float() / scales[step] for step in way)
         finally:
             unwatch()
         sigmas = levels[way.back], levels[way.before]
