@@ -36,7 +36,10 @@ def gather(options: Sequence[Option], frames: int, unseen: bool = False) -> list
         if name == "sparsectrl":
             encoder += 1
         elif not files:
-            raise MotionError(f"the key frame {text} has no encoder: give a SparseCtrl file with --sparsectrl FILE")
+            raise MotionError(
+                f"the key frame {text} has no encoder: give a SparseCtrl file with --sparsectrl FILE, or hold it as it is "
+                "with --hold-keys clean --key-scale 0"
+            )
         else:
             shown[max(encoder - 1, 0)].append(text)
     return [_control(Path(file), texts, frames) for file, texts in zip(files, shown, strict=True)]
