@@ -37,8 +37,8 @@ def gather(options: Sequence[Option], frames: int, unseen: bool = False) -> list
             encoder += 1
         elif not files:
             raise MotionError(
-                f"the key frame {text} has no encoder: give a SparseCtrl file with --sparsectrl FILE, or hold it as it is "
-                "with --hold-keys clean --key-scale 0"
+                f"the key frame {text} has no encoder: give a SparseCtrl file with --sparsectrl FILE, or hold it as it "
+                "is with --hold-keys clean --key-scale 0"
             )
         else:
             shown[max(encoder - 1, 0)].append(text)
