@@ -228,6 +228,31 @@ def test_a_diffusers_folder_is_the_same_model(tmp_path: Path, sd15_originals: tu
     assert_same(open_parts(folder), sd15_originals)
 
 
+@pytest.mark.parametrize(
+    ("options", "beside"),
+    [
+        ({"safe_serialization": False}, {"variant": "fp16"}),
+        ({"variant": "fp16"}, {"variant": "non_ema"}),
+        ({"variant": "fp16"}, {}),
+    ],
+)
+def test_of_several_weights_one_is_taken_and_other_programs_are_left(
+    options: dict[str, Any], beside: dict[str, Any], tmp_path: Path, sd15_originals: tuple[nn.Module, ...]
+) -> None:
+    written_folder(tmp_path, sd15_originals, **options)
+    sd15_originals[0].save_pretrained(tmp_path / "unet", **beside)
+    (tmp_path / "unet" / "openvino_model.bin").write_bytes(b"OpenVINO")
+    assert_same(open_parts(tmp_path), sd15_originals)
+
+
+def test_a_folder_without_its_vocabulary_is_refused(tmp_path: Path, sd15_originals: tuple[nn.Module, ...]) -> None:
+    written_folder(tmp_path, sd15_originals)
+    for file in (tmp_path / "tokenizer").iterdir():
+        file.unlink()
+    with pytest.raises(MotionError, match="no vocabulary in its folder 'tokenizer'"):
+        open_parts(tmp_path)
+
+
 def written_folder(folder: Path, originals: tuple[nn.Module, ...], **options: Any) -> None:
     unet, vae, text = originals
     clip_tokenizer().save_pretrained(folder / "tokenizer")

@@ -20,6 +20,7 @@ from motion.hosts.standalone.vae import build_vae
 from motion.weights.paths import SUFFIXES
 
 INDEX = "model_index.json"
+_VOCABULARIES = ("tokenizer.json", "vocab.json")
 PIPELINES: dict[str, Base] = {
     "StableDiffusionPipeline": "sd15",
     "StableDiffusionImg2ImgPipeline": "sd15",
@@ -27,7 +28,10 @@ PIPELINES: dict[str, Base] = {
     "StableDiffusionXLImg2ImgPipeline": "sdxl",
 }
 ENCODERS = {"sd15": {"": CLIPTextModel}, "sdxl": {"": CLIPTextModel, "_2": CLIPTextModelWithProjection}}
-_VARIANT = re.compile(r"model\.(\w+)(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
+_WEIGHTS = re.compile(
+    r"(?:(?:diffusion_)?pytorch_)?model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.(?P<suffix>safetensors|bin)"
+)
+"""What diffusers and transformers call a component's weights; other programs' lie beside them (OpenVINO's)."""
 
 
 def open_folder(path: Path, vae: State | None) -> Parts:
@@ -86,18 +90,20 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _encoder(kind: Any, path: Path, suffix: str) -> TextEncoder:
     model = _component(kind, path, f"text_encoder{suffix}")
-    tokenizer = CLIPTokenizer.from_pretrained(path, subfolder=f"tokenizer{suffix}", local_files_only=True)
+    folder = f"tokenizer{suffix}"
+    if not any((path / folder / name).is_file() for name in _VOCABULARIES):  # transformers 5 makes one of two words
+        raise MotionError(f"has no vocabulary in its folder {folder!r}, so it is not a whole model: download it again")
+    tokenizer = CLIPTokenizer.from_pretrained(path, subfolder=folder, local_files_only=True)
     return TextEncoder(tokenizer, model, tokenizer.pad_token_id)
 
 
 def _component(kind: Any, path: Path, subfolder: str) -> Any:
-    names = [file.name for file in (path / subfolder).glob("*model*.*") if file.suffix in (".safetensors", ".bin")]
-    if not names:
+    names = filter(None, (_WEIGHTS.fullmatch(file.name) for file in (path / subfolder).glob("*")))
+    found = min(((name["suffix"] == "bin", name["variant"] or "") for name in names), default=None)
+    if found is None:
         raise MotionError(f"has no weights in its folder {subfolder!r}, so it is not a whole model: download it again")
-    found = [_VARIANT.search(name) for name in names]
-    variant = min(name[1] for name in found if name) if all(found) else None
-    safe = any(name.endswith(".safetensors") for name in names)
-    options = {"variant": variant, "use_safetensors": safe, "local_files_only": True}
+    pickled, variant = found
+    options = {"variant": variant or None, "use_safetensors": not pickled, "local_files_only": True}
     model = kind.from_pretrained(path, subfolder=subfolder, **options)
     return model.eval().requires_grad_(False)
 
