@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from motion.weights.pairs import MOTION_LORA, open_lora
 Layer = nn.Linear | nn.Conv2d
 
 TEXT_PREFIXES = (("lora_te_", "lora_te1_", "text_encoder_", ""), ("lora_te2_", "text_encoder_2_"))
+
+_PROJECTION = re.compile(r"self_attn\.(q|k|v|out)_proj$")
 
 SDXL_NAMES = {
     "add_embedding.linear_1": "label_emb.0.0",
@@ -74,7 +77,7 @@ def _places(parts: Parts) -> dict[str, Place]:
             places.update({f"{prefix}{flat(spelled)}": Place(layer, False) for prefix in UNET_PREFIXES})
     for encoder, prefixes in zip(parts.encoders, TEXT_PREFIXES, strict=False):
         for name, layer in _weighted(encoder.model):
-            for spelled in (name, ldm.text_name(name)):
+            for spelled in _text_names(name):
                 places.update({f"{prefix}{flat(spelled)}": Place(layer, True) for prefix in prefixes})
     return places
 
@@ -84,6 +87,13 @@ def _original_name(name: str, base: Base) -> str:
     if base == "sdxl" and name in SDXL_NAMES:
         return SDXL_NAMES[name]
     return ldm.unet_name(f"{name}.weight").removesuffix(".weight")
+
+
+def _text_names(name: str) -> Iterator[str]:
+    """A text encoder's layer as transformers and LDM call it, and both with diffusers' first names of attention."""
+    for spelled in (name, ldm.text_name(name)):
+        yield spelled
+        yield _PROJECTION.sub(r"self_attn.to_\1", spelled)
 
 
 def _weighted(model: nn.Module) -> Iterator[tuple[str, Layer]]:

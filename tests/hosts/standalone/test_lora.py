@@ -56,6 +56,12 @@ def text_layer(parts: Parts, index: int) -> nn.Module:
             ".lora_linear_layer.up.weight",
         ),
         (
+            "sd15",
+            0,
+            f"text_encoder.text_model.{TEXT.replace('q_proj', 'to_q')}",
+            *("_lora.down.weight", "_lora.up.weight"),
+        ),
+        (
             "sdxl",
             f"{UNET}.to_q",
             "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q",
