@@ -114,7 +114,9 @@ def _json_rows(table: Path) -> Iterator[tuple[str, str]]:
         if not isinstance(row, dict):
             raise MotionError(f'line {number} of {table} is no JSON object: write {{"file_name": ..., "text": ...}}')
         file, caption = _columns(row, table)
-        yield str(row[file]), str(row[caption] or "").strip()
+        if not isinstance(row[caption], str | None):
+            raise MotionError(f"line {number} of {table} has {row[caption]!r:.60} as {caption}: give one text")
+        yield str(row[file]), (row[caption] or "").strip()
 
 
 def _columns(names: Collection[str], table: Path) -> tuple[str, str]:

@@ -60,6 +60,7 @@ def test_tables_are_read_as_others_write_them(tmp_path: Path, name: str, text: s
     ("a.jsonl", '{"file": "a.mp4", "caption": "x"}\n[1]', "line 2 of"),
     ("a.jsonl", "a.mp4: x", "line 1 of"),
     ("a.jsonl", '{"file": "a.mp4"}', "lacks the columns"),
+    ("a.jsonl", '{"file": "a.mp4", "text": ["x", "y"]}', "line 1 of .* as text: give one text"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_table_is_said(tmp_path: Path, name: str, text: str, words: str) -> None:
     (tmp_path / name).write_text(text)
