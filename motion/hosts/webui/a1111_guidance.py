@@ -73,18 +73,18 @@ class _Combination:
         if text == "uncond":
             before, arrangement.prompts = arrangement.prompts, 1
             try:
-                return self._called(x, sigma, uncond, image)
+                return self._call(x, sigma, uncond, image)
             finally:
                 arrangement.prompts = before
         parser = host_module("prompt_parser")
         prompts, cond = parser.reconstruct_multicond_batch(self.asked["cond"], self.denoiser.step)
         rows = [frame for frame, mine in enumerate(prompts) for _ in mine]
-        x_out = self._called(x[rows], sigma[rows], cond, image[rows])
+        x_out = self._call(x[rows], sigma[rows], cond, image[rows])
         first = x_out[[mine[0][0] for mine in prompts]]
         combined: Tensor = self.original(torch.cat([x_out, first]), prompts, first, 1.0)
         return combined
 
-    def _called(self, x: Tensor, sigma: Tensor, cond: Any, image: Tensor) -> Tensor:
+    def _call(self, x: Tensor, sigma: Tensor, cond: Any, image: Tensor) -> Tensor:
         told = dict(cond) if isinstance(cond, dict) else {"c_crossattn": [cond]}
         predicted: Tensor = self.denoiser.inner_model(x, sigma, cond={**told, "c_concat": [image]})
         return predicted

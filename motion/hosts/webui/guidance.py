@@ -50,7 +50,7 @@ class Guidance:
     def watch(self, sampler: Any, undo: ExitStack) -> None:
         """Learn from ``sampler``, until ``undo`` is closed, its noise levels and where it is, if that is asked for."""
         if self.techniques.ask("needs_schedule"):
-            undo.callback(patching.item(vars(sampler), "func", self._told(sampler.func)))
+            undo.callback(patching.item(vars(sampler), "func", self._note_levels(sampler.func)))
             undo.callback(patching.before(sampler.model_wrap_cfg, self._note, with_kwargs=True))
 
     def scales(self, cfg: float) -> list[float]:
@@ -80,16 +80,16 @@ class Guidance:
         above = self._schedule > self._levels.flatten()[0].to(self._schedule) * (1 + 1e-4)
         return Moment(frames, self.kept, int(above.sum()), len(self._schedule) - 1)
 
-    def _told(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _note_levels(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """``function`` of a sampler, with its noise levels noted."""
 
         @wraps(function)  # the host looks at its signature
-        def told(*args: Any, **kwargs: Any) -> Any:
+        def noted(*args: Any, **kwargs: Any) -> Any:
             named = (kwargs[name] for name in SCHEDULES if name in kwargs)
             self._schedule = next((torch.as_tensor(levels).cpu() for levels in named), None)
             return function(*args, **kwargs)
 
-        return told
+        return noted
 
     def _note(self, _: Any, args: tuple[Any, ...], kwargs: Any) -> None:
         self._levels = args[1]

@@ -110,12 +110,12 @@ def test_key_frames_are_told_their_own_text(travel: str, host: Standalone) -> No
 def test_travel_reaches_the_pooled_vectors(tiny: Path) -> None:
     host = Standalone.open(tiny / "sdxl.safetensors", device="cpu")
     clip = replace(SMALL, frames=3, prompt="0: a cat\n2: a dog")
-    told = host._told([clip], 3).rows([0, 1, 2, 0, 1, 2])
-    assert told.pooled is not None
-    assert (told.context.shape[0], told.pooled.shape[0]) == (6, 6)
-    middle = (told.pooled[3] + told.pooled[5]) / 2
-    assert far(told.pooled[4], middle) <= 1e-6
-    assert not np.allclose(told.pooled[3], told.pooled[5])
+    found = host._encode_prompts([clip], 3, ()).rows([0, 1, 2, 0, 1, 2])
+    assert found.pooled is not None
+    assert (found.context.shape[0], found.pooled.shape[0]) == (6, 6)
+    middle = (found.pooled[3] + found.pooled[5]) / 2
+    assert far(found.pooled[4], middle) <= 1e-6
+    assert not np.allclose(found.pooled[3], found.pooled[5])
 
 
 @pytest.mark.parametrize("noise", NOISES)
