@@ -92,7 +92,7 @@ class _Residuals:
         self.conditions = conditions
         self.keys = keys
         self.windows: dict[Any, tuple[Rows, Tensor]] = {}
-        """What `_shown` has found."""
+        """What `_show` has found."""
         self.kept: Tensor | None = None
         """What `_embedded` has made."""
         self.effect = effect
@@ -145,12 +145,12 @@ class _Residuals:
         return residuals
 
     def _of_window(self, window: Window, given: unet_call.UNetCall, like: Tensor) -> list[Tensor]:
-        rows, factors = self._shown(window, len(given.x), like)
+        rows, factors = self._show(window, len(given.x), like)
         t, context = given.t.to(like.device).expand(len(given.x)), given.context.to(like)
         residuals = self.encoder(rows.of(self._embedded(like)), t, context, len(window))
         return [residual * factors for residual in residuals]
 
-    def _shown(self, window: Window, batch: int, like: Tensor) -> tuple[Rows, Tensor]:
+    def _show(self, window: Window, batch: int, like: Tensor) -> tuple[Rows, Tensor]:
         """The rows of `_embedded` that a window is shown, and the strength of each row of a ``batch``; handed to the
         device of ``like`` once."""
         asked = window, batch, like.device, like.dtype

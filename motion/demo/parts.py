@@ -60,7 +60,7 @@ def train_sprite_sparsectrl(
     name = f"sparsectrl-{condition.name}"
     with (
         attach(image.unet, motion, FRAMES),
-        Obeying(image.unet, encoder, _shown(clips, condition), loss, condition.mixture) as loss_of,
+        Obeying(image.unet, encoder, _draw_for(clips, condition), loss, condition.mixture) as loss_of,
     ):
         train(name, encoder, loss_of, plan, folder)
     gain = SPARSECTRL_GAINS[condition.made]
@@ -69,7 +69,7 @@ def train_sprite_sparsectrl(
     return save_tensors(encoder.state_dict(), folder / f"sprites-{name}.safetensors", told)
 
 
-def _shown(clips: LatentClips, condition: Condition) -> Shown:
+def _draw_for(clips: LatentClips, condition: Condition) -> Shown:
     """Draws clips, their captions, and what they show an encoder."""
 
     def draw(rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:

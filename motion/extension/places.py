@@ -22,7 +22,7 @@ SMALLEST = 100
 
 def check(p: Any, frames: int) -> None:
     """Raise HostError where clips of so many frames cannot be written; the folder is made."""
-    folder = _kept(p) if p.save_samples() else Path(temporary_folder())
+    folder = _find_folder(p) if p.save_samples() else Path(temporary_folder())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -40,7 +40,7 @@ def place(p: Any, picture: Any, seed: int, number: int, formats: Sequence[str]) 
     """
     images, opts = host_module("images"), host_module("shared").opts
     names = images.FilenameGenerator(p, seed, p.prompt, picture)
-    folder = _kept(p)
+    folder = _find_folder(p)
     with _counted(p, number):
         if opts.save_to_dirs and option("outdir_videos", None) is None:
             folder /= names.apply(opts.directories_filename_pattern or "[prompt_words]").lstrip(" ").rstrip("\\ /")
@@ -61,7 +61,7 @@ def temporary_folder() -> str:
     return str(folder)
 
 
-def _kept(p: Any) -> Path:
+def _find_folder(p: Any) -> Path:
     """The folder of what is kept, which a host with one for such files divides no further."""
     videos = option("outdir_videos", None)
     return Path(p.outpath_samples if videos is None else option("outdir_samples", "") or videos)

@@ -19,6 +19,14 @@ _NO_WEIGHT = re.compile(r'([^"]*):([^:/\\"]*)', re.DOTALL)
 """A name without a weight that ends in what should be one; a path may have a colon in front of its slashes."""
 
 
+def read_number(text: str, low: float, high: float, what: str) -> float:
+    """How strongly ``what`` counts, as ``text`` spells it. Raises MotionError unless it is from ``low`` to ``high``."""
+    with suppress(ValueError):
+        if low <= (number := float(text)) <= high:
+            return number
+    raise MotionError(f"{what} is {text:.40}: give a number from {low:g} to {high:g}")
+
+
 class Weighted(NamedTuple):
     """A file by its name and how strongly it counts; written `name:weight`."""
 

@@ -6,12 +6,12 @@ extensions have added more (`lbw=`, `start=`), which only they can follow.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from motion.errors import MotionError
+from motion.fields.weighted import read_number
 
 LOW, HIGH = -10, 10
 """Bounds of a weight."""
@@ -66,10 +66,4 @@ def read_tag(positional: Sequence[str], named: Mapping[str, str]) -> LoraTag:
 
 def check_weight(text: str) -> float:
     """The weight that `text` spells. Raises MotionError if it is none."""
-    try:
-        weight = float(text)
-    except ValueError:
-        weight = math.nan
-    if not LOW <= weight <= HIGH:
-        raise MotionError(f"LoRA weight is {text:.40}: give a number from {LOW} to {HIGH}")
-    return weight
+    return read_number(text, LOW, HIGH, "LoRA weight")

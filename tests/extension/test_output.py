@@ -143,7 +143,7 @@ def test_its_player_plays_the_one_clip() -> None:
 def test_the_pages_gallery_leaves_out_what_would_keep_it_busy() -> None:
     """All up to 64 frames, then some with a note; as chosen; and the API has them all."""
 
-    def shown(frames: int, choice: str = "auto", is_api: bool = False) -> tuple[int, list[str]]:
+    def show(frames: int, choice: str = "auto", is_api: bool = False) -> tuple[int, list[str]]:
         comments: list[str] = []
         p = SimpleNamespace(is_api=is_api, comment=comments.append)
         clip = FinishedClip(list(range(frames)), [str(number) for number in range(frames)])
@@ -151,9 +151,9 @@ def test_the_pages_gallery_leaves_out_what_would_keep_it_busy() -> None:
         assert list(map(str, found.pictures)) == list(found.texts)
         return len(found.pictures), comments
 
-    assert shown(64) == (64, [])
-    assert shown(300)[0] == 60 and "one in 5" in shown(300)[1][0]
-    assert shown(300, "all") == (300, [])
-    assert shown(300, "8") == (38, [])
-    assert shown(300, "none") == (0, [])
-    assert shown(300, is_api=True) == (300, [])
+    assert show(64) == (64, [])
+    assert show(300)[0] == 60 and "one in 5" in show(300)[1][0]
+    assert show(300, "all") == (300, [])
+    assert show(300, "8") == (38, [])
+    assert show(300, "none") == (0, [])
+    assert show(300, is_api=True) == (300, [])

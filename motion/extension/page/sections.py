@@ -56,10 +56,10 @@ def follow(made: Mapping[str, Any]) -> None:
     for needs, rows in groupby(dependent, key=lambda row: row.needs):
         shown, inputs = [made[row.name] for row in rows], [made[name] for name in needs]
         for changing in (made["enabled"], *inputs):
-            changing.change(partial(_shown, needs, len(shown)), inputs=inputs, outputs=shown, show_progress=False)
+            changing.change(partial(_show, needs, len(shown)), inputs=inputs, outputs=shown, show_progress=False)
 
 
-def _shown(needs: Sequence[str], count: int, *values: Any) -> Any:
+def _show(needs: Sequence[str], count: int, *values: Any) -> Any:
     rows = [TAB_FIELDS[name] for name in needs]
     used = any(value != row.format(row.default) for row, value in zip(rows, values, strict=True))
     return [gr.update(visible=used)] * count if count > 1 else gr.update(visible=used)

@@ -25,7 +25,7 @@ from motion.hosts.standalone.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.prompts import FrameConditioning
 from motion.hosts.standalone.sampling import Progress, Sampling
-from motion.hosts.standalone.vae import decode, encode
+from motion.hosts.standalone.vae import decode, encode_frames, frames_at_once
 from motion.hosts.standalone.work import Work, seed_of_work
 from motion.models.motion.model import MotionModel
 from motion.sampling.animation import is_attached
@@ -43,9 +43,6 @@ from motion.weights.paths import OR_FOLDER, check_file
 
 Frames = npt.NDArray[np.uint8]
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-DECODED_AT_ONCE = 4 * 512 * 512
-"""Pixels that go through the VAE together, but always a whole frame."""
-
 STILLS_AT_ONCE = 16
 """Frames without a motion module that go through the UNet together."""
 
@@ -215,9 +212,7 @@ class Standalone:
             raise MotionError(f"the frames are {frames.shape}: give {clip.frames} of {width}x{height}")
         networks, clip = Networks.of(networks), replace(clip, cfg=1.0).with_seed()
         windows = self._windows(clip, networks)
-        pixels = torch.from_numpy(frames).movedim(-1, 1)
-        parts = torch.split(pixels, max(1, DECODED_AT_ONCE // (width * height)))
-        latents = torch.cat([encode(self.parts.vae, part / 255).cpu() for part in parts])
+        latents = torch.cat(list(encode_frames(self.parts.vae, frames)))
         with memory_error_told(f"{windows.size} frames of {clip.size} do"), merge_loras(self.parts, networks.loras):
             conditioning = self._encode_prompts([clip], windows.frames, networks.embeddings)
             sampling = Sampling(self.parts, self.device, self.dtype, [clip], windows, conditioning, networks)
@@ -260,7 +255,7 @@ class Standalone:
         """Those of the frames of latents `[frames, 4, h, w]`, decoded a few at a time."""
         vae, (height, width) = self.parts.vae, (8 * side for side in latents.shape[-2:])
         with memory_error_told(f"frames of {width}x{height} do"):
-            for part in torch.split(torch.as_tensor(numbers), max(1, DECODED_AT_ONCE // (width * height))):
+            for part in torch.split(torch.as_tensor(numbers), frames_at_once(width, height)):
                 pixels = decode(vae, latents[part]) * 127.5 + 127.5
                 pixels = pixels.round().clamp(0, 255).to(torch.uint8).cpu()
                 yield from rearrange(pixels, "n c h w -> n h w c").numpy()

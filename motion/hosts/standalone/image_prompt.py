@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
 from motion.errors import MotionError
+from motion.fields.weighted import read_number
 from motion.hosts.controls import Pixels
 from motion.hosts.standalone.formats.folder import no_progress_bars
 from motion.hosts.standalone.lora import split_weight
@@ -33,7 +34,7 @@ from sparsectrl import key_frames as placing
 SIDE = 224
 MEAN, SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """What CLIP's image encoders are shown (Radford et al. 2021, arXiv:2103.00020, and their code)."""
-MOST = 5.0
+MOST = 5
 """Bound of a scale."""
 
 
@@ -60,7 +61,7 @@ class ImagePrompt:
         """
         encoder = _open_encoder(self.encoder).to(next(adapter.parameters()).device)
         names = {frame: str(number) for number, frame in enumerate(self.images)}
-        pictures = torch.stack([_shown(image) for image in self.images.values()])
+        pictures = torch.stack([_preprocess(image) for image in self.images.values()])
         if adapter.pooled:
             found = _encode(encoder, pictures).image_embeds
             nothing = torch.zeros_like(found[:1])
@@ -119,17 +120,9 @@ def gather(adapter: str | None, images: Sequence[str], encoder: Path | None, fra
         pictures = read(path).frames
         found |= zip(placing.parse(where, frames, len(pictures)), pictures, strict=True)
     placing.places(list(found), frames)
-    return ImagePrompt(file, _scale(scale), dict(sorted(found.items())), encoder)
-
-
-def _scale(text: str) -> float:
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = np.nan
-    if not 0 <= scale <= MOST:
-        raise MotionError(f"the scale of the IP-Adapter is {text}: give a number from 0 to {MOST:g}")
-    return scale
+    return ImagePrompt(
+        file, read_number(scale, 0, MOST, "the scale of the IP-Adapter"), dict(sorted(found.items())), encoder
+    )
 
 
 def _open_encoder(folder: Path) -> nn.Module:
@@ -149,7 +142,7 @@ def _encode(encoder: nn.Module, pictures: Tensor) -> Any:
     return encoder(pictures.to(some), output_hidden_states=True)
 
 
-def _shown(image: Pixels) -> Tensor:
+def _preprocess(image: Pixels) -> Tensor:
     """A picture as the encoder is shown it, ``[3, 224, 224]``: the square in its middle."""
     picture = Image.fromarray(image)
     factor = SIDE / min(picture.size)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from motion.errors import MotionError
+from motion.fields.weighted import read_number
 from motion.hosts.controls import Control, Pixels
 from motion.hosts.standalone.lora import split_weight
 from motion.video.read import read
@@ -70,12 +70,8 @@ def _control(file: Path | None, texts: list[str], frames: int) -> Control:
 
 
 def _strength(text: str) -> float:
-    try:
-        strength = float(text)
-    except ValueError:
-        strength = math.nan
-    if not 0 < strength <= 10:
-        raise MotionError(f"key frame strength is {text}: give a number above 0, to 10")
+    if not (strength := read_number(text, 0, 10, "key frame strength")):
+        raise MotionError(f"key frame strength is {text}: give a number above 0, or leave the key frame out")
     return strength
 
 

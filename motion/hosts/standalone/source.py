@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
-import numpy as np
-import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
 from motion.hosts.source import Source
 from motion.hosts.standalone.samplers import Levels
-from motion.hosts.standalone.vae import encode
+from motion.hosts.standalone.vae import encode_frames
 from motion.settings.settings import Clip
-
-ENCODED_AT_ONCE = 4 * 512 * 512
-"""Pixels that go through the VAE's encoder together, but always a whole frame."""
 
 
 def noise_source(source: Source, clip: Clip, vae: AutoencoderKL, noise: Tensor, levels: Levels, step: int) -> Tensor:
@@ -25,12 +18,9 @@ def noise_source(source: Source, clip: Clip, vae: AutoencoderKL, noise: Tensor, 
     Raises MotionError if the source has fewer frames than the clip.
     """
     latents = noise.mul_(levels.sigmas[step])
-    shown, last = source.frames(clip.frames, clip.size), torch.empty(0)
-    at_once = max(1, ENCODED_AT_ONCE // (clip.size.width * clip.size.height))
-    for at in range(0, clip.frames, at_once):
-        pixels = torch.from_numpy(np.stack(list(islice(shown, at_once)))).movedim(-1, 1)
-        found = encode(vae, pixels / 255).cpu()
+    at = 0
+    for found in encode_frames(vae, source.frames(clip.frames, clip.size)):
         latents[:, at : at + len(found)] += found
-        last = found[-1]
-    latents[:, clip.frames :] += last
+        at, last = at + len(found), found[-1]
+    latents[:, at:] += last
     return latents.mul_(levels.scales[step])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from motion.errors import MotionError
 from motion.hosts.standalone.formats import shapes
 from motion.hosts.standalone.parts import State, filled, under
+from motion.video.pictures import Frame
 from motion.weights import checkpoint as weights
 from motion.weights import ldm
 from motion.weights.kinds import detect, title
@@ -22,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 VAE = "first_stage_model."
 LATENT_CHANNELS = 4
+AT_ONCE = 4 * 512 * 512
+"""Pixels that go through a VAE together, but always a whole frame."""
 REMEDY = "give a VAE for SD1.5 or SDXL, or a checkpoint that has one"
 
 
@@ -76,6 +81,19 @@ def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
 def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
     """The means of the latents of pictures `[n, 3, H, W]` from 0 to 1, float32. Raises MotionError for NaN."""
     return _computed(vae, 2 * pixels - 1, lambda given: vae.encode(given).latent_dist.mean) * vae.config.scaling_factor
+
+
+def frames_at_once(width: int, height: int) -> int:
+    """How many frames of that size go through a VAE together."""
+    return max(1, AT_ONCE // (width * height))
+
+
+def encode_frames(vae: AutoencoderKL, frames: Iterable[Frame]) -> Iterator[Tensor]:
+    """The latents of frames, uint8 `[height, width, 3]`, a few at a time: float32 `[some, 4, h, w]` on the CPU."""
+    frames = iter(frames)
+    for first in frames:
+        some = np.stack([first, *islice(frames, frames_at_once(*first.shape[1::-1]) - 1)])
+        yield encode(vae, torch.from_numpy(some).movedim(-1, 1) / 255).cpu()
 
 
 def _computed(vae: AutoencoderKL, given: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:

@@ -55,8 +55,8 @@ class StepProgress:
         """Hear of the steps of one of the host's samplers."""
         tell = sampler.callback_state
 
-        def told(step: Any) -> Any:
+        def hear(step: Any) -> Any:
             self.step_ends(step["i"])
             return tell(step)
 
-        sampler.callback_state = told
+        sampler.callback_state = hear

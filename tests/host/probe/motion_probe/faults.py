@@ -52,7 +52,7 @@ class Fault:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             self.calls += 1
             if self.kind == "watch":
-                self.seen.append([_shown(value) for value in (*args, *kwargs.values())])
+                self.seen.append([_describe(value) for value in (*args, *kwargs.values())])
             elif self.calls > self.after and not self.fired:
                 self.fired = True
                 self.disarm()
@@ -97,7 +97,7 @@ def _bindings(owner: Any, name: str, original: Any) -> list[tuple[Any, str]]:
     return found
 
 
-def _shown(value: Any) -> Any:
+def _describe(value: Any) -> Any:
     if isinstance(value, Tensor):  # noise levels and times come one for each row: by their values
         return list(value.shape) if value.ndim > 1 else [float(one) for one in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else type(value).__name__
