@@ -11,8 +11,8 @@ from torch import Tensor
 from motion.errors import MotionError
 from motion.weights.checkpoint import check, with_own_storage
 from motion.weights.files import open_weights
+from motion.weights.formats.names import children
 from motion.weights.kinds import SPARSECTRL, detect, title
-from motion.weights.names import children
 from sparsectrl.encoder import Shape, SparseEncoder
 from sparsectrl.names import to_canonical
 

@@ -14,8 +14,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from motion.weights.ldm import unet_name
-from motion.weights.names import DIFFUSERS
+from motion.weights.formats.ldm import unet_name
+from motion.weights.formats.names import DIFFUSERS
 from sparsectrl.encoder import Shape, SparseEncoder
 
 _CONTROL = {

@@ -6,7 +6,7 @@ from motion.cli.main import main
 from motion.cli.render import Job
 from motion.hosts.standalone import Networks
 from motion.hosts.standalone.host import Standalone as Host
-from motion.hosts.standalone.lora_weights import merge_loras as merged
+from motion.hosts.standalone.networks.lora_weights import merge_loras as merged
 from motion.models.motion.architecture import SCHEDULES as BETAS
 from motion.sampling.windows import FUSES, Windows
 from motion.sampling.windows import SCHEDULES as WINDOW_SCHEDULES

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
-from motion.weights.ldm import unet_name
+from motion.weights.formats.ldm import unet_name
 from tests.support.small import TEXT, WIDTHS
 from tests.support.tiny import tiny
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from motion.errors import MotionError
 from motion.hosts.source import Source
-from motion.hosts.standalone.lora import split_weight
+from motion.hosts.standalone.networks.lora import split_weight
 from motion.settings.few_steps import contradiction, find_recipe
 from motion.settings.lora_tags import lora_tags
 from motion.settings.settings import FIELDS
 
 if TYPE_CHECKING:  # it imports torch
-    from motion.hosts.standalone.image_prompt import ImagePrompt
+    from motion.hosts.standalone.networks.image_prompt import ImagePrompt
 
 
 def read_source(args: argparse.Namespace) -> Source | None:
@@ -55,6 +55,6 @@ def read_image_prompt(args: argparse.Namespace, frames: int) -> ImagePrompt | No
     """The pictures that frames are drawn after; what reads them imports torch."""
     if args.ip_adapter is None and not args.ip_image and args.image_encoder is None:
         return None
-    from motion.hosts.standalone.image_prompt import gather
+    from motion.hosts.standalone.networks.image_prompt import gather
 
     return gather(args.ip_adapter, args.ip_image, args.image_encoder, frames)

@@ -140,7 +140,7 @@ def _add_inspect(commands: Any) -> None:
 
 def _render(args: argparse.Namespace) -> None:
     from motion.cli import inputs, render
-    from motion.hosts.standalone import key_frames, lora
+    from motion.hosts.standalone.networks import key_frames, lora
     from motion.weights.bundled import DEMO
 
     given = {name: value for name, value in vars(args).items() if value is not None}

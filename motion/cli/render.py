@@ -11,7 +11,7 @@ import motion
 from motion.fields.weighted import Weighted
 from motion.hosts.controls import Control, describe_controls
 from motion.hosts.source import Source
-from motion.hosts.standalone import key_frames, lora
+from motion.hosts.standalone.networks import key_frames, lora
 from motion.settings.parameters import infotext
 from motion.settings.settings import Clip
 from motion.settings.tab import NO_MODULE, TAB_FIELDS
@@ -22,7 +22,7 @@ from motion.weights.library import short_hash
 from motion.weights.paths import OR_FOLDER, check_file
 
 if TYPE_CHECKING:  # at run time torch comes last
-    from motion.hosts.standalone.image_prompt import ImagePrompt
+    from motion.hosts.standalone.networks.image_prompt import ImagePrompt
     from motion.sampling.lora import WeightedLora
 
 
@@ -70,10 +70,10 @@ class Job:
         from diffusers.utils import logging as diffusers_logging
 
         from motion.hosts.standalone.host import Standalone, windows_of
-        from motion.hosts.standalone.networks import Networks
+        from motion.hosts.standalone.networks.networks import Networks
         from motion.hosts.standalone.samplers import schedule_type
         from motion.hosts.standalone.work import Work, seed_of_work
-        from motion.weights.embeddings import open_embedding
+        from motion.weights.formats.embeddings import open_embedding
 
         diffusers_logging.set_verbosity_error()  # its remarks would stand between the user and the progress bar
 

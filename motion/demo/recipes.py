@@ -14,8 +14,8 @@ from torch import Tensor
 
 from motion.demo.clips import sprite_clips, sprite_stills
 from motion.demo.world import FRAMES, LOOKS
-from motion.hosts.standalone.emphasis import literal
-from motion.hosts.standalone.tokens import chunks, clip_tokenizer
+from motion.hosts.standalone.text.emphasis import literal
+from motion.hosts.standalone.text.tokens import chunks, clip_tokenizer
 from motion.models.motion.architecture import FAMILIES, Architecture
 from motion.models.motion.model import MotionModel
 from motion.training.data import LatentClips

@@ -19,7 +19,7 @@ from motion.extension.models import library
 from motion.extension.page import strip
 from motion.fields.table import DIGITS, Choice, Field, Flag, Number, Several
 from motion.fields.weighted import Weights
-from motion.hosts.webui.base import loaded_base
+from motion.hosts.webui.backends.base import loaded_base
 from motion.hosts.webui.refusals import Refused
 from motion.settings.key_frames import KeyFrame, KeyImages
 from motion.settings.tab import TAB_FIELDS

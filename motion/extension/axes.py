@@ -8,7 +8,7 @@ from typing import Any
 from motion.extension.models import FILES, lora_files, module_names
 from motion.fields.table import Choice, Field, Number
 from motion.fields.weighted import Weights
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.backends.base import host_module
 from motion.settings.tab import TAB_FIELDS
 
 PREFIX = "[Motion] "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from motion.hosts.webui.detect import host
+from motion.hosts.webui.backends.detect import host
 from motion.sampling.windows import Windows
 from motion.settings.settings import Movement
 

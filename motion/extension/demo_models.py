@@ -9,7 +9,7 @@ from pathlib import Path
 
 from motion.errors import MotionError
 from motion.extension.models import folders
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.backends.base import host_module
 from motion.settings.parameters import infotext
 from motion.settings.settings import FIELDS, Clip
 from motion.weights.bundled import DEMO

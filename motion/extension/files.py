@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from motion.extension import places
-from motion.hosts.webui.base import host_module, option
+from motion.hosts.webui.backends.base import host_module, option
 from motion.video.write import write
 
 CLIP_COMMENT = "Motion clip: "

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request
 
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.backends.base import host_module
 
 LOGIN = "/login_check"
 """The page's route whose answer is an error for whoever is not logged in."""

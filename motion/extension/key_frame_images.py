@@ -19,7 +19,7 @@ from PIL import Image
 from motion.errors import MotionError
 from motion.fields.table import DIGITS, names_kept_picture
 from motion.hosts.controls import Pixels
-from motion.hosts.webui.base import host_module, option
+from motion.hosts.webui.backends.base import host_module, option
 from motion.video import pictures
 from motion.video.files import STILLS
 

@@ -12,16 +12,16 @@ import torch
 import motion
 import sparsectrl
 from motion.errors import MotionError
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.backends.base import host_module
 from motion.models.motion.model import MotionModel
 from motion.sampling.lora import WeightedLora
 from motion.settings.lora_tags import LoraTag
 from motion.settings.stored import StoredObject
 from motion.settings.tab import Tab
+from motion.weights.formats.lora import Target
+from motion.weights.formats.pairs import DOMAIN_ADAPTER, LORA, LORA_KINDS, MOTION_LORA
 from motion.weights.kinds import SPARSECTRL
 from motion.weights.library import Entry, Library
-from motion.weights.lora import Target
-from motion.weights.pairs import DOMAIN_ADAPTER, LORA, LORA_KINDS, MOTION_LORA
 from sparsectrl import SparseEncoder
 from sparsectrl.checkpoint import outline
 

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from motion.extension.models import FOLDER, FOLDERS_SETTING
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.backends.base import host_module
 from motion.settings.tab import FORMATS, TAB_FIELDS
 
 FORMATS_SETTING = "motion_formats"

@@ -9,7 +9,7 @@ import numpy as np
 
 from motion.extension import places
 from motion.extension.files import Files, Written
-from motion.hosts.webui.base import option
+from motion.hosts.webui.backends.base import option
 from motion.hosts.webui.job import FinishedClip, Job
 from motion.settings.tab import TAB_FIELDS
 

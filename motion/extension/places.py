@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from motion import patching
-from motion.hosts.webui.base import host_module, option
+from motion.hosts.webui.backends.base import host_module, option
 from motion.hosts.webui.refusals import FULL, HostError
 
 NAME_LENGTH = 200

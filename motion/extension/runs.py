@@ -16,7 +16,7 @@ from PIL import Image
 from motion import patching
 from motion.extension.files import Files, Written
 from motion.extension.output import animate, formats
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.backends.base import host_module
 from motion.hosts.webui.job import FinishedClip, Job
 from motion.hosts.webui.refusals import Refused
 

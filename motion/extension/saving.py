@@ -11,7 +11,7 @@ from typing import Any
 from zipfile import ZipFile
 
 from motion import patching
-from motion.hosts.webui.base import host_module, option
+from motion.hosts.webui.backends.base import host_module, option
 
 Save = Callable[[str, Any, bool, int], Any]
 """The host's function: the result's text, the gallery, whether to zip, and the picture that is chosen, or -1."""

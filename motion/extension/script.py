@@ -16,8 +16,8 @@ from motion.extension.page import panel
 from motion.extension.page.plan_row import HOST
 from motion.hosts.webui import beside
 from motion.hosts.webui import job as jobs
-from motion.hosts.webui.base import host_module, option
-from motion.hosts.webui.detect import host
+from motion.hosts.webui.backends.base import host_module, option
+from motion.hosts.webui.backends.detect import host
 from motion.hosts.webui.guidance import check_samplers
 from motion.hosts.webui.job import Job
 from motion.hosts.webui.key_frames import Loaded

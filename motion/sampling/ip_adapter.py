@@ -24,7 +24,7 @@ from motion.models.ip_adapter.projection import attend
 from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.rows import OPTIONS, Rows
-from motion.weights.ip_adapter import load
+from motion.weights.formats.ip_adapter import load
 
 __all__ = ["IPAdapter", "attach", "attach_tokens", "load"]
 

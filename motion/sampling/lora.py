@@ -28,8 +28,8 @@ from motion.models.motion.temporal import TemporalAttention, TemporalTransformer
 from motion.sampling.animation import put_stand_ins, stand_ins
 from motion.settings.prompt_keys import travels
 from motion.weights.checkpoint import FAMILY_HINT
-from motion.weights.lora import Lora, load
-from motion.weights.pairs import Pair
+from motion.weights.formats.lora import Lora, load
+from motion.weights.formats.pairs import Pair
 
 _log = logging.getLogger(__name__)
 MIDDLE = "mid_block."

@@ -15,7 +15,7 @@ from motion.models.motion.model import MotionModel
 from motion.training.image import ImageModel
 from motion.weights.checkpoint import FAMILY_HINT
 from motion.weights.files import save_whole
-from motion.weights.ldm import to_ldm
+from motion.weights.formats.ldm import to_ldm
 
 LDM_CONFIG = Path(__file__).parent / "ldm.yaml"
 TEXT_FOLDER = "${oc.env:SD_WEBUI_MOTION,extensions/sd-webui-motion}/motion/hosts/data/clip"

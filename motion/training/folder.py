@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from motion.errors import MotionError
 from motion.hosts.standalone.parts import Parts
-from motion.hosts.standalone.prompts import encode
+from motion.hosts.standalone.text.prompts import encode
 from motion.training.captions import TABLES, captions_of, some
 from motion.training.vae import to_pixels
 from motion.video.files import CLIPS, entries, is_clip_file, stills

@@ -11,11 +11,11 @@ from torch import nn
 from motion.models import sites
 from motion.models.motion.model import MotionModel
 from motion.training.files import save_tensors
-from motion.weights.lora import Lora, Target, to_authors
-from motion.weights.pairs import Pair
+from motion.weights.formats.lora import Lora, Target, to_authors
+from motion.weights.formats.pairs import Pair
 
 Layers = Mapping[str, tuple[int, int]]
-"""Numbers of outputs and inputs by the neutral names of `motion.weights.lora.Lora`."""
+"""Numbers of outputs and inputs by the neutral names of `motion.weights.formats.lora.Lora`."""
 
 
 class LoraWeights(nn.Module):

@@ -32,7 +32,7 @@ from motion.training.loop import Plan, train
 from motion.training.motion_module import draw_times
 from motion.training.moves import MOVES, make_moves
 from motion.video.write import write
-from motion.weights.lora import TRIGGER
+from motion.weights.formats.lora import TRIGGER
 
 SAMPLE_STEPS = 20
 

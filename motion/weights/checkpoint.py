@@ -12,8 +12,8 @@ from motion.errors import MotionError
 from motion.models.motion.architecture import FAMILIES, Architecture, Family, Slot
 from motion.models.motion.model import MotionModel
 from motion.weights.files import WeightsFile, open_weights
+from motion.weights.formats.names import to_canonical
 from motion.weights.kinds import MOTION_MODULE, Kind, detect, refusal
-from motion.weights.names import to_canonical
 
 FAMILY_HINT = "motion.family"
 """The key of a safetensors file's metadata under which our own files name their family."""

@@ -20,10 +20,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from motion.errors import MotionError
-from motion.weights.names import without_wrapper
+from motion.weights.formats.names import without_wrapper
+from motion.weights.formats.pickles import unpickle, unpickle_zip
+from motion.weights.formats.scaled import unscaled
 from motion.weights.paths import SUFFIXES
-from motion.weights.pickles import unpickle, unpickle_zip
-from motion.weights.scaled import unscaled
 
 # What published files wrap their tensors in; at most _DEPTH of them around each other.
 WRAPPERS = ("state_dict", "controlnet", "module", "model")

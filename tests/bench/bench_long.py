@@ -34,7 +34,7 @@ from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
-from motion.weights.names import to_diffusers
+from motion.weights.formats.names import to_diffusers
 
 WINDOW, OVERLAP = 16, 4
 CALLS = 2

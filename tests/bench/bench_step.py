@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import motion
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
-from motion.weights.names import to_diffusers
+from motion.weights.formats.names import to_diffusers
 
 CONTEXT, TOKENS = 768, 77
 

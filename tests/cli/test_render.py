@@ -24,7 +24,7 @@ from motion.settings.settings import Clip
 from motion.video.read import read
 from motion.weights.bundled import DEMO
 from motion.weights.describe import describe
-from motion.weights.lora import TRIGGER
+from motion.weights.formats.lora import TRIGGER
 
 # diffusers 0.42 turns tensors into arrays in a way NumPy 2.4 frowns upon, whenever a scheduler holds sigmas.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")

@@ -24,8 +24,8 @@ from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
 from motion.sampling.windows import Windows
 from motion.settings.tab import TAB_FIELDS, Tab
+from motion.weights.formats.lora import TRIGGER
 from motion.weights.library import Entry
-from motion.weights.lora import TRIGGER
 
 TEMPORAL = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
 SPATIAL = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"

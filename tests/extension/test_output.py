@@ -12,7 +12,7 @@ from PIL import Image
 
 from motion.extension import files, output, places
 from motion.extension.files import Written
-from motion.hosts.webui import base
+from motion.hosts.webui.backends import base
 from motion.hosts.webui.job import FinishedClip
 from motion.hosts.webui.refusals import HostError
 from motion.settings.tab import Tab

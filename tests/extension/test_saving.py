@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 from motion.extension import saving
-from motion.hosts.webui import base
+from motion.hosts.webui.backends import base
 
 
 @pytest.fixture

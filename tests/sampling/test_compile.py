@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import motion
 import sparsectrl
-from motion.weights.lora import Lora
+from motion.weights.formats.lora import Lora
 from tests.support.small import TEXT, batch, far, keyed, random_encoder, random_model, random_pair, run
 
 FRAMES, WIDTHS = 2, (32, 32)

@@ -19,8 +19,8 @@ from motion.errors import MotionError
 from motion.models import sites
 from motion.models.motion.model import MotionModel
 from motion.sampling.animation import stand_ins
-from motion.weights.lora import Lora
-from motion.weights.pairs import Pair
+from motion.weights.formats.lora import Lora
+from motion.weights.formats.pairs import Pair
 from tests.support import small
 from tests.support.small import far, random_model, random_pair, run
 

@@ -14,7 +14,7 @@ import sparsectrl
 from motion.models import sites
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
-from motion.weights.lora import Lora
+from motion.weights.formats.lora import Lora
 from tests.support import small
 from tests.support.small import far, keyed, random_encoder, random_model, random_pair, run
 from tests.support.trace import everything

@@ -12,7 +12,7 @@ import motion
 from motion.settings.prompt_keys import key_frames
 from motion.settings.prompts import INTERPOLATIONS, Mix, linear, spherical, travel
 from motion.settings.settings import TRAVELS
-from motion.weights.lora import TRIGGER, Lora
+from motion.weights.formats.lora import TRIGGER, Lora
 
 SEASONS = "a forest,\n0: spring\n4-6: summer\n-1: winter\nbest quality"
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from motion.hosts.standalone.lora_weights import SDXL_NAMES
-from motion.weights import ldm
+from motion.hosts.standalone.networks.lora_weights import SDXL_NAMES
+from motion.weights.formats import ldm
 
 _PLAIN = {
     "text_model.embeddings.token_embedding.weight": "token_embedding.weight",

@@ -12,7 +12,7 @@ import sparsectrl
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
 from motion.sampling.windows import FUSES, SCHEDULES, Windows
-from motion.weights.pairs import Pair
+from motion.weights.formats.pairs import Pair
 from sparsectrl.encoder import Shape, SparseEncoder
 
 WIDTHS = (32, 32, 64, 64)

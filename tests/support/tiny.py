@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 import motion
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
-from motion.weights import ldm
+from motion.weights.formats import ldm
 from tests.support.sdxl import sdxl_checkpoint
 
 TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 1}

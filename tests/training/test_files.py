@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig
 
-from motion.hosts.standalone.tokens import FILES
+from motion.hosts.standalone.text.tokens import FILES
 from motion.training.files import open_image_model, save_image_model
 from motion.training.image import ImageModel
 

@@ -30,7 +30,7 @@ from motion.training.motion_module import NOISIEST
 from motion.training.run import Run
 from motion.video.read import read
 from motion.video.write import write
-from motion.weights.lora import TRIGGER, Lora, load, to_authors, to_diffusers
+from motion.weights.formats.lora import TRIGGER, Lora, load, to_authors, to_diffusers
 
 PLAN = Plan(steps=2, learning_rate=1e-2, warmup=1)
 NARROW = Widths(unet=(32, 32, 32, 32), vae=(32, 32, 32, 32), text=32, text_layers=1)

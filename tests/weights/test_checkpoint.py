@@ -12,7 +12,7 @@ from motion.errors import MotionError
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
 from motion.weights.checkpoint import FAMILY_HINT, identify, load, read
-from motion.weights.names import to_diffusers
+from motion.weights.formats.names import to_diffusers
 
 
 def hotshot(state):

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from motion.errors import MotionError
-from motion.weights.embeddings import open_embedding
+from motion.weights.formats.embeddings import open_embedding
 
 FIRST, SECOND = torch.randn(3, 768), torch.randn(3, 1280)
 FILES: dict[str, tuple[dict[str, Tensor], tuple[Tensor, ...]]] = {

@@ -7,7 +7,7 @@ import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 
 from motion.training.image import ImageModel, Widths
-from motion.weights.ldm import to_ldm
+from motion.weights.formats.ldm import to_ldm
 
 
 def test_diffusers_reads_back_what_was_written() -> None:

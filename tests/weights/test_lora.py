@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from motion.errors import MotionError
-from motion.weights.lora import TRIGGER, Lora, load
+from motion.weights.formats.lora import TRIGGER, Lora, load
 
 TEMPORAL = "down_blocks.0.motion_modules.1.temporal_transformer.transformer_blocks.0.attention_blocks.1"
 MID = "mid_block.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from motion.errors import MotionError
-from motion.weights.names import SLOTS, TABLES, to_canonical, to_diffusers
+from motion.weights.formats.names import SLOTS, TABLES, to_canonical, to_diffusers
 
 
 @pytest.mark.parametrize("positions", [None, 32])

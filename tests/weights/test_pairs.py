@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from motion.errors import MotionError
-from motion.weights.pairs import open_lora, pairs
-from motion.weights.peft import METADATA, PeftConfig
+from motion.weights.formats.pairs import open_lora, pairs
+from motion.weights.formats.peft import METADATA, PeftConfig
 
 LAYERS = ("down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", "mid_block.attentions.0.proj_in")
 RANK = 4

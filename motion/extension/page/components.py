@@ -13,7 +13,7 @@ from motion.extension.models import FILES
 from motion.extension.page import strip
 from motion.fields.table import Choice, Field, Flag, Image, Number, Several
 from motion.fields.weighted import Weights
-from motion.hosts.webui.base import option
+from motion.hosts.webui.backends.base import option
 from motion.settings.key_frames import KeyImages
 
 FEW = 3

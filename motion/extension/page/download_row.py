@@ -14,7 +14,7 @@ from motion.extension import demo_models
 from motion.extension.models import folders
 from motion.extension.page.notes import alarm, note
 from motion.extension.page.paste_row import PasteRow
-from motion.hosts.webui.detect import host
+from motion.hosts.webui.backends.detect import host
 from motion.weights.download import KnownModel, download, known
 from motion.weights.library import BASES
 

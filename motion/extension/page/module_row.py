@@ -11,7 +11,7 @@ from motion.extension.models import library
 from motion.extension.page import download_row
 from motion.extension.page.offer import missed_adapter, notes, offer
 from motion.extension.page.paste_row import PasteRow
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.backends.base import host_module
 from motion.settings.tab import NO_MODULE, TAB_FIELDS
 
 REFRESH = "\U0001f504"

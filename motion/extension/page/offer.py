@@ -11,7 +11,7 @@ import gradio as gr
 from motion.errors import MotionError
 from motion.extension.models import FILES, last_module, library, lora_files
 from motion.extension.page.notes import alarm, folded, note
-from motion.hosts.webui.base import loaded_base
+from motion.hosts.webui.backends.base import loaded_base
 from motion.models.motion.architecture import FAMILIES
 from motion.settings.tab import NO_MODULE
 from motion.weights.kinds import SPARSECTRL

@@ -19,8 +19,8 @@ from motion.extension.page.notes import alarm
 from motion.extension.page.paste_row import PasteRow
 from motion.extension.page.plan_row import PlanRow
 from motion.extension.page.preset_row import PresetRow
-from motion.hosts.webui.base import host_module
-from motion.hosts.webui.detect import host
+from motion.hosts.webui.backends.base import host_module
+from motion.hosts.webui.backends.detect import host
 from motion.settings.sections import FIRST
 from motion.settings.tab import TAB_FIELDS
 

@@ -12,7 +12,7 @@ import gradio as gr
 from motion import video
 from motion.errors import MotionError
 from motion.extension.page.notes import alarm, note
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.backends.base import host_module
 from motion.settings.tab import FORMATS
 
 NONE = "{file} holds no parameters."

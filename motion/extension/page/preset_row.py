@@ -10,7 +10,7 @@ import gradio as gr
 
 from motion.errors import MotionError
 from motion.extension.page.notes import note
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.backends.base import host_module
 from motion.settings.presets import KEPT, Presets
 from motion.settings.tab import TAB_FIELDS, Tab
 

@@ -11,15 +11,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from motion.hosts.standalone.lora import Lora
+from motion.hosts.standalone.networks.lora import Lora
 
 if TYPE_CHECKING:
     from motion.hosts.standalone.host import Standalone
-    from motion.hosts.standalone.networks import Networks
+    from motion.hosts.standalone.networks.networks import Networks
 
 __all__ = ["Lora", "Networks", "Standalone"]
 
-LATE = {"Networks": "motion.hosts.standalone.networks", "Standalone": "motion.hosts.standalone.host"}
+LATE = {"Networks": "motion.hosts.standalone.networks.networks", "Standalone": "motion.hosts.standalone.host"}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,11 +20,11 @@ from motion.hosts.source import Source
 from motion.hosts.standalone import samplers
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.finite import check_finite
-from motion.hosts.standalone.lora_weights import merge_loras
-from motion.hosts.standalone.networks import Networks
+from motion.hosts.standalone.networks.lora_weights import merge_loras
+from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import Parts
-from motion.hosts.standalone.prompts import FrameConditioning
 from motion.hosts.standalone.sampling import Progress, Sampling
+from motion.hosts.standalone.text.prompts import FrameConditioning
 from motion.hosts.standalone.vae import decode, encode_frames, frames_at_once
 from motion.hosts.standalone.work import Work, seed_of_work
 from motion.models.motion.model import MotionModel
@@ -38,7 +38,7 @@ from motion.techniques.technique import Plan
 from motion.video.loop import play_order
 from motion.video.pictures import Frame
 from motion.video.write import Rewindable
-from motion.weights.embeddings import Embedding
+from motion.weights.formats.embeddings import Embedding
 from motion.weights.paths import OR_FOLDER, check_file
 
 Frames = npt.NDArray[np.uint8]

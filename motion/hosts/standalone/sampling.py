@@ -24,11 +24,11 @@ from motion.hosts.controls import Control, check_effects, condition, given_laten
 from motion.hosts.source import Source
 from motion.hosts.standalone import samplers
 from motion.hosts.standalone.guidance import Guidance, NoiseLevel, inverted
-from motion.hosts.standalone.image_prompt import ImageTokens
-from motion.hosts.standalone.networks import Networks
+from motion.hosts.standalone.networks.image_prompt import ImageTokens
+from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import Parts
-from motion.hosts.standalone.prompts import FrameConditioning
 from motion.hosts.standalone.source import noise_source
+from motion.hosts.standalone.text.prompts import FrameConditioning
 from motion.hosts.standalone.vae import decode, encode
 from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION

@@ -18,7 +18,7 @@ from motion.hosts.standalone.formats import shapes
 from motion.hosts.standalone.parts import State, filled, under
 from motion.video.pictures import Frame
 from motion.weights import checkpoint as weights
-from motion.weights import ldm
+from motion.weights.formats import ldm
 from motion.weights.kinds import detect, title
 
 _log = logging.getLogger(__name__)

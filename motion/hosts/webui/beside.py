@@ -13,7 +13,7 @@ from typing import Any
 
 from motion.errors import MotionError
 from motion.hosts.webui import controlnet
-from motion.hosts.webui.base import option
+from motion.hosts.webui.backends.base import option
 from motion.sampling.windows import Windows
 
 OF_ONE_CALL = ("selfattentionguidance integrated", "first block cache / teacache integrated")

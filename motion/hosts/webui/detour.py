@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from motion import patching
-from motion.hosts.webui.base import fresh_noise, host_module
+from motion.hosts.webui.backends.base import fresh_noise, host_module
 from motion.techniques.technique import Techniques, Turn
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from motion.hosts.memory import memory_error_told
 from motion.hosts.webui import controlnet
-from motion.hosts.webui.detect import host
-from motion.hosts.webui.mean import encoding_to_the_mean
+from motion.hosts.webui.backends.detect import host
+from motion.hosts.webui.backends.mean import encoding_to_the_mean
 from motion.hosts.webui.prompt import name_once, put_styles_around
 from motion.hosts.webui.refusals import Refused, refusals
 from motion.hosts.webui.travel import Travel

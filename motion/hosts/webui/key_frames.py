@@ -12,8 +12,8 @@ import sparsectrl
 from motion import patching
 from motion.fields.table import Size
 from motion.hosts.controls import Control, check_effects, condition, given_latents, influence
-from motion.hosts.webui.base import host_module
-from motion.hosts.webui.detect import encode, host
+from motion.hosts.webui.backends.base import host_module
+from motion.hosts.webui.backends.detect import encode, host
 from motion.sampling.arrangement import Arrangement
 from motion.settings.settings import KeyFrames
 from sparsectrl import SparseEncoder

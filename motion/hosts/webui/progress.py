@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from motion import patching
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.backends.base import host_module
 
 MOST = 0.95
 """Of a step that turns out to have more parts than the one before."""

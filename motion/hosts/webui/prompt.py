@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from motion import patching
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.backends.base import host_module
 from motion.settings.lora_tags import KINDS, LoraTag, read_tag
 from motion.settings.prompt_keys import travels
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from motion.errors import MotionError
 from motion.hosts.memory import is_out_of_memory
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.backends.base import host_module
 
 REFUSED, FAILED, FULL = 422, 500, 507
 """What the host's API answers: a request that cannot be done, what is not the request's fault, a disk without room."""

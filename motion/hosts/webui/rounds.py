@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from motion import patching
-from motion.hosts.webui.base import fresh_noise, host_module
+from motion.hosts.webui.backends.base import fresh_noise, host_module
 from motion.sampling.arrangement import Arrangement
 from motion.techniques.technique import Round, Techniques
 

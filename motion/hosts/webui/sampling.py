@@ -17,11 +17,11 @@ from torch import Tensor, nn
 import motion
 from motion import patching
 from motion.hosts.webui import detour, rounds
-from motion.hosts.webui.base import as_set, host_module, loaded_base, option
-from motion.hosts.webui.detect import encode, host
+from motion.hosts.webui.backends.base import as_set, host_module, loaded_base, option
+from motion.hosts.webui.backends.detect import encode, host
+from motion.hosts.webui.backends.mean import encoding_to_the_mean
 from motion.hosts.webui.guidance import Guidance
 from motion.hosts.webui.key_frames import KeyFrameControls, Loaded
-from motion.hosts.webui.mean import encoding_to_the_mean
 from motion.hosts.webui.progress import StepProgress
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.models.motion.model import MotionModel

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from motion.errors import MotionError
-from motion.hosts.webui.base import host_module, need
+from motion.hosts.webui.backends.base import host_module, need
 from motion.settings.prompt_keys import travels
 from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of, travel
 from motion.settings.settings import Movement

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.training.files import save_tensors
-from motion.weights.ldm import text_name, unet_name
+from motion.weights.formats.ldm import text_name, unet_name
 
 from .models import CHECKPOINT, FULL, link, made_once
 

@@ -18,7 +18,7 @@ from motion.hosts.standalone import Standalone
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.formats import shapes
 from motion.hosts.standalone.parts import Parameterization, Parts
-from motion.hosts.standalone.tokens import clip_tokenizer
+from motion.hosts.standalone.text.tokens import clip_tokenizer
 from tests.support.small import far
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import MotionError
-from motion.hosts.standalone.emphasis import emphasise, literal, read_emphasis
 from motion.hosts.standalone.parts import Parts
-from motion.hosts.standalone.prompts import Condition, encode
-from motion.hosts.standalone.tokens import CHUNK, chunks, clip_tokenizer
+from motion.hosts.standalone.text.emphasis import emphasise, literal, read_emphasis
+from motion.hosts.standalone.text.prompts import Condition, encode
+from motion.hosts.standalone.text.tokens import CHUNK, chunks, clip_tokenizer
 from tests.support.small import far
 
 GRAMMAR = {

@@ -15,7 +15,7 @@ from motion.fields.table import Size
 from motion.hosts.controls import Control
 from motion.hosts.standalone import Standalone
 from motion.hosts.standalone.guidance import NoiseLevel
-from motion.hosts.standalone.networks import Networks
+from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.samplers import scheduler
 from motion.hosts.standalone.vae import encode
 from motion.models.motion.architecture import STABLE_DIFFUSION

@@ -16,10 +16,10 @@ import motion
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.standalone import Standalone, vae
-from motion.hosts.standalone.emphasis import literal
-from motion.hosts.standalone.prompts import encode
 from motion.hosts.standalone.samplers import scheduler
-from motion.hosts.standalone.tokens import chunks, clip_tokenizer
+from motion.hosts.standalone.text.emphasis import literal
+from motion.hosts.standalone.text.prompts import encode
+from motion.hosts.standalone.text.tokens import chunks, clip_tokenizer
 from motion.models.motion.architecture import FAMILIES
 from motion.models.motion.model import MotionModel
 from motion.settings.settings import SAMPLERS, Clip

@@ -18,7 +18,7 @@ from motion.cli import main as cli
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.standalone import Networks, Standalone
-from motion.hosts.standalone.image_prompt import ImagePrompt, gather
+from motion.hosts.standalone.networks.image_prompt import ImagePrompt, gather
 from motion.models.ip_adapter.model import IPAdapter
 from motion.models.motion.model import MotionModel
 from motion.settings.parameters import parse_infotext

@@ -21,7 +21,7 @@ from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Control, condition, describe_controls, fit_image
 from motion.hosts.standalone import Networks, Standalone
-from motion.hosts.standalone.key_frames import gather
+from motion.hosts.standalone.networks.key_frames import gather
 from motion.hosts.standalone.vae import encode
 from motion.models.motion.model import MotionModel
 from motion.settings.parameters import parse_infotext

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from motion.errors import MotionError
-from motion.hosts.standalone.emphasis import read_emphasis
-from motion.hosts.standalone.learned_words import learned_words
 from motion.hosts.standalone.parts import Parts
-from motion.hosts.standalone.prompts import encode
-from motion.hosts.standalone.tokens import CHUNK, chunks, clip_tokenizer
-from motion.weights.embeddings import Embedding
+from motion.hosts.standalone.text.emphasis import read_emphasis
+from motion.hosts.standalone.text.learned_words import learned_words
+from motion.hosts.standalone.text.prompts import encode
+from motion.hosts.standalone.text.tokens import CHUNK, chunks, clip_tokenizer
+from motion.weights.formats.embeddings import Embedding
 
 
 def table(parts: Parts, index: int = 0) -> Tensor:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from motion.errors import MotionError
 from motion.fields.table import Size
-from motion.hosts.standalone import Lora, Networks, Standalone, lora
+from motion.hosts.standalone import Lora, Networks, Standalone
 from motion.hosts.standalone.checkpoint import Parts
-from motion.hosts.standalone.lora_weights import merge_loras
+from motion.hosts.standalone.networks import lora
+from motion.hosts.standalone.networks.lora_weights import merge_loras
 from motion.settings.settings import Clip
 from tests.support.small import far
 

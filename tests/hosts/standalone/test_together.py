@@ -15,12 +15,12 @@ from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Control
 from motion.hosts.standalone import Networks, Standalone
-from motion.hosts.standalone.key_frames import digest
+from motion.hosts.standalone.networks.key_frames import digest
 from motion.hosts.standalone.work import Work
 from motion.models.motion.model import MotionModel
 from motion.settings.settings import Clip
-from motion.weights.lora import Lora
-from motion.weights.pairs import Pair
+from motion.weights.formats.lora import Lora
+from motion.weights.formats.pairs import Pair
 from sparsectrl.encoder import Shape, SparseEncoder
 
 CLIP = Clip(prompt="a cat", frames=10, steps=3, seed=1, size=Size(64, 64), context_length=4, context_overlap=1)

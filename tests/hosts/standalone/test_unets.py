@@ -18,8 +18,8 @@ import sparsectrl
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
 from motion.training.lora import Layers, LoraWeights, adapter_layers, motion_layers
-from motion.weights.ldm import unet_name
-from motion.weights.lora import Lora, Target
+from motion.weights.formats.ldm import unet_name
+from motion.weights.formats.lora import Lora, Target
 from tests.support.small import far
 
 WEBUI = Path(os.environ.get("SD_WEBUI_DIR", "/nowhere"))

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from motion.hosts.webui import base, detour
+from motion.hosts.webui import detour
+from motion.hosts.webui.backends import base
 from motion.models.motion.architecture import STABLE_DIFFUSION
 from motion.settings.tab import NO_MODULE, Tab
 from motion.techniques.registry import techniques_of

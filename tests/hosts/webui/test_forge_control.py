@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from motion.hosts.webui.forge_control import in_windows
+from motion.hosts.webui.backends.forge_control import in_windows
 from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows

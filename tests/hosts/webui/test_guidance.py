@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from motion.errors import MotionError
-from motion.hosts.webui import a1111_guidance, forge_guidance
+from motion.hosts.webui.backends import a1111_guidance, forge_guidance
 from motion.hosts.webui.guidance import Guidance, check_samplers
 from motion.models.motion.architecture import SCHEDULES
 from motion.sampling.arrangement import Arrangement

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from motion.errors import MotionError
-from motion.hosts.webui import base, detect
-from motion.hosts.webui.a1111 import A1111
-from motion.hosts.webui.forge import Forge
-from motion.hosts.webui.mean import encoding_to_the_mean
+from motion.hosts.webui.backends import base, detect
+from motion.hosts.webui.backends.a1111 import A1111
+from motion.hosts.webui.backends.forge import Forge
+from motion.hosts.webui.backends.mean import encoding_to_the_mean
 from motion.hosts.webui.sampling import Sampling
 from motion.models.motion.architecture import SCHEDULES, Architecture, zero_terminal_snr
 from motion.models.motion.model import MotionModel
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.settings.tab import Tab
-from motion.weights.lora import Lora
-from motion.weights.pairs import Pair
+from motion.weights.formats.lora import Lora
+from motion.weights.formats.pairs import Pair
 
 FRAMES = 4
 PLAIN, MOVING = (SCHEDULES[name].alphas_cumprod().float() for name in ("scaled_linear", "linear"))

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from motion.hosts.webui import base, rounds
+from motion.hosts.webui import rounds
+from motion.hosts.webui.backends import base
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.settings.tab import Tab

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from motion.weights.names import children
+from motion.weights.formats.names import children
 
 State = Mapping[str, Tensor]
 

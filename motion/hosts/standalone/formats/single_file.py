@@ -16,10 +16,10 @@ from motion.errors import MotionError
 from motion.hosts.standalone.formats import shapes
 from motion.hosts.standalone.formats.refusals import REMEDY, check_unet, refusal
 from motion.hosts.standalone.parts import Base, Parameterization, Parts, State, TextEncoder, filled, under
-from motion.hosts.standalone.tokens import clip_tokenizer
+from motion.hosts.standalone.text.tokens import clip_tokenizer
 from motion.hosts.standalone.vae import build_vae, check_vae
-from motion.weights import ldm
 from motion.weights.files import WeightsFile
+from motion.weights.formats import ldm
 from motion.weights.kinds import detect, title
 
 UNET, AVERAGE = "model.diffusion_model.", "model_ema."

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from motion import patching
 from motion.errors import MotionError
-from motion.hosts.webui.base import KNOWN, host_module, put_alphas, put_levels
-from motion.hosts.webui.forge_control import in_windows
-from motion.hosts.webui.forge_guidance import guide
+from motion.hosts.webui.backends.base import KNOWN, host_module, put_alphas, put_levels
+from motion.hosts.webui.backends.forge_control import in_windows
+from motion.hosts.webui.backends.forge_guidance import guide
 from motion.hosts.webui.guidance import Guidance
 from motion.sampling.arrangement import Arrangement
 
@@ -30,7 +30,7 @@ backend's, ldm_patched's."""
 
 
 class Forge:
-    """The family as it is; see `motion.hosts.webui.base.Host`."""
+    """The family as it is; see `motion.hosts.webui.backends.base.Host`."""
 
     any_width = False
 

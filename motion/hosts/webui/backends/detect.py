@@ -7,10 +7,10 @@ from importlib.util import find_spec
 
 from torch import Tensor
 
-from motion.hosts.webui.a1111 import A1111
-from motion.hosts.webui.base import Host, host_module, need
-from motion.hosts.webui.forge import Forge
-from motion.hosts.webui.mean import encoding_to_the_mean
+from motion.hosts.webui.backends.a1111 import A1111
+from motion.hosts.webui.backends.base import Host, host_module, need
+from motion.hosts.webui.backends.forge import Forge
+from motion.hosts.webui.backends.mean import encoding_to_the_mean
 
 NEEDED = (
     *("rng.ImageRNG", "sd_models.model_data", "sd_samplers.create_sampler", "sd_samplers_common.InterruptedException"),

@@ -11,12 +11,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from motion.errors import MotionError
-from motion.hosts.standalone.emphasis import Prompt, emphasise, literal, read_emphasis
-from motion.hosts.standalone.learned_words import learned_words
 from motion.hosts.standalone.parts import TextEncoder
-from motion.hosts.standalone.tokens import chunks
+from motion.hosts.standalone.text.emphasis import Prompt, emphasise, literal, read_emphasis
+from motion.hosts.standalone.text.learned_words import learned_words
+from motion.hosts.standalone.text.tokens import chunks
 from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of
-from motion.weights.embeddings import Embedding
+from motion.weights.formats.embeddings import Embedding
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from motion.hosts.controls import Control
-from motion.hosts.standalone.image_prompt import ImagePrompt
-from motion.hosts.standalone.lora import Lora
+from motion.hosts.standalone.networks.image_prompt import ImagePrompt
+from motion.hosts.standalone.networks.lora import Lora
 from motion.models.motion.model import MotionModel
 from motion.sampling.lora import WeightedLora
-from motion.weights.embeddings import Embedding
+from motion.weights.formats.embeddings import Embedding
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import nn
 from motion import patching
 from motion.errors import MotionError
 from motion.hosts.standalone.parts import TextEncoder
-from motion.hosts.standalone.tokens import Words
-from motion.weights.embeddings import Embedding
+from motion.hosts.standalone.text.tokens import Words
+from motion.weights.formats.embeddings import Embedding
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from motion.hosts.standalone.emphasis import Prompt
+from motion.hosts.standalone.text.emphasis import Prompt
 
 FILES = Path(__file__).parents[1] / "data" / "clip"
 CHUNK = 75

@@ -10,7 +10,7 @@ from typing import Literal
 from motion.errors import MotionError
 from motion.fields.weighted import read_number
 from motion.hosts.controls import Control, Pixels
-from motion.hosts.standalone.lora import split_weight
+from motion.hosts.standalone.networks.lora import split_weight
 from motion.video.read import read
 from motion.weights.paths import check_file
 from sparsectrl import key_frames as placing

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from motion.errors import MotionError
 from motion.weights.files import open_weights
+from motion.weights.formats.peft import PeftConfig
 from motion.weights.kinds import REFUSALS, detect
-from motion.weights.peft import PeftConfig
 
 LORA, DOMAIN_ADAPTER, MOTION_LORA = LORA_KINDS = ("LoRA", "domain adapter", "motion LoRA")
 """The kinds of files (`motion.weights.kinds`) that are LoRAs."""

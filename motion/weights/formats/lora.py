@@ -18,10 +18,10 @@ from typing import Literal
 from torch import Tensor
 
 from motion.errors import MotionError
+from motion.weights.formats.names import SLOTS, TABLES
+from motion.weights.formats.names import to_diffusers as module_names
+from motion.weights.formats.pairs import Pair, open_lora
 from motion.weights.kinds import REFUSALS
-from motion.weights.names import SLOTS, TABLES
-from motion.weights.names import to_diffusers as module_names
-from motion.weights.pairs import Pair, open_lora
 
 TRIGGER = "modelspec.trigger_phrase"
 """The key of a file's metadata that holds its trigger words (Stability AI's ModelSpec)."""

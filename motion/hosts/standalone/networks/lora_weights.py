@@ -11,11 +11,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from motion.errors import MotionError
-from motion.hosts.standalone.lora import Lora
+from motion.hosts.standalone.networks.lora import Lora
 from motion.hosts.standalone.parts import Base, Parts
-from motion.weights import ldm
-from motion.weights.lora import UNET_PREFIXES, flat
-from motion.weights.pairs import MOTION_LORA, open_lora
+from motion.weights.formats import ldm
+from motion.weights.formats.lora import UNET_PREFIXES, flat
+from motion.weights.formats.pairs import MOTION_LORA, open_lora
 
 Layer = nn.Linear | nn.Conv2d
 

@@ -22,7 +22,7 @@ from motion.errors import MotionError
 from motion.fields.weighted import read_number
 from motion.hosts.controls import Pixels
 from motion.hosts.standalone.formats.folder import no_progress_bars
-from motion.hosts.standalone.lora import split_weight
+from motion.hosts.standalone.networks.lora import split_weight
 from motion.sampling import ip_adapter
 from motion.sampling.ip_adapter import IPAdapter
 from motion.sampling.rows import Rows

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from motion import patching
-from motion.hosts.webui.base import host_module
+from motion.hosts.webui.backends.base import host_module
 from motion.hosts.webui.guidance import Guidance
 
 Prompts = Sequence[Sequence[tuple[int, float]]]

@@ -9,14 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from motion import patching
-from motion.hosts.webui.a1111_guidance import guide
-from motion.hosts.webui.base import host_module, put_alphas
+from motion.hosts.webui.backends.a1111_guidance import guide
+from motion.hosts.webui.backends.base import host_module, put_alphas
 from motion.hosts.webui.guidance import Guidance
 from motion.sampling.arrangement import Arrangement
 
 
 class A1111:
-    """The host as it is; see `motion.hosts.webui.base.Host`."""
+    """The host as it is; see `motion.hosts.webui.backends.base.Host`."""
 
     any_width = True
 

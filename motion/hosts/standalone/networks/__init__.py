@@ -1,0 +1,1 @@
+"""What acts on the image model beside the motion module, as diffusers has it."""

@@ -1,0 +1,1 @@
+"""What a clip's prompts say, as vectors of the text encoders."""

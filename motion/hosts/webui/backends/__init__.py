@@ -1,0 +1,1 @@
+"""Which WebUI this is, and where each kind has its UNet, VAE, noise levels, predictions and ControlNets."""

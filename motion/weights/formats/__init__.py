@@ -1,0 +1,1 @@
+"""How each foreign file format is read, and what it calls its tensors."""
