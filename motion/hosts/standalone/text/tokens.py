@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from motion.hosts.standalone.text.emphasis import Prompt
 
-FILES = Path(__file__).parents[1] / "data" / "clip"
+FILES = Path(__file__).parents[2] / "data" / "clip"
 CHUNK = 75
 """Tokens of the prompt in one pass of the text encoder, beside its start and end tokens."""
 
