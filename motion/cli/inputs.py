@@ -21,10 +21,10 @@ if TYPE_CHECKING:  # it imports torch
 def read_source(args: argparse.Namespace) -> Source | None:
     """The clip that is drawn anew."""
     if args.init is None:
-        if args.init_range is not None or args.init_every is not None:
+        if args.init_range is not None or args.init_every is not None or args.mask is not None:
             raise MotionError("there is no source clip to take frames of: give one with --init CLIP")
         return None
-    return Source.parse(args.init, args.init_range, args.init_every)
+    return Source.parse(args.init, args.init_range, args.init_every, args.mask)
 
 
 def follow(clip: Source, given: Mapping[str, Any]) -> dict[str, str]:

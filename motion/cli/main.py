@@ -106,6 +106,10 @@ def _add_render(commands: Any) -> None:
     )
     files.add_argument("--init-range", metavar="FIRST-LAST", help="frames of it that are used, counted from 0")
     files.add_argument("--init-every", metavar="N", help="use each n-th of them")
+    files.add_argument(
+        "--mask", metavar="CLIP", type=Path,
+        help="picture, clip or folder that is white where the clip of --init is drawn anew; it stays elsewhere",
+    )  # fmt: skip
     files.add_argument("--ip-adapter", metavar="FILE[=SCALE]", help="IP-Adapter: draw the frames after pictures")
     files.add_argument(
         "--ip-image", metavar="FRAME=IMAGE", action="append", default=[],

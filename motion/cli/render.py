@@ -61,7 +61,7 @@ class Job:
         for file in self.embeddings:
             check_file(file, "embedding")
         # Imported late: what can be refused without torch is refused at once.
-        from motion.hosts.standalone.host import device_of, dtype_of
+        from motion.hosts.standalone.device import device_of, dtype_of
 
         dtype_of(self.dtype, device_of(self.device))
 

@@ -1,13 +1,16 @@
-"""A clip of which another is made: a movie, an animation or a folder of frames, read as a stream."""
+"""A clip of which another is made: a movie, an animation or a folder of frames, read as a stream, and its mask."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from PIL import Image, ImageFilter
 
 from motion.errors import MotionError
 from motion.fields.table import Size
@@ -16,6 +19,9 @@ from motion.settings.settings import FIELDS, MOST_FRAMES
 from motion.video.read import open_clip
 
 _RANGE = re.compile(r"(\d*)-(\d*)")
+_HELD = 32
+"""Frames that are held where a clip is played backwards, which is read forwards."""
+Shown = TypeVar("Shown")
 
 
 class Measures(NamedTuple):
@@ -35,9 +41,11 @@ class Source:
     start: int = 0
     stop: int | None = None
     every: int = 1
+    mask: Path | None = None
+    """A picture, clip or folder of frames that is white where the clip is drawn anew; the source stays elsewhere."""
 
     @classmethod
-    def parse(cls, path: str, span: str | None, every: str | None) -> Source:
+    def parse(cls, path: str, span: str | None, every: str | None, mask: Path | None = None) -> Source:
         """Of texts: ``span`` is `FIRST-LAST`, either may be left out, counted from 0. Raises MotionError."""
         found = _RANGE.fullmatch(span or "-")
         first, last = ((int(text) if text else None) for text in (found.groups() if found else ("", "")))
@@ -45,13 +53,14 @@ class Source:
             raise MotionError(f"the range of the source clip is {span}: give FIRST-LAST, such as 10-50")
         if not (every or "1").isdecimal() or int(every or "1") < 1:
             raise MotionError(f"every {every}. frame of the source clip: give a whole number from 1 on")
-        return cls(Path(path), first or 0, None if last is None else last + 1, int(every or "1"))
+        return cls(Path(path), first or 0, None if last is None else last + 1, int(every or "1"), mask)
 
     def __str__(self) -> str:
-        """The name, and which frames."""
+        """The name, which frames, and the mask's name."""
         stop = "" if self.stop is None else self.stop - 1
         part = f", frames {self.start}-{stop}" if self.start or self.stop is not None else ""
-        return self.path.name + part + (f", every {self.every}." if self.every > 1 else "")
+        every = f", every {self.every}." if self.every > 1 else ""
+        return self.path.name + part + every + (f", mask {self.mask.name}" if self.mask is not None else "")
 
     def measure(self, most: int = MOST_FRAMES) -> Measures:
         """Read through the clip, up to ``most`` of the frames that are used. Raises MotionError for what is none.
@@ -85,5 +94,51 @@ class Source:
                 f"the source clip {self.path} has {found} frames and the clip {count}: give fewer, or a longer source"
             )
 
+    def masks(self, count: int, size: Size, blur: float) -> Iterator[Pixels]:
+        """The mask of each of those frames, uint8 ``[height, width]``: 255 where it is drawn anew, 0 where the source
+        stays, between them where it is blurred by a Gaussian of ``blur`` pixels. A still is the mask of all.
+
+        Raises MotionError if there is no mask, or there are several and fewer.
+        """
+        if self.mask is None:
+            raise MotionError(f"the source clip {self.path} has no mask: give one")
+        still = len(list(open_clip(self.mask).frames(stop=2))) == 1
+        beside = Source(self.mask) if still else replace(self, path=self.mask, mask=None)
+        for frame in beside.frames(count, size):
+            grey = Image.fromarray(frame).convert("L")
+            yield np.asarray(grey.filter(ImageFilter.GaussianBlur(blur)))
+
+    def put_back(self, drawn: Iterator[Pixels], order: Sequence[int], count: int, blur: float) -> Iterator[Pixels]:
+        """The frames ``drawn``, of which ``order`` has the numbers, and in them where the mask keeps it the source, of
+        which ``count`` are used, in its own pixels; without a mask as they are."""
+        if self.mask is None:
+            return drawn
+        return self._with_kept(drawn, order, count, blur)
+
+    def _with_kept(self, drawn: Iterator[Pixels], order: Sequence[int], count: int, blur: float) -> Iterator[Pixels]:
+        first = next(drawn)
+        size = Size(first.shape[1], first.shape[0])
+
+        def walk() -> Iterator[tuple[Pixels, Pixels]]:
+            return zip(self.frames(count, size), self.masks(count, size, blur), strict=True)
+
+        for frame, (kept, mask) in zip(chain([first], drawn), in_order(order, walk), strict=True):
+            share = mask[:, :, None].astype(np.uint16)
+            yield ((share * frame + (255 - share) * kept + 127) // 255).astype(np.uint8)
+
     def _used(self) -> Iterator[Pixels]:
         return open_clip(self.path).frames(self.start, self.stop, self.every)
+
+
+def in_order(numbers: Sequence[int], walk: Callable[[], Iterator[Shown]]) -> Iterator[Shown]:
+    """What ``walk`` gives at these places, in their order; it goes forwards, and begins anew for what it has passed."""
+    held: dict[int, Shown] = {}
+    ahead, at = walk(), 0
+    for number in numbers:
+        if number < at and number not in held:
+            held, ahead, at = {}, walk(), 0
+        while at <= number:
+            held[at] = next(ahead)
+            held.pop(at - _HELD, None)
+            at += 1
+        yield held[number]

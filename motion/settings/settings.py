@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from motion.errors import MotionError
 from motion.fields.table import (
@@ -19,64 +17,29 @@ from motion.fields.table import (
     setting,
     table,
 )
+from motion.settings.choices import (
+    BETAS,
+    CONTEXT_ENGINES,
+    CONTEXT_FUSES,
+    CONTEXT_SCHEDULES,
+    FITS,
+    FREEINIT_FILTERS,
+    LOOPS,
+    MODULE_FAMILIES,
+    NOISES,
+    SAMPLERS,
+    SEED_MODES,
+    SPACINGS,
+    TRAVELS,
+)
 from motion.settings.cross_frame import CrossFrame
 from motion.settings.guidance import Guidance
 from motion.settings.source import SourceSettings
 from motion.techniques.text2video_zero import ZeroShotSettings
 
-SAMPLERS: Mapping[str, str] = MappingProxyType(
-    {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M", "lcm": "LCM"}
-)
-"""Sampler by its option name, with the name the WebUI knows it by."""
-
 RANDOM_SEED = -1
 MOST_FRAMES = 10_000
 """Frames of the longest clip, twenty minutes at 8 a second."""
-
-LOOPS: Mapping[str, str] = MappingProxyType({"none": "None", "closed": "Closed", "ping-pong": "Ping-pong"})
-SEED_MODES: Mapping[str, str] = MappingProxyType({"clip": "Clip", "frame": "Frame"})
-MODULE_FAMILIES: Mapping[str, str] = MappingProxyType(
-    {"auto": "Auto", "v1": "v1", "v2": "v2", "v3": "v3", "animatelcm": "AnimateLCM", "sdxl": "AnimateDiff SDXL",
-     "hotshot": "Hotshot-XL"}
-)  # fmt: skip
-BETAS: Mapping[str, str] = MappingProxyType(
-    {
-        "auto": "Auto",
-        "linear": "Linear (AnimateDiff)",
-        "scaled_linear": "Scaled linear (Stable Diffusion)",
-        "sdxl": "Scaled linear (AnimateDiff SDXL)",
-    }
-)
-CONTEXT_SCHEDULES: Mapping[str, str] = MappingProxyType(
-    {
-        "uniform": "Uniform",
-        "static": "Static",
-        "batched": "Batched",
-        "composite": "Composite",
-        "hierarchical": "Hierarchical",
-    }
-)
-CONTEXT_FUSES: Mapping[str, str] = MappingProxyType(
-    {"flat": "Flat", "pyramid": "Pyramid", "overlap-linear": "Overlap-linear", "relative": "Relative"}
-)
-CONTEXT_ENGINES: Mapping[str, str] = MappingProxyType({"denoiser": "Denoiser", "attention": "Temporal attention"})
-NOISES: Mapping[str, str] = MappingProxyType(
-    {
-        "auto": "Auto",
-        "independent": "Independent",
-        "freenoise": "FreeNoise",
-        "repeated": "Repeated",
-        "constant": "Constant",
-    }
-)
-TRAVELS: Mapping[str, str] = MappingProxyType({"linear": "Linear", "spherical": "Spherical"})
-FREEINIT_FILTERS: Mapping[str, str] = MappingProxyType(
-    {"butterworth": "Butterworth", "gaussian": "Gaussian", "ideal": "Ideal"}
-)
-SPACINGS: Mapping[str, str] = MappingProxyType(
-    {"auto": "Auto", "leading": "Leading", "linspace": "Linspace", "trailing": "Trailing"}
-)
-FITS: Mapping[str, str] = MappingProxyType({"crop": "Crop", "pad": "Pad"})
 
 
 @dataclass(frozen=True)

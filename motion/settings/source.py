@@ -16,6 +16,10 @@ class SourceSettings:
         0, 1, 0.05, 1, key="Denoising strength", group="source",
     )  # fmt: skip
 
+    mask_blur: int = setting(
+        Number, 4, "Mask blur", "pixels over which a mask fades out", 0, 64, 1, 64, key="Mask blur", group="source"
+    )
+
     def first_step(self, steps: int) -> int:
         """The first of ``steps`` that is taken, as the WebUIs count it."""
         return steps - 1 - int(min(self.strength, 0.999) * steps)

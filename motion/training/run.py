@@ -20,7 +20,8 @@ from motion.fields.table import Size
 from motion.hosts.controls import Control
 from motion.hosts.standalone import Networks
 from motion.hosts.standalone.checkpoint import open_parts
-from motion.hosts.standalone.host import DTYPES, Standalone
+from motion.hosts.standalone.device import DTYPES
+from motion.hosts.standalone.host import Standalone
 from motion.hosts.standalone.parts import Parts
 from motion.models.motion.architecture import SCHEDULES, Architecture, Betas
 from motion.models.motion.model import MotionModel
@@ -98,6 +99,8 @@ def prepare(run: Run) -> Data:
         raise MotionError(f"{run.checkpoint} is an SDXL checkpoint: these recipes are SD1.5's")
     if parts.parameterization.prediction != "epsilon":
         raise MotionError(f"{run.checkpoint} is a v-prediction checkpoint: these recipes need one that predicts noise")
+    if parts.inpaints:
+        raise MotionError(f"{run.checkpoint} is an inpainting checkpoint: these recipes need a text-to-image one")
     for model in (parts.unet, *_others(parts)):
         nn.Module.to(model.eval().requires_grad_(False), run.device, torch.float32)
     sources = find(run.data, run.trigger)

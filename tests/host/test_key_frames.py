@@ -15,7 +15,8 @@ from motion.demo.world import draw_clip, parse_caption
 from motion.fields.table import Size
 from motion.hosts.controls import Control
 from motion.hosts.standalone import Networks, Standalone
-from motion.settings.settings import SAMPLERS, Clip
+from motion.settings.choices import SAMPLERS
+from motion.settings.settings import Clip
 
 from .support.models import CHECKPOINT, FULL_CHECKPOINT, FULL_MODULE, MODULE, OTHER, RGB, SCRIBBLE, STRANGER, UNTRAINED
 from .support.webui import (

@@ -12,7 +12,8 @@ import pytest
 import motion
 from motion.hosts.standalone import Standalone
 from motion.models.motion.architecture import FAMILIES
-from motion.settings.settings import FIELDS, SAMPLERS, Clip, Size
+from motion.settings.choices import SAMPLERS
+from motion.settings.settings import FIELDS, Clip, Size
 from motion.settings.tab import TAB_FIELDS
 
 from .support import models

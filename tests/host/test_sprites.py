@@ -18,7 +18,8 @@ from motion.demo.parts import CAMERA
 from motion.demo.world import FRAMES, PIXELS, Scene, all_scenes, draw_clip
 from motion.hosts.standalone import Standalone
 from motion.models.motion.model import MotionModel
-from motion.settings.settings import SAMPLERS, Clip
+from motion.settings.choices import SAMPLERS
+from motion.settings.settings import Clip
 from motion.weights.bundled import DEMO, WEIGHTS
 
 from .support.models import link

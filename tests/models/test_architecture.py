@@ -7,7 +7,7 @@ from diffusers import DDIMScheduler
 from motion.errors import MotionError
 from motion.models.motion.architecture import FAMILIES, Architecture, Family, Slot
 from motion.models.motion.model import MotionModel
-from motion.settings.settings import MODULE_FAMILIES
+from motion.settings.choices import MODULE_FAMILIES
 
 SD15 = (320, 640, 1280, 1280)
 SDXL = (320, 640, 1280)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from motion.sampling.noise import fade, fade_weights
 from motion.sampling.windows import Windows
-from motion.settings.settings import FREEINIT_FILTERS, NOISES
+from motion.settings.choices import FREEINIT_FILTERS, NOISES
 from motion.techniques.freeinit import FILTERS, low_pass, reinitialize_noise
 from motion.techniques.freenoise import noise_order
 from tests.support.small import far

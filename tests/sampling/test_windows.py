@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from motion.errors import MotionError
 from motion.models.motion.architecture import Architecture
 from motion.sampling.windows import FUSES, HIERARCHICAL, SCHEDULES, Windows, plan
-from motion.settings.settings import CONTEXT_FUSES, CONTEXT_SCHEDULES, Clip
+from motion.settings.choices import CONTEXT_FUSES, CONTEXT_SCHEDULES
+from motion.settings.settings import Clip
 from tests.support.small import any_windows
 
 CUT = any_windows(130)

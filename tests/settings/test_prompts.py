@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import motion
+from motion.settings.choices import TRAVELS
 from motion.settings.prompt_keys import key_frames
 from motion.settings.prompts import INTERPOLATIONS, Mix, linear, spherical, travel
-from motion.settings.settings import TRAVELS
 from motion.weights.formats.lora import TRIGGER, Lora
 
 SEASONS = "a forest,\n0: spring\n4-6: summer\n-1: winter\nbest quality"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from motion.hosts.standalone.samplers import last_alpha, levels
+from motion.hosts.standalone.source import Kept
 from motion.techniques.ddim_inversion import invert
 from motion.techniques.technique import Input, Moment, Pass, Pictures, Step, Techniques, from_velocity, velocity
 
@@ -25,6 +26,8 @@ class Guidance:
     given: Mapping[int, Tensor]
     """Latents `[c, h, w]` of the frames that are given as pictures."""
     pictures: Pictures
+    kept_by_mask: Kept | None = None
+    """What stays of a source."""
 
     def combine(self, unguided: Tensor, guided: Tensor, moment: Moment) -> Tensor:
         """Classifier-free guidance; `guided` may be overwritten."""
@@ -47,17 +50,18 @@ class Guidance:
         moment: Moment,
         predict: Callable[[Pass], Tensor],
     ) -> Tensor:
-        """The guided prediction `predicted [rows, c, h, w]` as the techniques leave it.
+        """The guided prediction `predicted [rows, c, h, w]` as the techniques and a mask leave it.
 
         `noisy` is what the UNet was shown at the noise level `level`, `by_text` its predictions.
         """
-        if not self.techniques.have("edit"):
+        if not self.techniques.have("edit") and self.kept_by_mask is None:
             return predicted
         x = noisy * (1 + level.sigma**2) ** 0.5
         x0 = {text: level.clean(x, found) for text, found in by_text.items()}
         sigma = x.new_full((len(x), 1, 1, 1), level.sigma)
         step = Step(moment, x, sigma, x0, lambda further: level.clean(x, predict(further)), self.given, self.pictures)
-        return level.prediction(x, self.techniques.edit(step, level.clean(x, predicted)))
+        edited = self.techniques.edit(step, level.clean(x, predicted))
+        return level.prediction(x, edited if self.kept_by_mask is None else self.kept_by_mask.edit(edited))
 
 
 class NoiseLevel(NamedTuple):

@@ -19,6 +19,7 @@ from motion.hosts.memory import MODEL_REMEDY, check_fits, memory_error_told
 from motion.hosts.source import Source
 from motion.hosts.standalone import samplers
 from motion.hosts.standalone.checkpoint import open_parts
+from motion.hosts.standalone.device import device_of, dtype_of
 from motion.hosts.standalone.finite import check_finite
 from motion.hosts.standalone.networks.lora_weights import merge_loras
 from motion.hosts.standalone.networks.networks import Networks
@@ -30,9 +31,10 @@ from motion.hosts.standalone.work import Work, seed_of_work
 from motion.models.motion.model import MotionModel
 from motion.sampling.animation import is_attached
 from motion.sampling.windows import Windows, plan
+from motion.settings.choices import SAMPLERS
 from motion.settings.lora_tags import lora_tags, without_tags
 from motion.settings.prompts import travel
-from motion.settings.settings import FIELDS, SAMPLERS, Clip
+from motion.settings.settings import FIELDS, Clip
 from motion.techniques.registry import check, techniques_of
 from motion.techniques.technique import Plan
 from motion.video.loop import play_order
@@ -42,36 +44,11 @@ from motion.weights.formats.embeddings import Embedding
 from motion.weights.paths import OR_FOLDER, check_file
 
 Frames = npt.NDArray[np.uint8]
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 STILLS_AT_ONCE = 16
 """Frames without a motion module that go through the UNet together."""
 
 OWN = ("prompt", "negative", "seed", "fps", "zoom")
 """Settings in which clips drawn in one batch may differ."""
-
-
-def device_of(name: str = "auto") -> torch.device:
-    """The device by name; `auto` is the best there is. Raises MotionError if it is unknown or not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, found in there.items() if found))
-    kind, _, index = name.partition(":")
-    if not there.get(kind) or (index and not (kind == "cuda" and index.isdecimal())):
-        raise MotionError(
-            f"device is {name}: choose one of auto, {', '.join(k for k, found in there.items() if found)}"
-        )
-    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
-        raise MotionError(f"device is {name}: this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0")
-    return torch.device(name)
-
-
-def dtype_of(name: str, device: torch.device) -> torch.dtype:
-    """The dtype by name; `auto` is fp16 on CUDA, else fp32. Raises MotionError if it is unknown."""
-    if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    if name not in DTYPES:
-        raise MotionError(f"dtype is {name}: choose one of auto, {', '.join(DTYPES)}")
-    return DTYPES[name]
 
 
 @dataclass(frozen=True)
@@ -140,7 +117,12 @@ class Standalone:
         latents = self._latents([clip], networks, progress, work, source)[0]
         order = play_order(clip.frames, clip.loop)
         again = partial(self._decoded, latents)
-        return Rewindable(lambda: finish_frames(again(order), order, clip, networks.controls, again))
+
+        def walk() -> Iterator[Frame]:
+            shown = finish_frames(again(order), order, clip, networks.controls, again)
+            return shown if source is None else source.put_back(shown, order, clip.frames, clip.mask_blur)
+
+        return Rewindable(walk)
 
     def render_all(
         self,
@@ -166,9 +148,10 @@ class Standalone:
         frames = np.stack(list(self._decoded(every, range(len(every)))))
         drawn = rearrange(frames, "(n f) h w c -> n f h w c", n=len(clips))
         order = range(clips[0].frames)
-        return np.stack(
-            [list(finish_frames(clip, order, clips[0], networks.controls, clip.__getitem__)) for clip in drawn]
-        )
+        finished = (finish_frames(clip, order, clips[0], networks.controls, clip.__getitem__) for clip in drawn)
+        if source is not None:
+            finished = (source.put_back(clip, order, clips[0].frames, clips[0].mask_blur) for clip in finished)
+        return np.stack(list(map(list, finished)))
 
     @torch.inference_mode()
     def _latents(

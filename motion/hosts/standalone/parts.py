@@ -14,6 +14,8 @@ from motion.errors import MotionError
 
 Base = Literal["sd15", "sdxl"]
 State = Mapping[str, Tensor]
+LATENT_CHANNELS, INPAINTING_CHANNELS = 4, 9
+"""That UNets take: noise, or noise (4), a mask (1) and the latents of a masked picture (4)."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Parts:
     vae: AutoencoderKL
     encoders: tuple[TextEncoder, ...]
     parameterization: Parameterization = Parameterization()
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether the UNet sees a mask and a masked picture beside the noise."""
+        return bool(self.unet.config.in_channels == INPAINTING_CHANNELS)
 
 
 def filled(what: str, build: Callable[[], Any], convert: Callable[[Any], State]) -> Any:

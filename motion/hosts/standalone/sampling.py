@@ -6,40 +6,32 @@ one window at a time, however long the clips are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
-import motion
-import sparsectrl
-from motion import patching
-from motion.hosts.controls import Control, check_effects, condition, given_latents, influence
+from motion.hosts.controls import check_effects, given_latents
 from motion.hosts.source import Source
 from motion.hosts.standalone import samplers
 from motion.hosts.standalone.guidance import Guidance, NoiseLevel, inverted
-from motion.hosts.standalone.networks.image_prompt import ImageTokens
 from motion.hosts.standalone.networks.networks import Networks
-from motion.hosts.standalone.parts import Parts
-from motion.hosts.standalone.source import noise_source
+from motion.hosts.standalone.parts import LATENT_CHANNELS, Parts
+from motion.hosts.standalone.scope import Scope
+from motion.hosts.standalone.source import Kept, inpainting_channels, kept_by_mask, noise_source
 from motion.hosts.standalone.text.prompts import FrameConditioning
-from motion.hosts.standalone.vae import decode, encode
+from motion.hosts.standalone.vae import decode, encode, encode_frames
 from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
-from motion.sampling.animation import attach_windows, is_attached
 from motion.sampling.arrangement import Arrangement
-from motion.sampling.inputs import attach_inputs
 from motion.sampling.windows import Windows
 from motion.settings.settings import Clip
 from motion.techniques.registry import techniques_of
 from motion.techniques.technique import Detour, Moment, Pass, Pictures, Round, Techniques, Turn
-from sparsectrl import Effect
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps): with 0 when sampling begins, then after each step."""
@@ -65,7 +57,7 @@ class Sampling:
     conditioning: FrameConditioning
     networks: Networks
     source: Source | None = None
-    """The clip that they are made of."""
+    """The clip that they are made of, or that a mask keeps a part of."""
     noise: Tensor | None = None
     """What they begin with instead of the seeds' noise, `[(clips frames), 4, height/8, width/8]`."""
 
@@ -76,7 +68,7 @@ class Sampling:
         """
         run, rounds = self._start(), self.techniques.rounds
         steps, report = len(run.scheduler.timesteps), progress or (lambda done, steps: None)
-        with self._attached(run):
+        with self.scope.enter(run):
             if work is not None:
                 work.resume(run)
             report(run.drawn * steps + run.done, rounds * steps)
@@ -95,7 +87,7 @@ class Sampling:
     def inverted(self, latents: Tensor, evaluations: int) -> Tensor:
         """The noise from which the clips would be drawn by their prompts alone, of their latents; as `latents`."""
         run, call = self._start(), partial(self._call_unet, conditioning=self.conditioning)
-        with self._attached(run):
+        with self.scope.enter(run):
             return inverted(run.scheduler, self.clips[0].sampler, latents, call, evaluations)
 
     @cached_property
@@ -109,7 +101,23 @@ class Sampling:
         clip, given = self.clips[0], {}
         if self.techniques.ask("takes_given"):
             given = given_latents(self.networks.controls, partial(encode, self.parts.vae), clip.key_fit, clip.size)
-        return Guidance(self.techniques, clip.cfg, clip.frames, given, Pictures(self._pictures, self._latents_of))
+        pictures = Pictures(self._pictures, self._latents_of)
+        return Guidance(self.techniques, clip.cfg, clip.frames, given, pictures, self.kept_by_mask)
+
+    @cached_property
+    def kept_by_mask(self) -> Kept | None:
+        """What stays of the source."""
+        if self.source is None or self.source.mask is None:
+            return None
+        return kept_by_mask(self.source, self.clips[0], self.parts.vae, self.windows.frames)
+
+    @cached_property
+    def scope(self) -> Scope:
+        """What they are drawn in."""
+        beside = None
+        if self.parts.inpaints:
+            beside = inpainting_channels(self.source, self.clips[0], self.parts.vae, self.windows.frames)
+        return Scope(self.parts, self.device, self.dtype, self.clips[0], self.networks, self.guidance, beside)
 
     def _pictures(self, latents: Tensor) -> Tensor:
         """What latents show, `[n, 3, height, width]` from 0 to 1 on the CPU; one by one, as a UNet is in memory too."""
@@ -136,16 +144,23 @@ class Sampling:
         if self.source is not None:
             run.done = self.clips[0].first_step(len(levels.times))
             by_clip = rearrange(noise, "(n f) c h w -> n f c h w", n=len(self.clips))
-            found = noise_source(self.source, self.clips[0], self.parts.vae, by_clip, levels, run.done)
-            run.latents = found.flatten(0, 1)
+            run.latents = noise_source(self._source_latents(), by_clip, levels, run.done).flatten(0, 1)
         return run
+
+    def _source_latents(self) -> Iterable[Tensor]:
+        """Of its frames, a few at a time."""
+        assert self.source is not None
+        if self.kept_by_mask is not None:
+            return [self.kept_by_mask.latents]
+        clip = self.clips[0]
+        return encode_frames(self.parts.vae, self.source.frames(clip.frames, clip.size))
 
     def _turned(self, way: Detour, levels: samplers.Levels) -> Tensor:
         """What the clips go on from where they go back on their way; the first frames are drawn by themselves."""
         stills, networks = [still_of(clip) for clip in self.clips], replace(self.networks, controls=())
         alone, entered = replace(self, windows=Windows(1), clips=stills, networks=networks), []
         first = alone._start()
-        with alone._attached(first):
+        with alone.scope.enter(first):
             for t in first.scheduler.timesteps[: way.before]:
                 entered.append(first.latents)
                 alone._step(first, t)
@@ -219,70 +234,13 @@ class Sampling:
         run.arrangement.restart()
         run.latents, run.noise = noise * run.scheduler.init_noise_sigma, noise
 
-    @contextmanager
-    def _attached(self, run: SamplingRun) -> Iterator[None]:
-        """The scope of all that the clips are drawn with; `run` is given the effects."""
-        unet, module, arrangement = self.parts.unet, self.networks.module, run.arrangement
-        with ExitStack() as scope:
-            if module is not None:
-                scale = self.clips[0].scale
-                scope.enter_context(motion.attach(unet, module, arrangement.frames, scale, arrangement))
-            elif not is_attached(unet):
-                scope.enter_context(attach_windows(unet, arrangement))
-            clip = self.clips[0]
-            scope.enter_context(motion.cross_frame.attach_by_settings(unet, clip, arrangement, clip.zero_shot))
-            scope.enter_context(motion.lora.attach(unet, module, self.networks.attached))
-            images: list[ImageTokens] = []
-            give = self._give_conditioning(arrangement, images)
-            scope.callback(patching.before(unet, give, with_kwargs=True))
-            if self.techniques.have("see"):
-                scope.callback(attach_inputs(unet, arrangement, self.guidance.see))
-            if (prompt := self.networks.image_prompt) is not None:
-                shown = arrangement.frames, self.clips[0].frames, self.clips[0].loop == "closed"
-                images.append(scope.enter_context(prompt.attach(unet, *shown)))
-            for control in self.networks.controls:  # they read what the calls are given
-                if control.file is not None:
-                    control.effect = scope.enter_context(self._attach_control(control, control.file, arrangement))
-                    run.effects.append(control.effect)
-            check_effects(self.networks.controls, ended=False)
-            yield
-
-    def _attach_control(self, control: Control, file: Path, arrangement: Arrangement) -> AbstractContextManager[Effect]:
-        """The scope of a control."""
-        clip, frames = self.clips[0], arrangement.frames
-        encoder = control.encoder
-        if encoder is None:
-            encoder = sparsectrl.load(file).to(self.device, self.dtype)
-        shown = condition(control, encoder, partial(encode, self.parts.vae), clip.key_fit, clip.size, frames)
-        how = influence(clip)
-        return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)
-
-    def _give_conditioning(self, arrangement: Arrangement, images: Sequence[ImageTokens]) -> Callable[..., Any]:
-        """The hook that gives each call of the UNet the conditioning of its frames, and takes it to the device."""
-        width, height = self.clips[0].size
-        picture = torch.tensor([height, width, 0, 0, height, width], device=self.device)
-
-        def give(_: nn.Module, args: tuple[Tensor, Tensor], kwargs: dict[str, Any]) -> Any:
-            rows, time = args
-            frames, conditioning = arrangement.frame_numbers(len(rows)), kwargs.pop("frame_conditioning")
-            condition = conditioning.rows(frames)
-            for tokens in images:
-                tokens.take(frames, conditioning.negative_rows(len(rows)))
-            added = None
-            if condition.pooled is not None:
-                added = {"text_embeds": condition.pooled, "time_ids": picture.expand(len(rows), -1).to(self.dtype)}
-            given = {"encoder_hidden_states": condition.context, "added_cond_kwargs": added}
-            return (rows.to(self.device, self.dtype), time), {**kwargs, **given}
-
-        return give
-
     def _fresh(self, seed: int) -> Tensor:
         """Noise for all frames of a clip from one stream."""
         return self._noise([torch.Generator("cpu").manual_seed(seed)] * self.windows.frames)
 
     def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
         size = self.clips[0].size
-        shape = (self.parts.unet.config.in_channels, size.height // 8, size.width // 8)
+        shape = (LATENT_CHANNELS, size.height // 8, size.width // 8)
         return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from motion.errors import MotionError
 from motion.hosts.standalone.formats import shapes
-from motion.hosts.standalone.parts import State, filled, under
+from motion.hosts.standalone.parts import LATENT_CHANNELS, State, filled, under
 from motion.video.pictures import Frame
 from motion.weights import checkpoint as weights
 from motion.weights.formats import ldm
@@ -24,7 +24,6 @@ from motion.weights.kinds import detect, title
 _log = logging.getLogger(__name__)
 
 VAE = "first_stage_model."
-LATENT_CHANNELS = 4
 AT_ONCE = 4 * 512 * 512
 """Pixels that go through a VAE together, but always a whole frame."""
 REMEDY = "give a VAE for SD1.5 or SDXL, or a checkpoint that has one"

@@ -208,7 +208,6 @@ def test_a_folder_says_what_its_unet_predicts(
     [
         ({"cross_attention_dim": 1024}, "Stable Diffusion 2"),
         ({"use_linear_projection": True}, "Stable Diffusion 2"),
-        ({"in_channels": 9}, "inpainting"),
         ({"time_cond_proj_dim": 256}, "told the guidance"),
     ],
 )
@@ -285,7 +284,6 @@ def with_conv_in(state: dict[str, Tensor], channels: int) -> dict[str, Tensor]:
         (lambda s: {**s, f"{UNET}time_embed.cond_proj.weight": torch.zeros(1)}, "told the guidance"),
         (lambda s: {**s, f"{UNET}out.2.weight.quant_map": torch.zeros(16)}, "NF4"),
         (lambda s: {k: v[:, :, 0, 0] if k.endswith(("proj_in.weight",)) else v for k, v in s.items()}, "Diffusion 2"),
-        (lambda s: with_conv_in(s, 9), "inpainting"),
         (lambda s: with_conv_in(s, 8), "instruct-pix2pix"),
         (lambda s: with_conv_in(s, 6), "6 latent channels"),
         (lambda s: without(s, "first_stage_model."), "no VAE"),
@@ -316,7 +314,6 @@ def test_other_models_are_refused_by_name(state: Any, change: Any, sentence: str
     [
         (None, "without model_index.json"),
         ({"_class_name": "FluxPipeline"}, "FluxPipeline"),
-        ({"_class_name": "StableDiffusionInpaintPipeline"}, "holds an inpainting model"),
         ({"_class_name": "StableDiffusionPipeline"}, "no weights in its folder 'unet'"),
         ("[", "damaged model_index.json"),
         ("[]", "holds a None"),

@@ -22,7 +22,8 @@ from motion.hosts.standalone.text.prompts import encode
 from motion.hosts.standalone.text.tokens import chunks, clip_tokenizer
 from motion.models.motion.architecture import FAMILIES
 from motion.models.motion.model import MotionModel
-from motion.settings.settings import SAMPLERS, Clip
+from motion.settings.choices import SAMPLERS
+from motion.settings.settings import Clip
 from tests.support.small import far
 
 # diffusers 0.42 turns tensors into arrays in a way NumPy 2.4 frowns upon, whenever a scheduler holds sigmas.

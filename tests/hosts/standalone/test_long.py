@@ -23,7 +23,8 @@ from motion.hosts.standalone import Standalone, sampling
 from motion.hosts.standalone.host import windows_of
 from motion.hosts.standalone.work import FILE, Work
 from motion.models.motion.model import MotionModel
-from motion.settings.settings import NOISES, SAMPLERS, Clip
+from motion.settings.choices import NOISES, SAMPLERS
+from motion.settings.settings import Clip
 from motion.techniques.freenoise import noise_order
 from tests.support.small import far
 

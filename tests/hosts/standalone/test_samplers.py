@@ -12,7 +12,7 @@ from torch import Tensor
 from motion.hosts.standalone.parts import Parameterization
 from motion.hosts.standalone.samplers import scheduler, spacing_of
 from motion.models.motion.architecture import FAMILIES
-from motion.settings.settings import SAMPLERS, SPACINGS
+from motion.settings.choices import SAMPLERS, SPACINGS
 
 # diffusers 0.42 turns tensors into arrays in a way NumPy 2.4 frowns upon, whenever a scheduler holds sigmas.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")

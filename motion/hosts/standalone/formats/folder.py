@@ -24,8 +24,10 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json")
 PIPELINES: dict[str, Base] = {
     "StableDiffusionPipeline": "sd15",
     "StableDiffusionImg2ImgPipeline": "sd15",
+    "StableDiffusionInpaintPipeline": "sd15",
     "StableDiffusionXLPipeline": "sdxl",
     "StableDiffusionXLImg2ImgPipeline": "sdxl",
+    "StableDiffusionXLInpaintPipeline": "sdxl",
 }
 ENCODERS = {"sd15": {"": CLIPTextModel}, "sdxl": {"": CLIPTextModel, "_2": CLIPTextModelWithProjection}}
 _WEIGHTS = re.compile(
@@ -53,7 +55,7 @@ def _base(path: Path) -> Base:
         raise MotionError(f"is a folder without {INDEX}: {_instead(path)}")
     name = _json(path / INDEX).get("_class_name")
     if name not in PIPELINES:
-        raise MotionError(f"holds {'an inpainting model' if 'Inpaint' in str(name) else f'a {name}'}: {REMEDY}")
+        raise MotionError(f"holds a {name}: {REMEDY}")
     return PIPELINES[name]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from motion.errors import MotionError
-from motion.hosts.standalone.parts import Base, State
+from motion.hosts.standalone.parts import INPAINTING_CHANNELS, LATENT_CHANNELS, Base, State
 
 REMEDY = "give an SD1.5 or SDXL text-to-image checkpoint"
 
@@ -27,7 +27,7 @@ ENDINGS = {
 }
 """Weights that are numbers only together with others, by the end of a key."""
 
-CHANNELS = {5: "a depth model", 7: "an upscaling model", 8: "an instruct-pix2pix model", 9: "an inpainting model"}
+CHANNELS = {5: "a depth model", 7: "an upscaling model", 8: "an instruct-pix2pix model"}
 """By the channels that their UNets take."""
 
 SD2_TEXT = 1024
@@ -47,9 +47,9 @@ def refusal(state: State) -> str | None:
 
 def check_unet(config: Mapping[str, Any], base: Base) -> None:
     """Raise MotionError, as the end of a sentence, for a UNet (by diffusers' names) that is none of SD1.5's or SDXL's
-    text-to-image models."""
+    text-to-image or inpainting models."""
     channels = config["in_channels"]
-    if channels != 4:
+    if channels not in (LATENT_CHANNELS, INPAINTING_CHANNELS):
         raise MotionError(f"is {CHANNELS.get(channels, f'a model of {channels} latent channels')}: {REMEDY}")
     if config.get("time_cond_proj_dim"):
         raise MotionError(f"is {BEGINNINGS['model.diffusion_model.time_embed.cond_proj.']}: {REMEDY}")
