@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motion.errors import MotionError
+from motion.hosts.only_masked import OnlyMasked
 from motion.hosts.source import Source
 from motion.hosts.standalone.networks.lora import split_weight
 from motion.settings.few_steps import contradiction, find_recipe
@@ -21,10 +22,16 @@ if TYPE_CHECKING:  # it imports torch
 def read_source(args: argparse.Namespace) -> Source | None:
     """The clip that is drawn anew."""
     if args.init is None:
-        if args.init_range is not None or args.init_every is not None or args.mask is not None:
+        if (
+            args.init_range is not None
+            or args.init_every is not None
+            or args.mask is not None
+            or args.only_masked is not None
+        ):
             raise MotionError("there is no source clip to take frames of: give one with --init CLIP")
         return None
-    return Source.parse(args.init, args.init_range, args.init_every, args.mask)
+    source = Source.parse(args.init, args.init_range, args.init_every, args.mask)
+    return source if args.only_masked is None else OnlyMasked.of(source, args.only_masked)
 
 
 def follow(clip: Source, given: Mapping[str, Any]) -> dict[str, str]:

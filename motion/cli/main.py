@@ -110,6 +110,11 @@ def _add_render(commands: Any) -> None:
         "--mask", metavar="CLIP", type=Path,
         help="picture, clip or folder that is white where the clip of --init is drawn anew; it stays elsewhere",
     )  # fmt: skip
+    files.add_argument(
+        "--only-masked", metavar="PIXELS", nargs="?", const="",
+        help="draw only what the mask shows, in a box that follows it with so many PIXELS around it (32), as large as "
+        "--size; the frames keep the source's own size",
+    )  # fmt: skip
     files.add_argument("--ip-adapter", metavar="FILE[=SCALE]", help="IP-Adapter: draw the frames after pictures")
     files.add_argument(
         "--ip-image", metavar="FRAME=IMAGE", action="append", default=[],

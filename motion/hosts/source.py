@@ -68,7 +68,7 @@ class Source:
         The size is the source's, made smaller if it has more pixels than the usual one, in steps of the setting's.
         """
         clip, count, shape = open_clip(self.path), 0, (0, 0)
-        for frame in islice(self._used(), most):
+        for frame in islice(self.used(), most):
             count, shape = count + 1, frame.shape[:2]
         if not count:
             raise MotionError(f"{self.path} has no frame {self.start}: give a range that lies in it")
@@ -84,7 +84,7 @@ class Source:
         A still is as many frames as are wanted. Raises MotionError if there are several and fewer.
         """
         found, last = 0, None
-        for frame in islice(self._used(), count):
+        for frame in islice(self.used(), count):
             found, last = found + 1, fit_image(frame, size, "crop")
             yield last
         if found == 1 and last is not None:
@@ -123,11 +123,17 @@ class Source:
             return zip(self.frames(count, size), self.masks(count, size, blur), strict=True)
 
         for frame, (kept, mask) in zip(chain([first], drawn), in_order(order, walk), strict=True):
-            share = mask[:, :, None].astype(np.uint16)
-            yield ((share * frame + (255 - share) * kept + 127) // 255).astype(np.uint8)
+            yield mix(frame, kept, mask)
 
-    def _used(self) -> Iterator[Pixels]:
+    def used(self) -> Iterator[Pixels]:
+        """All frames that are used, as they are."""
         return open_clip(self.path).frames(self.start, self.stop, self.every)
+
+
+def mix(drawn: Pixels, kept: Pixels, mask: Pixels) -> Pixels:
+    """``drawn`` as far as the ``mask [height, width]`` shows it, elsewhere ``kept``, bit-equal where it is 0."""
+    share = mask[:, :, None].astype(np.uint16)
+    return ((share * drawn + (255 - share) * kept + 127) // 255).astype(np.uint8)
 
 
 def in_order(numbers: Sequence[int], walk: Callable[[], Iterator[Shown]]) -> Iterator[Shown]:
