@@ -22,12 +22,7 @@ if TYPE_CHECKING:  # it imports torch
 def read_source(args: argparse.Namespace) -> Source | None:
     """The clip that is drawn anew."""
     if args.init is None:
-        if (
-            args.init_range is not None
-            or args.init_every is not None
-            or args.mask is not None
-            or args.only_masked is not None
-        ):
+        if any(given is not None for given in (args.init_range, args.init_every, args.mask, args.only_masked)):
             raise MotionError("there is no source clip to take frames of: give one with --init CLIP")
         return None
     source = Source.parse(args.init, args.init_range, args.init_every, args.mask)

@@ -1,5 +1,5 @@
-"""A second pass over what a mask shows of a clip, such as faces: it is cut out by a box that follows it, drawn as a clip
-of its own, and put back."""
+"""What a mask shows of a clip, such as a face, drawn larger: a box that follows it is cut out, drawn as a clip of its
+own, and put back."""
 
 from __future__ import annotations
 
