@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motion.errors import MotionError
+from motion.hosts.continuation import GIVEN, Continuation
 from motion.hosts.only_masked import OnlyMasked
 from motion.hosts.source import Source
 from motion.hosts.standalone.networks.lora import split_weight
 from motion.settings.few_steps import contradiction, find_recipe
 from motion.settings.lora_tags import lora_tags
-from motion.settings.settings import FIELDS
+from motion.settings.settings import FIELDS, MOST_FRAMES
 
 if TYPE_CHECKING:  # it imports torch
     from motion.hosts.standalone.networks.image_prompt import ImagePrompt
@@ -27,6 +28,23 @@ def read_source(args: argparse.Namespace) -> Source | None:
         return None
     source = Source.parse(args.init, args.init_range, args.init_every, args.mask)
     return source if args.only_masked is None else OnlyMasked.of(source, args.only_masked)
+
+
+def read_continuation(args: argparse.Namespace) -> Continuation | None:
+    """The clip that goes on."""
+    if args.extend is None:
+        if args.extend_given is not None or args.extend_to is not None or args.connect is not None:
+            raise MotionError("there is no clip that goes on: give one with --extend CLIP")
+        return None
+    given = GIVEN if args.extend_given is None else _count(args.extend_given, "extend given")
+    length = None if args.extend_to is None else _count(args.extend_to, "extend to")
+    return Continuation(args.extend, given, length, args.connect)
+
+
+def _count(text: str, what: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MOST_FRAMES:
+        raise MotionError(f"{what} is {text}: give a whole number from 1 to {MOST_FRAMES}")
+    return int(text)
 
 
 def follow(clip: Source, given: Mapping[str, Any]) -> dict[str, str]:

@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 from motion import __version__
 from motion.errors import MotionError
 from motion.fields.table import Flag
+from motion.hosts.continuation import GIVEN
+from motion.hosts.source import Source
 from motion.settings.parameters import is_infotext, parse_infotext
 from motion.settings.settings import FIELDS, Clip
 
@@ -115,6 +117,10 @@ def _add_render(commands: Any) -> None:
         help="draw only what the mask shows, in a box that follows it with so many PIXELS around it (32), as large as "
         "--size; the frames keep the source's own size",
     )  # fmt: skip
+    files.add_argument("--extend", metavar="CLIP", type=Path, help="clip that goes on: new frames stand behind its own")
+    files.add_argument("--extend-given", metavar="N", help=f"its last frames that are given (default: {GIVEN})")
+    files.add_argument("--extend-to", metavar="N", help="frames of the whole; drawn round by round")
+    files.add_argument("--connect", metavar="CLIP", type=Path, help="clip that the one of --extend leads over to")
     files.add_argument("--ip-adapter", metavar="FILE[=SCALE]", help="IP-Adapter: draw the frames after pictures")
     files.add_argument(
         "--ip-image", metavar="FRAME=IMAGE", action="append", default=[],
@@ -154,7 +160,10 @@ def _render(args: argparse.Namespace) -> None:
 
     given = {name: value for name, value in vars(args).items() if value is not None}
     source = inputs.read_source(args)
+    continuation = inputs.read_continuation(args)
     followed = inputs.follow(source, given) if source is not None else {}
+    if continuation is not None:
+        followed = inputs.follow(Source(continuation.path), {**given, "frames": True})
     options = {**followed, **(DEMO if args.demo else {}), **given}
     if args.no_motion:
         options.pop("motion", None)
@@ -167,7 +176,10 @@ def _render(args: argparse.Namespace) -> None:
     clip = Clip(**{name: row.parse(options[name]) for name, row in FIELDS.items() if name in options})
     loras = lora.gather(clip.prompt, [lora.parse(text) for text in args.lora], args.lora_dir)
     module = Path(options["motion"]) if "motion" in options else None
-    controls = key_frames.gather(args.control or [], clip.frames, clip.pictures_only)
+    if continuation is None:
+        controls = key_frames.gather(args.control or [], clip.frames, clip.pictures_only)
+    else:
+        controls = key_frames.gather_encoders(args.control or [])
     task = render.Job(
         clip,
         Path(options["checkpoint"]),
@@ -185,6 +197,7 @@ def _render(args: argparse.Namespace) -> None:
         image_prompt=inputs.read_image_prompt(args, clip.frames),
         embeddings=tuple(args.embedding),
         source=source,
+        continuation=continuation,
     )
     with _Bar() as bar:
         report = task.run(bar)

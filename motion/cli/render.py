@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import motion
+from motion.errors import MotionError
 from motion.fields.weighted import Weighted
+from motion.hosts.continuation import Continuation
 from motion.hosts.controls import Control, describe_controls
 from motion.hosts.source import Source
 from motion.hosts.standalone.networks import key_frames, lora
@@ -16,13 +19,16 @@ from motion.settings.parameters import infotext
 from motion.settings.settings import Clip
 from motion.settings.tab import NO_MODULE, TAB_FIELDS
 from motion.video.destination import check_destination, check_frame_size, check_rate
-from motion.video.loop import play_order
+from motion.video.pictures import Frame
 from motion.video.write import Rewindable, write
 from motion.weights.library import short_hash
 from motion.weights.paths import OR_FOLDER, check_file
 
 if TYPE_CHECKING:  # at run time torch comes last
+    from motion.hosts.standalone.host import Standalone
     from motion.hosts.standalone.networks.image_prompt import ImagePrompt
+    from motion.hosts.standalone.networks.networks import Networks
+    from motion.hosts.standalone.work import Work
     from motion.sampling.lora import WeightedLora
 
 
@@ -49,11 +55,18 @@ class Job:
     image_prompt: ImagePrompt | None = None
     embeddings: tuple[Path, ...] = ()
     source: Source | None = None
+    continuation: Continuation | None = None
 
     def __post_init__(self) -> None:
         encode = check_destination(self.out)
+        if self.continuation is not None:
+            self.continuation.check(self.clip)
+            if self.work is not None or self.source is not None:
+                raise MotionError(
+                    "a clip that goes on is neither drawn anew nor kept step by step: leave out one of them"
+                )
         check_rate(encode, self.clip.fps)
-        check_frame_size(encode, *(side * self.clip.zoom for side in self.clip.size))
+        check_frame_size(encode, *(side * self.clip.zoom for side in self.clip.finished_size))
         check_file(self.checkpoint, "checkpoint", OR_FOLDER, folders=True)
         for what, file in (("motion module", self.module), ("domain adapter", self.adapter), ("VAE", self.vae)):
             if file is not None:
@@ -92,16 +105,35 @@ class Job:
         clip = seed_of_work(clip, work)
         embeddings = tuple(map(open_embedding, self.embeddings))
         networks = Networks(module, self.loras, attached, self.controls, self.image_prompt, embeddings)
-        frames = host.stream(clip, networks, progress, work, self.source)
-        parameters = infotext(clip, {**provenance, **describe_controls(self.controls)})
-        zoomed = Rewindable(lambda: (frame.repeat(clip.zoom, 0).repeat(clip.zoom, 1) for frame in frames))
-        write(zoomed, self.out, clip.fps, parameters)
+        frames, controls = self._draw(host, clip, networks, progress, work)
+        parameters, count = infotext(clip, {**provenance, **describe_controls(controls)}), 0
+
+        def zoomed() -> Iterator[Frame]:
+            nonlocal count
+            count = 0
+            for frame in frames:
+                count += 1
+                yield frame.repeat(clip.zoom, 0).repeat(clip.zoom, 1)
+
+        write(Rewindable(zoomed), self.out, clip.fps, parameters)
         if work is not None:
             work.finish()
-        report = {"path": self.out, "frames": len(play_order(clip.frames, clip.loop)), "fps": clip.fps}
-        report |= {"width": clip.size.width * clip.zoom, "height": clip.size.height * clip.zoom, "seed": clip.seed}
+        width, height = (side * clip.zoom for side in clip.finished_size)
+        report = {"path": self.out, "frames": count, "fps": clip.fps}
+        report |= {"width": width, "height": height, "seed": clip.seed}
         report |= {**place, "seconds": round(time.perf_counter() - start, 2), "parameters": parameters}
-        return {**report, "sparsectrl": describe_controls(self.controls)}
+        return {**report, "sparsectrl": describe_controls(controls)}
+
+    def _draw(
+        self, host: Standalone, clip: Clip, networks: Networks, progress: Any, work: Work | None
+    ) -> tuple[Iterable[Frame], Sequence[Control]]:
+        """The frames as they are played, and the controls that were told their effects."""
+        from motion.hosts.standalone.continuation import continue_clip
+
+        if (path := self.continuation) is None:
+            return host.stream(clip, networks, progress, work, self.source), self.controls
+        new, controls = continue_clip(host, clip, networks, path, progress)
+        return Rewindable(lambda: path.whole(new, clip.finished_size)), controls
 
     def _attached(self) -> list[WeightedLora]:
         """The motion LoRAs and the adapter, each with its weight."""
@@ -123,6 +155,8 @@ class Job:
             extra |= {"Prediction": self.prediction}
         if self.source is not None:
             extra |= {"Source": str(self.source)}
+        if self.continuation is not None:
+            extra |= {"Continues": str(self.continuation)}
         if self.image_prompt is not None:
             shown, file = str(self.image_prompt), self.image_prompt.file
             extra |= {"IP-Adapter hash": short_hash(file), "IP-Adapter": shown}

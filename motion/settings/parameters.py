@@ -29,7 +29,7 @@ def infotext(clip: Clip, extra: Mapping[str, object] = MappingProxyType({})) -> 
 
 def is_seldom(row: Field) -> bool:
     """Whether infotext leaves the setting out at its default: few clips have to do with it."""
-    return row.group in ("guidance", "cross_frame", "zero_shot", "source") or "key_frames" in row.needs
+    return row.group in ("guidance", "cross_frame", "zero_shot", "source", "hires") or "key_frames" in row.needs
 
 
 def parse_infotext(text: str) -> tuple[Clip, dict[str, str]]:

@@ -34,6 +34,7 @@ from motion.settings.choices import (
 )
 from motion.settings.cross_frame import CrossFrame
 from motion.settings.guidance import Guidance
+from motion.settings.hires import HiresSettings
 from motion.settings.source import SourceSettings
 from motion.techniques.text2video_zero import ZeroShotSettings
 
@@ -216,7 +217,7 @@ class Steering(ZeroShotSettings, CrossFrame, Guidance, KeyFrames):
 
 
 @dataclass(frozen=True)
-class Clip(SourceSettings, Steering, Movement, Picture):
+class Clip(HiresSettings, SourceSettings, Steering, Movement, Picture):
     """What to draw: everything about a clip but the model files. Every field is checked on construction.
 
     Raises MotionError naming the first value that is out of range.
@@ -247,6 +248,20 @@ class Clip(SourceSettings, Steering, Movement, Picture):
             raise MotionError(f"steps is {self.steps}: the LCM sampler takes 1 to {LCM_STEPS} steps (4 to 8 are usual)")
         self.check_keys()
         self.check_cross_frame()
+
+    @property
+    def finished_size(self) -> Size:
+        """Of the frames that are drawn last."""
+        return self.enlarged(self.size)
+
+    def passes(self) -> list[Clip]:
+        """This clip and, if there is a second pass, what that one draws: of the first pass, and so without a beginning
+        of its own."""
+        if self.hires == 1:
+            return [self]
+        looks, of_first = self.cross_frame_mode(self.zero_shot), replace(self, freeinit=1, zero_shot=False)
+        second = replace(of_first, size=self.finished_size, strength=self.hires_strength, hires=1.0, cross_frame=looks)
+        return [self, second]
 
     def with_seed(self) -> Clip:
         """This clip with a seed: its own, or one drawn now if it is random."""

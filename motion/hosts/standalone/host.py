@@ -14,6 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from motion.errors import MotionError
+from motion.fields.table import Size
+from motion.hosts.controls import fit_image
 from motion.hosts.finish import finish_frames
 from motion.hosts.memory import MODEL_REMEDY, check_fits, memory_error_told
 from motion.hosts.source import Source
@@ -24,7 +26,7 @@ from motion.hosts.standalone.finite import check_finite
 from motion.hosts.standalone.networks.lora_weights import merge_loras
 from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import Parts
-from motion.hosts.standalone.sampling import Progress, Sampling
+from motion.hosts.standalone.sampling import Progress, Sampling, part_of
 from motion.hosts.standalone.text.prompts import FrameConditioning
 from motion.hosts.standalone.vae import decode, encode_frames, frames_at_once
 from motion.hosts.standalone.work import Work, seed_of_work
@@ -166,15 +168,41 @@ class Standalone:
         """Float32 `[clips, frames, 4, height/8, width/8]` on the CPU."""
         clips = [seed_of_work(clip, work) for clip in clips]
         self._check(clips, networks, source)
-        windows = self._windows(clips[0], networks)
-        with memory_error_told(f"{windows.size} frames of {clips[0].size} do"), merge_loras(self.parts, networks.loras):
-            conditioning = self._encode_prompts(clips, windows.frames, networks.embeddings)
-            drawn_with = clips, windows, conditioning, networks, source, noise
-            sampling = Sampling(self.parts, self.device, self.dtype, *drawn_with)
-            latents = rearrange(sampling.latents(progress, work), "(n f) c h w -> n f c h w", n=len(clips))
-            drawn_by = {"checkpoint, or a LoRA in it,": self.parts.unet, "motion module": networks.module}
-            check_finite(latents, self.dtype, drawn_by)
-        return latents[:, : clips[0].frames]
+        *_, latents = self._passes(clips, networks, progress, work, source, noise)
+        return latents
+
+    def _passes(
+        self,
+        clips: Sequence[Clip],
+        networks: Networks,
+        progress: Progress | None,
+        work: Work | None,
+        source: Source | None,
+        noise: Tensor | None,
+    ) -> Iterator[Tensor]:
+        """The latents of each pass, `[clips, frames, 4, h, w]`."""
+        passes, drawn = list(zip(*(clip.passes() for clip in clips), strict=True)), None
+        for number, of_pass in enumerate(passes):
+            report = part_of(progress, number, len(passes))
+            windows = self._windows(of_pass[0], networks)
+            told = memory_error_told(f"{windows.size} frames of {of_pass[0].size} do")
+            first = None if drawn is None else self._enlarged(drawn, of_pass[0].size)
+            with told, merge_loras(self.parts, networks.loras):
+                conditioning = self._encode_prompts(of_pass, windows.frames, networks.embeddings)
+                drawn_with = of_pass, windows, conditioning, networks, source, noise if first is None else None, first
+                sampling = Sampling(self.parts, self.device, self.dtype, *drawn_with)
+                found = sampling.latents(report, None if work is None else replace(work, part=number))
+                drawn = rearrange(found, "(n f) c h w -> n f c h w", n=len(clips))
+                drawn_by = {"checkpoint, or a LoRA in it,": self.parts.unet, "motion module": networks.module}
+                check_finite(drawn, self.dtype, drawn_by)
+            drawn = drawn[:, : clips[0].frames]
+            yield drawn
+
+    def _enlarged(self, latents: Tensor, size: Size) -> Tensor:
+        """Those of the same pictures, `[clips, frames, 4, h, w]`, in that size."""
+        shown = (self._decoded(clip, range(len(clip))) for clip in latents)
+        larger = ((fit_image(frame, size, "crop") for frame in frames) for frames in shown)
+        return torch.stack([torch.cat(list(encode_frames(self.parts.vae, frames))) for frames in larger])
 
     @torch.inference_mode()
     def invert(

@@ -45,6 +45,11 @@ GUIDED_AT_ONCE = 16 * 512 * 512
 a clip is cut into windows; larger frames keep it busy one prompt after the other, in less memory."""
 
 
+def part_of(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """The progress of one of so many parts, which have as many steps each."""
+    return progress and (lambda done, steps: progress(number * steps + done, count * steps))
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Clips that are drawn in one batch by the UNet of `parts`, which works on `device` in `dtype`."""
@@ -60,6 +65,8 @@ class Sampling:
     """The clip that they are made of, or that a mask keeps a part of."""
     noise: Tensor | None = None
     """What they begin with instead of the seeds' noise, `[(clips frames), 4, height/8, width/8]`."""
+    first_pass: Tensor | None = None
+    """What they are drawn anew from in place of the source's frames, `[clips, clip's frames, 4, height/8, width/8]`."""
 
     def latents(self, progress: Progress | None = None, work: Work | None = None) -> Tensor:
         """Latents of the finished clips, float32 `[(clips frames), 4, height/8, width/8]`.
@@ -141,14 +148,16 @@ class Sampling:
         levels = samplers.levels(self.clips[0].sampler, scheduler)
         if (way := self.techniques.detour(levels.times)) is not None:
             run.latents, run.done = self._turned(way, levels), way.back
-        if self.source is not None:
+        if self.source is not None or self.first_pass is not None:
             run.done = self.clips[0].first_step(len(levels.times))
             by_clip = rearrange(noise, "(n f) c h w -> n f c h w", n=len(self.clips))
-            run.latents = noise_source(self._source_latents(), by_clip, levels, run.done).flatten(0, 1)
+            run.latents = noise_source(self._beginning(), by_clip, levels, run.done).flatten(0, 1)
         return run
 
-    def _source_latents(self) -> Iterable[Tensor]:
-        """Of its frames, a few at a time."""
+    def _beginning(self) -> Iterable[Tensor]:
+        """Of what they are drawn anew from, a few frames at a time."""
+        if self.first_pass is not None:
+            return [self.first_pass]
         assert self.source is not None
         if self.kept_by_mask is not None:
             return [self.kept_by_mask.latents]

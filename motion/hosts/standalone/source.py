@@ -42,13 +42,15 @@ def kept_by_mask(source: Source, clip: Clip, vae: AutoencoderKL, frames: int) ->
 
 def noise_source(found: Iterable[Tensor], noise: Tensor, levels: Levels, step: int) -> Tensor:
     """The latents of a source, `found` a few frames at a time, at the noise level of a step, in the place of
-    `noise [clips, frames, 4, h, w]`; each clip begins with the same, and frames beyond the source's with its last one.
+    `noise [clips, frames, 4, h, w]`: `[some, 4, h, w]` of all clips or `[clips, some, 4, h, w]`; frames beyond the
+    source's begin with its last one.
     """
     latents = noise.mul_(levels.sigmas[step])
     at = 0
     for some in found:
-        latents[:, at : at + len(some)] += some
-        at, last = at + len(some), some[-1]
+        count = some.shape[-4]
+        latents[:, at : at + count] += some
+        at, last = at + count, some[..., -1:, :, :, :]
     latents[:, at:] += last
     return latents.mul_(levels.scales[step])
 

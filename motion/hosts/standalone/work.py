@@ -16,6 +16,8 @@ from motion.settings.settings import Clip
 from sparsectrl import Effect
 
 FILE = "motion-state.pt"
+PASSES = 2
+"""Of a clip at most."""
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Work:
     folder: Path
     job: str
     seed: int
+    part: int = 0
+    """The pass, from 0 on; each has a state of its own."""
 
     @classmethod
     def of(cls, folder: Path, clip: Clip, job: str) -> Work:
@@ -74,8 +78,14 @@ class Work:
             raise MotionError(f"the work folder {folder} cannot be made ({error}): choose another") from error
         begun = cls(folder, job, 0)._read()
         if begun is not None and begun["job"] != job:
-            raise MotionError(f"the work folder {folder} keeps another clip: choose a new one, or remove {FILE} in it")
+            raise MotionError(f"the work folder {folder} keeps another clip: choose another, or remove {FILE}")
         return cls(folder, job, clip.with_seed().seed if begun is None else begun["seed"])
+
+    @property
+    def _files(self) -> tuple[Path, Path]:
+        """The state's file, and what it is written as."""
+        file = self.folder / FILE.replace(".", f"{self.part or ''}.")
+        return file, file.with_name(f"{file.name}.part")
 
     def resume(self, run: SamplingRun) -> None:
         """Bring the run to where it was kept, if it was."""
@@ -84,28 +94,29 @@ class Work:
 
     def keep(self, run: SamplingRun) -> None:
         """Keep the run; whatever happens meanwhile, the file is this state or the one before, and whole."""
-        part = self.folder / f"{FILE}.part"
-        with part.open("wb") as file:
-            torch.save({"job": self.job, "seed": self.seed, "run": run.state()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.folder / FILE)
+        file, part = self._files
+        with part.open("wb") as opened:
+            torch.save({"job": self.job, "seed": self.seed, "run": run.state()}, opened)
+            opened.flush()
+            os.fsync(opened.fileno())
+        part.replace(file)
 
     def finish(self) -> None:
         """Forget the state, and the folder if nothing else is in it."""
-        (self.folder / FILE).unlink(missing_ok=True)
-        (self.folder / f"{FILE}.part").unlink(missing_ok=True)
+        for file in [path for number in range(PASSES) for path in replace(self, part=number)._files]:
+            file.unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     def _read(self) -> dict[str, Any] | None:
-        if not (self.folder / FILE).is_file():
+        kept_in, _ = self._files
+        if not kept_in.is_file():
             return None
         try:
-            kept: dict[str, Any] = torch.load(self.folder / FILE, weights_only=True)
+            kept: dict[str, Any] = torch.load(kept_in, weights_only=True)
             kept["job"], kept["seed"], kept["run"]
         except Exception as error:  # torch's own words for a damaged file are many
-            raise MotionError(f"{self.folder / FILE} cannot be read ({error}): remove it to begin again") from error
+            raise MotionError(f"{kept_in} cannot be read ({error}): remove it to begin again") from error
         return kept
 
 

@@ -45,6 +45,18 @@ def gather(options: Sequence[Option], frames: int, unseen: bool = False) -> list
     return [_control(Path(file), texts, frames) for file, texts in zip(files, shown, strict=True)]
 
 
+def gather_encoders(options: Sequence[Option]) -> list[Control]:
+    """The encoders among the options, without key images: they are shown frames of a clip that goes on.
+
+    Raises MotionError for a key image, and for a file that is not there.
+    """
+    for name, text in options:
+        if name == "keyframe":
+            raise MotionError(f"key frame is {text}, and a clip that goes on is given its own frames: leave it out")
+        check_file(Path(text), "SparseCtrl encoder")
+    return [Control(Path(text), {}) for _, text in options]
+
+
 def _control(file: Path | None, texts: list[str], frames: int) -> Control:
     if file is not None:
         check_file(file, "SparseCtrl encoder")
