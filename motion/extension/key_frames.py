@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from PIL import Image
 
 from motion.errors import MotionError
 from motion.extension import key_frame_images
 from motion.extension.models import encoder_library, encoders, load_encoder
-from motion.hosts.controls import Control
+from motion.hosts.controls import Control, Pixels
 from motion.hosts.webui.key_frames import Loaded
 from motion.settings.key_frames import KeyFrame
 from motion.settings.tab import Tab
 from motion.weights.library import Entry
 from sparsectrl.key_frames import parse, places
+from sparsectrl.presets import PICTURES
 
 
 def settle_pictures(tab: Tab) -> Tab:
@@ -44,16 +46,27 @@ def open_last_frame(tab: Tab) -> Tab:
     return replace(tab, last_frame=Image.fromarray(key_frame_images.pixels_of(tab.last_frame)))
 
 
-def load(tab: Tab) -> list[Loaded]:
-    """The controls of a `settled` tab, with the encoders that are shown them.
+def load(tab: Tab, of_source: Mapping[int, Pixels] = MappingProxyType({})) -> list[Loaded]:
+    """The controls of a `settled` tab, with the encoders that are shown them. Frames ``of_source`` are shown to the
+    usual one, but where a key frame of the tab's stands.
 
     Raises MotionError for frames that are out of range or stand twice, and for a file that is no SparseCtrl encoder.
     """
     by_encoder: dict[str | None, list[KeyFrame]] = {}
     for key in tab.key_frames:
         by_encoder.setdefault(None if tab.pictures_only else key.encoder, []).append(key)
+    others: dict[str | None, Mapping[int, Pixels]] = {}
+    if of_source:
+        usual = None if tab.pictures_only else _entry(usual_encoder(encoders())).name
+        others[usual] = of_source
+        by_encoder.setdefault(usual, [])
     entries = {name: None if name is None else _entry(name) for name in by_encoder}
-    return [_loaded(entries[name], keys, tab.frames) for name, keys in by_encoder.items()]
+    return [_loaded(entries[name], keys, tab.frames, others.get(name, {})) for name, keys in by_encoder.items()]
+
+
+def usual_encoder(kinds: Mapping[str, str]) -> str:
+    """Of encoders and their kinds the one that pictures are shown where none is named; empty if there is none."""
+    return next((name for name, kind in kinds.items() if kind == PICTURES), next(iter(kinds), ""))
 
 
 def place_key_frames(keys: Sequence[KeyFrame], frames: int) -> list[int]:
@@ -72,9 +85,10 @@ def place_key_frames(keys: Sequence[KeyFrame], frames: int) -> list[int]:
     return places(found, frames)
 
 
-def _loaded(entry: Entry | None, keys: Sequence[KeyFrame], frames: int) -> Loaded:
+def _loaded(entry: Entry | None, keys: Sequence[KeyFrame], frames: int, others: Mapping[int, Pixels]) -> Loaded:
     by_frame = dict(sorted(zip(place_key_frames(keys, frames), keys, strict=True)))
-    images = {frame: key_frame_images.pixels_of(key.image) for frame, key in by_frame.items()}
+    own = {frame: key_frame_images.pixels_of(key.image) for frame, key in by_frame.items()}
+    images = dict(sorted({**others, **own}.items()))
     strengths = {frame: key.strength for frame, key in by_frame.items() if key.strength != 1}
     if entry is None:
         return Control(None, images), None

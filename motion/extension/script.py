@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import cycle, islice, repeat
 from types import MappingProxyType
 from typing import Any
 
 import motion
 from motion.errors import MotionError
 from motion.extension import axes, cost, finish, infotext, key_frames, options, output, places, runs
+from motion.extension import source as sources
 from motion.extension.models import library, load, loras, prompt_loras, remember_module
 from motion.extension.page import panel
 from motion.extension.page.plan_row import HOST
-from motion.hosts.webui import beside
+from motion.fields.table import Size
+from motion.hosts.source import Source
+from motion.hosts.webui import beside, checks, initial_images
 from motion.hosts.webui import job as jobs
 from motion.hosts.webui.backends.base import host_module, option
 from motion.hosts.webui.backends.detect import host
 from motion.hosts.webui.guidance import check_samplers
+from motion.hosts.webui.initial_images import Initial
 from motion.hosts.webui.job import Job
 from motion.hosts.webui.key_frames import Loaded
 from motion.hosts.webui.prompt import named_loras
 from motion.hosts.webui.sampling import Sampling
+from motion.hosts.webui.source import SourceLatents
 from motion.sampling.windows import plan as plan_windows
 from motion.settings.tab import TAB_FIELDS, Tab
 from motion.techniques.registry import check, techniques_of
@@ -97,6 +103,10 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
             finish.finish(p, job.tab, job.sampling.keys.controls, pp.images)
             job.done += 1
 
+    def postprocess_maskoverlay(self, p: Any, ppmo: Any, *args: Any) -> None:
+        if (job := Job.of(p)) and job.masks:
+            ppmo.mask_for_overlay = job.masks[ppmo.index]
+
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         job = Job.of(p)
         if job is None or not processed.images:
@@ -123,7 +133,7 @@ def read_args(args: Sequence[Any], changed: Mapping[str, Any] = MappingProxyType
     Raises MotionError for a name or a value that is none of the fields'.
     """
     if args and isinstance(args[0], Mapping):
-        given = {"enabled": True, **args[0]}
+        given = sources.follow({"enabled": True, **args[0]})
         unknown = given.keys() - TAB_FIELDS.keys()
         if unknown:
             raise MotionError(f"Motion has no setting {min(unknown)!r}: the names are {', '.join(TAB_FIELDS)}")
@@ -136,9 +146,9 @@ def plan(p: Any, tab: Tab) -> Job:
     host()  # says what is missing
     if getattr(p, "txt2img_upscale", False):
         raise MotionError("the upscale button takes one picture: turn Motion off, or draw the clip with Hires. fix")
-    jobs.check_output(p, tab)
+    checks.check_output(p, tab)
     places.check(p, tab.frames)
-    jobs.check_prompts(p, tab)
+    checks.check_prompts(p, tab)
     if tab.seed_mode == "clip" and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
         raise MotionError("resize seed is for single pictures: turn it off, or set Motion's seed mode to Frame")
     entry = None if tab.zero_shot else library().find(tab.module)
@@ -147,36 +157,64 @@ def plan(p: Any, tab: Tab) -> Job:
     beside.check(p, windows, tab.cross_frame_mode(tab.zero_shot) != "none")
     tab = key_frames.settle_pictures(tab)
     drawn = key_frames.open_last_frame(tab)
-    controls = key_frames.load(tab)
-    _check_techniques(p, tab, controls)
-    _settle_initial_images(p, tab.frames, windows.frames)
+    clip = sources.open_source(tab)
+    controls = key_frames.load(tab, sources.key_images(clip, tab, Size(p.width, p.height)))
+    begins_with = clip if tab.source_latents else None
+    _check_techniques(p, tab, controls, begins_with is None and not hasattr(p, "init_images"))
+    _settle_initial_images(p, tab.frames, windows.frames, begins_with)
     active = loras(tab)
     if module is not None and entry is not None:
         remember_module(module.architecture.family.base, entry.name)
     return Job(
         tab=tab,
-        sampling=Sampling(drawn, module, windows, active, controls),
+        sampling=Sampling(drawn, module, windows, active, controls, _source_latents(p, tab, begins_with)),
         frames=windows.frames,
         clips=jobs.clip_count(p),
         own=jobs.own_values(p),
-        infotext=infotext.to_infotext(tab, entry, hasattr(p, "init_images"), option(options.ALL_SETTING, False)),
+        infotext={
+            **infotext.to_infotext(tab, entry, hasattr(p, "init_images"), option(options.ALL_SETTING, False)),
+            **sources.describe(clip),
+        },
         several_prompts=isinstance(p.prompt, list),
+        initial=_initial_images(p, tab, windows.frames, begins_with),
         prompted=partial(motion.lora.add_trigger_words, loras=active, frames=tab.frames) if tab.trigger_words else str,
     )
 
 
-def _check_techniques(p: Any, tab: Tab, controls: Sequence[Loaded]) -> None:
+def _check_techniques(p: Any, tab: Tab, controls: Sequence[Loaded], begins_with_noise: bool) -> None:
     """Raise MotionError for a technique that cannot act on the clip."""
     techniques = techniques_of(tab)
     held = [frame for control, _ in controls for frame in control.images]
     one_model = getattr(p, "refiner_checkpoint", None) in (None, "", "None", "none")
-    begins_with_noise = not hasattr(p, "init_images")
     check(techniques, TechniquePlan(p.cfg_scale, held, begins_with_noise, one_model, tab.frames, p.sampler_name))
     check_samplers(techniques, [getattr(p, name, None) for name in ("sampler_name", "hr_sampler_name")])
 
 
-def _settle_initial_images(p: Any, frames: int, drawn: int) -> None:
-    """img2img: one initial image for all frames, or one for each; what is drawn besides begins with the last one."""
+def _source_latents(p: Any, tab: Tab, clip: Source | None) -> SourceLatents | None:
+    """What txt2img begins with."""
+    return None if clip is None or hasattr(p, "init_images") else SourceLatents(clip, tab, tab.frames)
+
+
+def _initial_images(p: Any, tab: Tab, drawn: int, clip: Source | None) -> Callable[[], Iterable[Initial]] | None:
+    """What img2img begins with, where frames have images or masks of their own; see `_settle_initial_images`."""
+    mask = sources.open_mask(p, tab, clip)
+    if not hasattr(p, "init_images") or (clip is None and mask is None):
+        return None
+    images = p.init_images
+
+    def given() -> Iterator[Initial]:
+        of_frames = islice(cycle(images), drawn) if clip is None else initial_images.frames_of(clip, tab.frames, drawn)
+        masks = repeat(None) if mask is None else initial_images.frames_of(mask, tab.frames, drawn)
+        return map(Initial, of_frames, masks)
+
+    return given
+
+
+def _settle_initial_images(p: Any, frames: int, drawn: int, clip: Source | None) -> None:
+    """img2img: one initial image for all frames, or one for each; what is drawn besides begins with the last one. The
+    source clip's first frame stands for all of its."""
+    if clip is not None and hasattr(p, "init_images"):
+        p.init_images = list(initial_images.frames_of(clip, 1, 1))
     images = getattr(p, "init_images", None) or []
     if len(images) > 1 and all(image is images[0] for image in images):
         images = p.init_images = images[:1]  # the host's batch tab gives one per picture of the batch

@@ -81,7 +81,7 @@ class OnlyMasked(Source):
         return frame
 
     def _places(self, count: int, size: Size, blur: float) -> Iterator[Place]:
-        plain = Source(self.path, self.start, self.stop, self.every, self.mask)
+        plain = Source(self.path, self.start, self.stop, self.every, self.mask, self.fps)
         shape = next(plain.used()).shape
         own = Size(shape[1], shape[0])
         boxes = follow(plain.masks(count, own, blur), self.padding, size.width / size.height)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -16,9 +16,11 @@ from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Pixels, fit_image
 from motion.settings.settings import FIELDS, MOST_FRAMES
+from motion.settings.source import parse_range
 from motion.video.read import open_clip
 
-_RANGE = re.compile(r"(\d*)-(\d*)")
+ROUNDING = 1e-6
+"""Of a frame: what its number may lose on its way through seconds."""
 _HELD = 32
 """Frames that are held where a clip is played backwards, which is read forwards."""
 Shown = TypeVar("Shown")
@@ -43,17 +45,16 @@ class Source:
     every: int = 1
     mask: Path | None = None
     """A picture, clip or folder of frames that is white where the clip is drawn anew; the source stays elsewhere."""
+    fps: float | None = None
+    """To which of these frames are left out or repeated; None: as they are."""
 
     @classmethod
     def parse(cls, path: str, span: str | None, every: str | None, mask: Path | None = None) -> Source:
         """Of texts: ``span`` is `FIRST-LAST`, either may be left out, counted from 0. Raises MotionError."""
-        found = _RANGE.fullmatch(span or "-")
-        first, last = ((int(text) if text else None) for text in (found.groups() if found else ("", "")))
-        if not found or (last is not None and last < (first or 0)):
-            raise MotionError(f"the range of the source clip is {span}: give FIRST-LAST, such as 10-50")
+        start, stop = parse_range(span or "")
         if not (every or "1").isdecimal() or int(every or "1") < 1:
             raise MotionError(f"every {every}. frame of the source clip: give a whole number from 1 on")
-        return cls(Path(path), first or 0, None if last is None else last + 1, int(every or "1"), mask)
+        return cls(Path(path), start, stop, int(every or "1"), mask)
 
     def __str__(self) -> str:
         """The name, which frames, and the mask's name."""
@@ -63,29 +64,37 @@ class Source:
         return self.path.name + part + every + (f", mask {self.mask.name}" if self.mask is not None else "")
 
     def measure(self, most: int = MOST_FRAMES) -> Measures:
-        """Read through the clip, up to ``most`` of the frames that are used. Raises MotionError for what is none.
+        """What a clip takes from it, up to ``most`` frames, without decoding more than one. Raises MotionError for what
+        is none.
 
         The size is the source's, made smaller if it has more pixels than the usual one, in steps of the setting's.
         """
-        clip, count, shape = open_clip(self.path), 0, (0, 0)
-        for frame in islice(self.used(), most):
-            count, shape = count + 1, frame.shape[:2]
-        if not count:
+        clip = open_clip(self.path)
+        first = next(clip.frames(self.start, self.stop, self.every), None)
+        if first is None:
             raise MotionError(f"{self.path} has no frame {self.start}: give a range that lies in it")
+        rate, apart = clip.fps and clip.fps / self.every, self._apart()
+        count = len(range(clip.count())[self.start : self.stop : self.every])
+        count = min(math.ceil(count / apart - ROUNDING), most)
         size, usual = FIELDS["size"], FIELDS["size"].default
         step, least = size.multiple, size.low  # type: ignore[attr-defined]
-        smaller = min(1.0, (usual.width * usual.height / (shape[0] * shape[1])) ** 0.5)
-        height, width = (max(least, round(side * smaller / step) * step) for side in shape)
-        return Measures(count, clip.fps and clip.fps / self.every, Size(width, height))
+        height, width = first.shape[:2]
+        smaller = min(1.0, (usual.width * usual.height / (height * width)) ** 0.5)
+        height, width = (max(least, round(side * smaller / step) * step) for side in (height, width))
+        return Measures(count, self.fps or rate, Size(width, height))
 
     def frames(self, count: int, size: Size) -> Iterator[Pixels]:
         """The first ``count`` of the frames that are used, in that size: filled, and cut to their middle.
 
         A still is as many frames as are wanted. Raises MotionError if there are several and fewer.
         """
+        return (fit_image(frame, size, "crop") for frame in self.pictures(count))
+
+    def pictures(self, count: int) -> Iterator[Pixels]:
+        """The same frames as they are in the file."""
         found, last = 0, None
-        for frame in islice(self.used(), count):
-            found, last = found + 1, fit_image(frame, size, "crop")
+        for last in islice(self.used(), count):
+            found += 1
             yield last
         if found == 1 and last is not None:
             yield from [last] * (count - 1)
@@ -100,13 +109,19 @@ class Source:
 
         Raises MotionError if there is no mask, or there are several and fewer.
         """
+        for frame in self.mask_clip().frames(count, size):
+            grey = Image.fromarray(frame).convert("L")
+            yield np.asarray(grey.filter(ImageFilter.GaussianBlur(blur)))
+
+    def mask_clip(self) -> Source:
+        """The mask as a clip of its own: of a still all frames, else those that belong to the source's.
+
+        Raises MotionError if there is none.
+        """
         if self.mask is None:
             raise MotionError(f"the source clip {self.path} has no mask: give one")
         still = len(list(open_clip(self.mask).frames(stop=2))) == 1
-        beside = Source(self.mask) if still else replace(self, path=self.mask, mask=None)
-        for frame in beside.frames(count, size):
-            grey = Image.fromarray(frame).convert("L")
-            yield np.asarray(grey.filter(ImageFilter.GaussianBlur(blur)))
+        return Source(self.mask) if still else replace(self, path=self.mask, mask=None)
 
     def put_back(self, drawn: Iterator[Pixels], order: Sequence[int], count: int, blur: float) -> Iterator[Pixels]:
         """The frames ``drawn``, of which ``order`` has the numbers, and in them where the mask keeps it the source, of
@@ -127,7 +142,20 @@ class Source:
 
     def used(self) -> Iterator[Pixels]:
         """All frames that are used, as they are."""
-        return open_clip(self.path).frames(self.start, self.stop, self.every)
+        frames, apart, due = open_clip(self.path).frames(self.start, self.stop, self.every), self._apart(), 0
+        for number, frame in enumerate(frames):
+            while int(due * apart + ROUNDING) <= number:
+                yield frame
+                due += 1
+
+    def _apart(self) -> float:
+        """How many of the file's frames one that is used stands for. Raises MotionError for a rate of what has none."""
+        if self.fps is None:
+            return 1.0
+        rate = open_clip(self.path).fps
+        if rate is None:
+            raise MotionError(f"{self.path} has no frame rate of its own: leave the target FPS at 0")
+        return rate / self.every / self.fps
 
 
 def mix(drawn: Pixels, kept: Pixels, mask: Pixels) -> Pixels:

@@ -11,6 +11,7 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
     {
         FIRST: "",
         "img2img": "Initial image",
+        "source": "Source clip",
         "keys": "Key frames",
         "lora": "LoRA and adapter",
         "windows": "Long clips",

@@ -168,35 +168,35 @@ class KeyFrames:
 
     key_scale: float = setting(
         Number, 1.0, "Key frame scale", "how closely the clip follows its key frames", 0, 10, 0.05, 2,
-        key="Motion key scale", group="keys", needs=("key_frames",),
+        key="Motion key scale", group="keys", needs=("key_frames", "source_keys"),
     )  # fmt: skip
     key_start: float = setting(
         Number, 0.0, "Key frame start", "follows them from: 0 = first step, 1 = last", 0, 1, 0.01, 1,
-        key="Motion key start", group="keys", needs=("key_frames",),
+        key="Motion key start", group="keys", needs=("key_frames", "source_keys"),
     )  # fmt: skip
     key_end: float = setting(
         Number, 1.0, "Key frame end", "follows them until: 0 = first step, 1 = last", 0, 1, 0.01, 1,
-        key="Motion key end", group="keys", needs=("key_frames",),
+        key="Motion key end", group="keys", needs=("key_frames", "source_keys"),
     )  # fmt: skip
     on_keys: float = setting(
         Number, 1.0, "Scale on keys", "times the scale, at their own frames", 0, 10, 0.05, 2,
-        key="Motion scale on keys", group="keys", needs=("key_frames",),
+        key="Motion scale on keys", group="keys", needs=("key_frames", "source_keys"),
     )  # fmt: skip
     off_keys: float = setting(
         Number, 1.0, "Scale off keys", "times the scale, at all other frames", 0, 10, 0.05, 2,
-        key="Motion scale off keys", group="keys", needs=("key_frames",),
+        key="Motion scale off keys", group="keys", needs=("key_frames", "source_keys"),
     )  # fmt: skip
     key_fit: str = setting(
         Choice, "crop", "Key image fit", "crop: fills the frame; pad: shows all, with bars", FITS,
-        key="Motion key image fit", group="keys", needs=("key_frames",),
+        key="Motion key image fit", group="keys", needs=("key_frames", "source_keys"),
     )  # fmt: skip
     key_nearest: bool = setting(
         Flag, True, "Nearest key frame", "a window without a key frame is given the nearest one",
-        key="Motion nearest key", group="keys", needs=("key_frames",),
+        key="Motion nearest key", group="keys", needs=("key_frames", "source_keys"),
     )  # fmt: skip
     colour_match: bool = setting(
         Flag, False, "Colour match", "gives key frames the colours of the frames beside them",
-        key="Motion colour match", group="colours", needs=("key_frames",),
+        key="Motion colour match", group="colours", needs=("key_frames", "source_keys"),
         detail="the published RGB encoder draws them lighter or darker",
     )  # fmt: skip
 

@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
-from motion.fields.table import Number, setting
+from motion.errors import MotionError
+from motion.fields.table import Field, Flag, Number, setting
+
+_RANGE = re.compile(r"\s*(\d*)\s*-\s*(\d*)\s*", re.ASCII)
+
+
+def parse_range(text: str) -> tuple[int, int | None]:
+    """The first frame of `FIRST-LAST` and the one behind its last, None for the end; either may be left out, counted
+    from 0. Raises MotionError."""
+    found = _RANGE.fullmatch(text.strip() or "-")
+    first, last = ((int(part) if part else None) for part in (found.groups() if found else ("", "")))
+    if not found or (last is not None and last < (first or 0)):
+        raise MotionError(f"the range of the source clip is {text:.40}: give FIRST-LAST, such as 10-50")
+    return first or 0, None if last is None else last + 1
+
+
+@dataclass(frozen=True)
+class FrameRange(Field):
+    """Which frames of a clip are used, `FIRST-LAST`; nothing is all of them."""
+
+    metavar = "FIRST-LAST"
+
+    @property
+    def remedy(self) -> str:
+        return "give FIRST-LAST, such as 10-50, or nothing for all frames"
+
+    def check(self, value: Any) -> Any:
+        self._accept(value, isinstance(value, str))
+        if value.strip():
+            parse_range(value)
+        return value.strip()
 
 
 @dataclass(frozen=True)
@@ -23,3 +55,38 @@ class SourceSettings:
     def first_step(self, steps: int) -> int:
         """The first of ``steps`` that is taken, as the WebUIs count it."""
         return steps - 1 - int(min(self.strength, 0.999) * steps)
+
+
+@dataclass(frozen=True)
+class SourceClip:
+    """The source of a WebUI's clip, and what it feeds."""
+
+    source: str = setting(
+        Field, "", "Source clip", "path of a clip or a folder of frames that this one is made of",
+        key="Motion source", group="source",
+        detail="below the WebUI's folder or another one that its page may show files of",
+    )  # fmt: skip
+    source_range: str = setting(
+        FrameRange, "", "Source range", "its frames FIRST-LAST, counted from 0; empty: all",
+        key="Motion source range", group="source", needs=("source",),
+    )  # fmt: skip
+    source_every: int = setting(
+        Number, 1, "Every n-th frame", "1: each frame of the source, 2: every second ...", 1, 1000, 1, 16,
+        key="Motion source every", group="source", needs=("source",),
+    )  # fmt: skip
+    source_fps: float = setting(
+        Number, 0.0, "Target FPS", "leaves source frames out or repeats them to this rate; 0 = its own", 0, 100, 1, 30,
+        key="Motion source FPS", group="source", needs=("source",),
+    )  # fmt: skip
+    source_latents: bool = setting(
+        Flag, True, "Video to video", "frames begin with the source's, noised", key="Motion source latents",
+        group="source", needs=("source",),
+    )  # fmt: skip
+    source_strength: float = setting(
+        Number, 0.5, "Source denoising strength", "txt2img: how much is drawn anew; img2img has its own slider",
+        0, 1, 0.05, 1, key="Motion source strength", group="source", needs=("source",),
+    )  # fmt: skip
+    source_keys: int = setting(
+        Number, 0, "Key frames every", "each n-th source frame is a key frame; 0 = none", 0, 1000, 1, 32,
+        key="Motion source keys", group="source", needs=("source",),
+    )  # fmt: skip

@@ -11,6 +11,7 @@ from motion.fields.table import Choice, Field, Flag, Image, Number, Several, che
 from motion.fields.weighted import Weighted, Weights
 from motion.settings.key_frames import KeyFrame, KeyImages
 from motion.settings.settings import MOST_FRAMES, Movement, Steering
+from motion.settings.source import SourceClip
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {"gif": "GIF", "webp": "WebP", "apng": "APNG", "mp4": "MP4", "webm": "WebM", "frames": "Frames"}
@@ -58,7 +59,7 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Tab(Steering, Keys, Movement, Switch):
+class Tab(SourceClip, Steering, Keys, Movement, Switch):
     """What the WebUI's tab adds to the host's own settings. Every field is checked on construction."""
 
     formats: tuple[str, ...] = setting(
@@ -80,6 +81,10 @@ class Tab(Steering, Keys, Movement, Switch):
     fade_scale: float = setting(
         Number, 32.0, "Fade scale", "s in 1 - i^p / s, the weight of the initial image in frame i",
         1, MOST_FRAMES, 1, 128, key="Motion fade scale", group="img2img", needs=("start", "last_frame"),
+    )  # fmt: skip
+    mask_clip: str = setting(
+        Field, "", "Mask clip", "path of a clip or a folder of masks, white where each frame is drawn anew",
+        key="Motion mask clip", group="img2img", detail="with Inpaint area at Whole picture; lies where a source may",
     )  # fmt: skip
     last_frame: Any = setting(  # noqa: RUF009
         Image, None, "Last frame", "where the clip ends; the initial image then fades out after the first frame",

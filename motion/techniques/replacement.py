@@ -25,7 +25,7 @@ class ReplacementSettings:
 
     hold_keys: str = setting(
         Choice, "off", "Hold key frames", "shows key frames exactly as they are given", HOLDS,
-        key="Motion hold key frames", group="guidance", needs=("key_frames",),
+        key="Motion hold key frames", group="guidance", needs=("key_frames", "source_keys"),
         detail="noised: the other frames see them as noisy as themselves, best beside SparseCtrl; clean: without "
         "noise, better where the key frame scale is 0, which leaves SparseCtrl out",
     )  # fmt: skip

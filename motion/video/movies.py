@@ -47,6 +47,12 @@ def rate(container: Any) -> float | None:
     return float(average) if average else None
 
 
+def count(container: Any) -> int:
+    """How many frames the file holds: one in each packet of the video."""
+    stream = container.streams.video[0]
+    return sum(packet.size > 0 for packet in container.demux(stream))
+
+
 def parameters(container: Any) -> str | None:
     """The generation parameters among a movie's tags."""
     tags = {name.lower(): text for name, text in container.metadata.items()}  # Matroska shouts its names

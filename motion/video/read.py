@@ -42,6 +42,15 @@ class ClipReader:
     numbers: Sequence[int] = ()
     """Which picture of a still or an animation each frame is."""
 
+    def count(self) -> int:
+        """How many frames there are, without decoding them. Raises MotionError."""
+        if _is(self.path, Path.is_dir):
+            return len(stills(self.path))
+        if self.numbers:
+            return len(self.numbers)
+        with _opened(self.path) as (_, movie):
+            return movies.count(movie)
+
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[Frame]:
         """Each ``step``-th frame from ``start`` to before ``stop``, uint8 ``[height, width, 3]``; not to be changed.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +76,24 @@ def test_what_does_not_do_is_named(clip: Path) -> None:
         Source(clip, start=20).measure()
     with pytest.raises(MotionError, match="does not exist"):
         Source(clip.parent / "missing.mp4").measure()
+
+
+@pytest.mark.parametrize(
+    ("fps", "used"),
+    [
+        (6, range(0, 12, 2)),
+        (12, range(12)),
+        (24, [number // 2 for number in range(24)]),
+        (8, [0, 1, 3, 4, 6, 7, 9, 10]),
+    ],
+)
+def test_frames_are_left_out_or_repeated_to_a_target_rate(clip: Path, fps: float, used: Sequence[int]) -> None:
+    source = Source(clip, fps=fps)
+    assert source.measure()[:2] == (len(used), fps)
+    assert greys(source, len(used)) == list(used)
+
+
+def test_a_folder_has_no_rate_to_be_changed(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "0.png")
+    with pytest.raises(MotionError, match="no frame rate of its own"):
+        Source(tmp_path, fps=8).measure()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -19,6 +18,7 @@ from motion.extension.page.notes import alarm
 from motion.extension.page.paste_row import PasteRow
 from motion.extension.page.plan_row import PlanRow
 from motion.extension.page.preset_row import PresetRow
+from motion.extension.page.source_row import SourceRow
 from motion.hosts.webui.backends.base import host_module
 from motion.hosts.webui.backends.detect import host
 from motion.settings.sections import FIRST
@@ -58,11 +58,17 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
         presets = PresetRow(elem_id)
         plan.build_cost()
         sections.details(elem_id)
-        above = {"lora": loras.build, "windows": plan.build_picture, "output": paste.build}
+        source = SourceRow(elem_id)
+        above = {"source": source.build, "lora": loras.build, "windows": plan.build_picture, "output": paste.build}
         sections.build(made, elem_id, is_img2img, above)
     sections.follow(made)
     loras.follow(made)
     presets.follow(made)
     files.follow(made, loras.chooser)
     pasted = [(made[name], read) for name, read in infotext.PASTED.items()] + [(files.pasted, infotext.read_notes)]
-    return Panel([made[name] for name in TAB_FIELDS], pasted, partial(plan.follow, made))
+
+    def follow(host_components: Mapping[str, Any]) -> None:
+        plan.follow(made, host_components)
+        source.follow(made, host_components)
+
+    return Panel([made[name] for name in TAB_FIELDS], pasted, follow)

@@ -12,12 +12,12 @@ from typing import Any
 
 from motion.errors import MotionError
 from motion.extension import key_frame_images
-from motion.extension.key_frames import place_key_frames
+from motion.extension.key_frames import place_key_frames, usual_encoder
 from motion.extension.models import encoder_library, encoders
 from motion.settings.key_frames import STRONGEST, KeyFrame
 from motion.settings.tab import TAB_FIELDS
 from motion.video.pictures import FORMATS
-from sparsectrl.presets import PICTURES, PRESETS
+from sparsectrl.presets import PRESETS
 
 ADD = "Add images"
 HINT = "Pictures that are dropped on the line are the clip's frames there."
@@ -109,7 +109,7 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _completed(given: Sequence[Any], frames: int, kinds: Mapping[str, str]) -> list[KeyFrame]:
     """The key frames with a frame and an encoder each."""
-    usual = next((name for name, kind in kinds.items() if kind == PICTURES), next(iter(kinds), ""))
+    usual = usual_encoder(kinds)
     keys: list[KeyFrame] = []
     for item in given:
         if isinstance(item, Mapping):

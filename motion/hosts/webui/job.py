@@ -7,7 +7,7 @@ on to make stills, so nothing is raised here: what is wrong is kept, and raised 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +16,12 @@ from motion.hosts.memory import memory_error_told
 from motion.hosts.webui import controlnet
 from motion.hosts.webui.backends.detect import host
 from motion.hosts.webui.backends.mean import encoding_to_the_mean
+from motion.hosts.webui.initial_images import Initial, encode_one_by_one
 from motion.hosts.webui.prompt import name_once, put_styles_around
 from motion.hosts.webui.refusals import Refused, refusals
 from motion.hosts.webui.travel import Travel
-from motion.settings.prompt_keys import key_frames, travels
+from motion.settings.prompt_keys import travels
 from motion.settings.tab import Tab
-from motion.video.destination import check_frame_size, check_text, encoder_for
 from motion.video.loop import play_order
 
 OWN = (
@@ -97,7 +97,10 @@ class Sample:
         if self.over or not getattr(self.p, "init_images", None):
             return self.encode_images(*args, **kwargs)
         with encoding_to_the_mean(host().vae()):
-            return self.encode_images(*args, **kwargs)
+            if self.job is None or self.job.initial is None:
+                return self.encode_images(*args, **kwargs)
+            with self._over_if_it_fails() as job:
+                job.masks = encode_one_by_one(self.p, self.job.initial(), self.encode_images, args, kwargs)
 
     def _methods(self) -> dict[str, Callable[..., Any]]:
         """What stands in for methods of `p`, by their names."""
@@ -141,6 +144,10 @@ class Job:
     several_prompts: bool
     prompted: Callable[[str], str] = str
     """What a prompt becomes: itself and the trigger words of the LoRAs in use."""
+    initial: Callable[[], Iterable[Initial]] | None = None
+    """What frames begin with in img2img, where the host is not to encode its own images all at once."""
+    masks: Sequence[Any] = ()
+    """The mask of each frame in its size, where they have masks of their own."""
     started: float = field(default_factory=time.monotonic)
     done: int = 0
     """Clips that the host has finished."""
@@ -198,27 +205,6 @@ def clip_count(p: Any) -> int:
     """Pictures that `p` was to make, each of which is a clip now."""
     lists = [value for value in (p.prompt, p.negative_prompt) if isinstance(value, list)]
     return len(lists[0]) if lists else p.n_iter * p.batch_size
-
-
-def check_prompts(p: Any, tab: Tab) -> None:
-    """Raise MotionError for a key frame of a prompt that is not in the clip, and for text that no file can carry."""
-    for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"):
-        texts = getattr(p, name, None) or []
-        for text in [texts] if isinstance(texts, str) else texts:
-            check_text(text)
-            key_frames(text, tab.frames)
-
-
-def check_output(p: Any, tab: Tab) -> None:
-    """Raise MotionError for a format that cannot be written here, or that takes not this frame rate or size."""
-    width, height = p.width, p.height
-    if getattr(p, "enable_hr", False):  # a side that is 0 follows from the other
-        wide, high = p.hr_resize_x, p.hr_resize_y
-        scale = p.hr_scale if not (wide or high) else max(wide / width, high / height)
-        width, height = int(width * scale), int(height * scale)
-    for name in tab.formats:
-        if name != "frames":
-            check_frame_size(encoder_for(f".{name}", tab.fps), width, height)
 
 
 def _take_over(p: Any, job: Job) -> None:

@@ -23,6 +23,7 @@ from motion.hosts.webui.backends.mean import encoding_to_the_mean
 from motion.hosts.webui.guidance import Guidance
 from motion.hosts.webui.key_frames import KeyFrameControls, Loaded
 from motion.hosts.webui.progress import StepProgress
+from motion.hosts.webui.source import SourceLatents, encode_method
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.models.motion.model import MotionModel
 from motion.sampling.animation import attach_windows
@@ -55,10 +56,13 @@ class Sampling:
         windows: Windows,
         loras: Sequence[WeightedLora] = (),
         controls: Sequence[Loaded] = (),
+        source: SourceLatents | None = None,
     ) -> None:
         self.tab = tab
         self.module = module
         self.loras = loras
+        self.source = source
+        """What txt2img begins with instead of noise."""
         self.of_prompt: Callable[[], Sequence[WeightedLora]] = tuple
         """What the prompt of the next call names besides, looked up in its scope."""
         self.arrangement = Arrangement(windows, pause=self._next_part)
@@ -91,6 +95,8 @@ class Sampling:
             if p.sampler is not None:  # img2img has made it before, with the host's noise schedule
                 p.sampler = host_module("sd_samplers").create_sampler(p.sampler_name, p.sd_model)
             undo.callback(self._of_pass.close)
+            if self.source is not None:
+                self.source.attach(p, undo)
             if self.techniques.rounds > 1:
                 rounds.draw_again(p, self.techniques, float(self._alphas()[-1]), self.arrangement, undo)
             if self.techniques.have("detour"):
@@ -218,13 +224,13 @@ def stop_if_asked() -> None:
 
 def encode_picture(p: Any, picture: Any) -> Any:
     """A picture as latents ``[1, 4, h, w]``, made as the host makes its initial image's."""
-    images, samplers_common = host_module("images"), host_module("sd_samplers_common")
+    images = host_module("images")
     if isinstance(picture, str):
         picture = host_module("api.api").decode_base64_to_image(picture)
     flat = images.flatten(picture, option("img2img_background_color", "#ffffff"))
     sized = images.resize_image(min(p.resize_mode, 2), flat, p.width, p.height)
     pixels = torch.from_numpy(np.asarray(sized, dtype=np.float32) / 255).permute(2, 0, 1)[None]
-    return encode(pixels, samplers_common.approximation_indexes.get(option("sd_vae_encode_method", "Full"), 0))
+    return encode(pixels, encode_method())
 
 
 def clip_noise_class(rng: Any, tab: Tab, techniques: Techniques, windows: Windows) -> Any:

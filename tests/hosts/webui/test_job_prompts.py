@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from motion.errors import MotionError
+from motion.hosts.webui import checks
 from motion.hosts.webui import job as jobs
 from motion.hosts.webui.job import Job, Refused
 from motion.settings.prompt_keys import key_frames
@@ -58,11 +59,11 @@ def test_key_frames_are_checked_wherever_they_are(name: str) -> None:
     p: Any = Processing()
     for text in ("0: a\n-1: b", ["a", "0: b"], None):
         setattr(p, name, text)
-        jobs.check_prompts(p, Tab(frames=FRAMES))
+        checks.check_prompts(p, Tab(frames=FRAMES))
     for text in ("0: a\n4: b", ["a", "0: a\n-5: b"]):
         setattr(p, name, text)
         with pytest.raises(MotionError, match="the prompt has a key frame"):
-            jobs.check_prompts(p, Tab(frames=FRAMES))
+            checks.check_prompts(p, Tab(frames=FRAMES))
 
 
 class Styles:

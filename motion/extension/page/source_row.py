@@ -1,0 +1,80 @@
+"""The source clip on the page: a place to drop its file, and what it is; frames, rate and size follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from motion.errors import MotionError
+from motion.extension import source
+from motion.extension.page.notes import alarm, note
+from motion.hosts.source import Measures
+from motion.settings.tab import Tab
+from motion.video.files import CLIPS
+
+SETTINGS = ("source", "source_range", "source_every", "source_fps")
+"""What says which frames are used."""
+FOLLOWING = ("frames", "fps")
+SIZE = ("width", "height")
+"""The host's own components that follow besides, as `plan_row.HOST` names them."""
+DROP = "Drop a clip here"
+
+
+class SourceRow:
+    """What stands above the fields of the source clip."""
+
+    def __init__(self, elem_id: Callable[[str], str]) -> None:
+        self.elem_id = elem_id
+
+    def build(self) -> None:
+        """Draw it."""
+        self.drop = gr.File(label=DROP, file_types=list(CLIPS), elem_id=self.elem_id("source_drop"))
+        self.said = gr.HTML(elem_id=self.elem_id("source_said"))
+
+    def follow(self, made: Mapping[str, Any], host: Mapping[str, Any]) -> None:
+        """Say what the clip is whenever it changes; where the user has changed it, let frames, rate and size follow."""
+        fields = [made[name] for name in SETTINGS]
+        following = [made[name] for name in FOLLOWING] + [host[name] for name in SIZE]
+        for changing in (made["enabled"], *fields):
+            changing.change(describe, inputs=fields, outputs=[self.said], show_progress=False)
+        for typed in fields:
+            typed.input(taken, inputs=fields, outputs=following, show_progress=False)
+        dropped = self.drop.upload(_path, inputs=[self.drop], outputs=[made["source"]], show_progress=False)
+        dropped.then(taken, inputs=fields, outputs=following, show_progress=False)
+
+
+def describe(*values: Any) -> str:
+    """One line on the source clip that these values of `SETTINGS` name, or why there is none."""
+    try:
+        found, clip = _measure(values), Path(str(values[0]).strip()).name
+    except MotionError as error:
+        return alarm(error)
+    if found is None:
+        return ""
+    rate = f" at {found.fps:.4g} FPS ({found.frames / found.fps:.1f} s)" if found.fps else ""
+    return note(f"{clip}: {found.frames} frame{'s' * (found.frames > 1)}{rate}, drawn in {found.size}.")
+
+
+def taken(*values: Any) -> list[Any]:
+    """What `FOLLOWING` and `SIZE` show of it; they stay as they are where there is none."""
+    try:
+        found = _measure(values)
+    except MotionError:
+        found = None
+    if found is None:
+        return [gr.update()] * (len(FOLLOWING) + len(SIZE))
+    settings = source.measured(found)
+    return [*(settings.get(name, gr.update()) for name in FOLLOWING), *found.size]
+
+
+def _measure(values: tuple[Any, ...]) -> Measures | None:
+    """Raises MotionError."""
+    clip = source.open_source(Tab(**dict(zip(SETTINGS, values, strict=True))))
+    return None if clip is None else clip.measure()
+
+
+def _path(upload: Any) -> str:
+    return str(getattr(upload, "name", upload) or "")

@@ -1,0 +1,111 @@
+"""The source clip of a job and its mask: from the tab's settings to the frames that they give."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from motion.errors import MotionError
+from motion.extension import places
+from motion.fields.table import Number, Size
+from motion.hosts.controls import Pixels
+from motion.hosts.source import Measures, Source
+from motion.hosts.webui.backends.base import host_module
+from motion.settings.source import parse_range
+from motion.settings.tab import TAB_FIELDS, Tab
+from motion.weights.library import short_hash
+
+LONGEST_PATH = 1024
+FRAMES, RATE = TAB_FIELDS["frames"], TAB_FIELDS["fps"]
+HASH = "Motion source hash"
+"""The key of a file's digits in infotext."""
+IDLE = "the source clip feeds nothing: turn Video to video on, or take key frames of it (Key frames every)"
+
+
+def open_source(tab: Tab) -> Source | None:
+    """The tab's source clip; None without one. Raises MotionError for a path that may not be read and for what is no
+    clip."""
+    if not tab.source.strip():
+        return None
+    start, stop = parse_range(tab.source_range)
+    clip = Source(find(tab.source), start, stop, tab.source_every, fps=tab.source_fps or None)
+    clip.measure(1)
+    return clip
+
+
+def open_mask(p: Any, tab: Tab, clip: Source | None) -> Source | None:
+    """The tab's mask clip, of which those frames are used that belong to ``clip``'s; None without one.
+
+    Raises MotionError for a path that may not be read, what is no clip, and where the host has no place for it.
+    """
+    if not tab.mask_clip.strip():
+        return None
+    path = find(tab.mask_clip)
+    mask = Source(path) if clip is None else replace(clip, mask=path).mask_clip()
+    mask.measure(1)
+    if not hasattr(p, "init_images"):
+        raise MotionError("a mask clip is for img2img: draw the clip there, or leave the mask out")
+    if p.inpaint_full_res:
+        raise MotionError("a mask clip goes with the whole picture: set Inpaint area (inpaint_full_res) to it")
+    return mask
+
+
+def find(text: str) -> Path:
+    """The file or folder that a path means, which the WebUI's page may show files of. Raises MotionError."""
+    data = Path(host_module("paths").data_path)
+    try:
+        path = (data / text.strip()).resolve()
+        allowed = len(text) <= LONGEST_PATH and any(path.is_relative_to(folder.resolve()) for folder in _folders())
+        there = allowed and path.exists()
+    except (OSError, RuntimeError, ValueError):
+        allowed = there = False
+    if not allowed:
+        raise MotionError(f"{text:.80} lies where the page may not read: put it below {data}")
+    if not there:
+        raise MotionError(f"{text:.80} does not exist: give the path of a clip or a folder below {data}")
+    return path
+
+
+def follow(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a request, with the frames and the rate of its source clip where it names none itself."""
+    asked = {name: value for name, value in given.items() if name in TAB_FIELDS and name.startswith("source")}
+    if not asked.get("source") or not given.get("enabled", True) or {"frames", "fps"} <= given.keys():
+        return dict(given)
+    clip = open_source(Tab(**asked))
+    return {**(measured(clip.measure()) if clip else {}), **given}
+
+
+def measured(found: Measures) -> dict[str, Any]:
+    """The settings that a clip takes from a source; a still has neither frames nor a rate to take."""
+    assert isinstance(RATE, Number)
+    taken: dict[str, Any] = {"frames": found.frames} if found.frames > 1 else {}
+    if found.fps is not None:
+        taken["fps"] = round(min(max(found.fps, RATE.low), RATE.high), 3)
+    return taken
+
+
+def key_images(clip: Source | None, tab: Tab, size: Size) -> dict[int, Pixels]:
+    """The frames of a source that are key frames, in the clip's size. Raises MotionError for a source that feeds
+    nothing, and for one with fewer frames than the clip."""
+    if clip is None:
+        return {}
+    if not tab.source_keys and not tab.source_latents:
+        raise MotionError(IDLE)
+    frames = clip.frames(tab.frames, size) if tab.source_keys else iter(())
+    return {number: frame for number, frame in enumerate(frames) if number % tab.source_keys == 0}
+
+
+def describe(clip: Source | None) -> dict[str, str]:
+    """What infotext says of a source besides its settings."""
+    return {HASH: short_hash(clip.path)} if clip is not None and clip.path.is_file() else {}
+
+
+def _folders() -> list[Path]:
+    """From where the host's page may show files: what the user named, the data folder, and what was uploaded."""
+    named = host_module("shared").cmd_opts.gradio_allowed_path or []
+    uploads = os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio"
+    return list(map(Path, [host_module("paths").data_path, *named, uploads, places.temporary_folder()]))

@@ -1,0 +1,30 @@
+"""What of a job's own settings cannot become a clip: refused before anything is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from motion.settings.prompt_keys import key_frames
+from motion.settings.tab import Tab
+from motion.video.destination import check_frame_size, check_text, encoder_for
+
+
+def check_prompts(p: Any, tab: Tab) -> None:
+    """Raise MotionError for a key frame of a prompt that is not in the clip, and for text that no file can carry."""
+    for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"):
+        texts = getattr(p, name, None) or []
+        for text in [texts] if isinstance(texts, str) else texts:
+            check_text(text)
+            key_frames(text, tab.frames)
+
+
+def check_output(p: Any, tab: Tab) -> None:
+    """Raise MotionError for a format that cannot be written here, or that takes not this frame rate or size."""
+    width, height = p.width, p.height
+    if getattr(p, "enable_hr", False):  # a side that is 0 follows from the other
+        wide, high = p.hr_resize_x, p.hr_resize_y
+        scale = p.hr_scale if not (wide or high) else max(wide / width, high / height)
+        width, height = int(width * scale), int(height * scale)
+    for name in tab.formats:
+        if name != "frames":
+            check_frame_size(encoder_for(f".{name}", tab.fps), width, height)

@@ -1,0 +1,87 @@
+"""Video to video in txt2img of a WebUI, whose first pass knows no initial image of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motion import patching
+from motion.fields.table import Size
+from motion.hosts.controls import Pixels
+from motion.hosts.source import Source
+from motion.hosts.webui.backends.base import host_module, option
+from motion.hosts.webui.backends.detect import encode
+from motion.settings.source import SourceClip
+
+STRENGTH = "denoising_strength"
+
+
+@dataclass
+class SourceLatents:
+    """The latents that frames of txt2img begin with. They are encoded once, and the same for all clips of a job.
+
+    ``frames`` of each clip are kept; what is drawn behind them begins with the last one.
+    """
+
+    clip: Source
+    settings: SourceClip
+    frames: int
+    _encoded: Tensor | None = field(default=None, init=False)
+
+    def attach(self, p: Any, undo: ExitStack) -> None:
+        """Let the samplers that the host makes begin first passes of ``p`` so, until ``undo`` is closed.
+
+        Hires fix goes on from the result. Raises MotionError, when a pass begins, if the source has fewer frames.
+        """
+        samplers = host_module("sd_samplers")
+        create = samplers.create_sampler
+
+        def made(*args: Any, **kwargs: Any) -> Any:
+            sampler = create(*args, **kwargs)
+            sampler.sample = self._from_latents(sampler)
+            return sampler
+
+        undo.callback(patching.item(vars(samplers), "create_sampler", made))
+
+    def _from_latents(self, sampler: Any) -> Callable[..., Any]:
+        """What stands in for ``sample`` of one of the host's samplers: its own way from an image, with our strength.
+
+        The host's strength belongs to hires fix.
+        """
+
+        def sample(p: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+            latents = self._latents(p, len(x)).to(x)
+            strength = patching.item(vars(p), STRENGTH, self.settings.source_strength)
+            try:
+                return sampler.sample_img2img(p, latents, x, *args, **kwargs)
+            finally:
+                strength()
+
+        return sample
+
+    def _latents(self, p: Any, drawn: int) -> Tensor:
+        """``[drawn, c, h, w]``."""
+        if self._encoded is None:
+            method = encode_method()
+            pictures = self.clip.frames(self.frames, Size(p.width, p.height))
+            self._encoded = torch.cat([encode(_tensor(picture), method).cpu() for picture in pictures])
+        behind = self._encoded[-1:].expand(drawn - len(self._encoded), *self._encoded.shape[1:])
+        return torch.cat([self._encoded, behind])
+
+
+def encode_method() -> int:
+    """The host's number of the encoder that its user has chosen."""
+    methods = host_module("sd_samplers_common").approximation_indexes
+    number: int = methods.get(option("sd_vae_encode_method", "Full"), 0)
+    return number
+
+
+def _tensor(picture: Pixels) -> Tensor:
+    """``[1, 3, h, w]`` from 0 to 1."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255

@@ -1,0 +1,99 @@
+"""The source clip of a request and of the page: where it may lie, and what follows it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from motion.errors import MotionError
+from motion.extension import source
+from motion.fields.table import Size
+from motion.settings.tab import Tab
+from motion.video.write import write
+
+FRAMES, RATE = 12, 24
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The host's data folder, with a clip in it."""
+    folder = tmp_path / "data"
+    (folder / "clips").mkdir(parents=True)
+    frames = (np.full((64, 96, 3), 20 * number, np.uint8) for number in range(FRAMES))
+    write(frames, folder / "clips" / "clip.webp", RATE, "")
+    modules = {
+        "paths": SimpleNamespace(data_path=str(folder)),
+        "shared": SimpleNamespace(
+            cmd_opts=SimpleNamespace(gradio_allowed_path=[]), opts=SimpleNamespace(temp_dir=str(tmp_path / "temp"))
+        ),
+    }
+    monkeypatch.setitem(sys.modules, "modules", ModuleType("modules"))
+    for name, content in modules.items():
+        monkeypatch.setitem(sys.modules, f"modules.{name}", content)  # type: ignore[arg-type]
+    return folder
+
+
+CLIP = {"source": "clips/clip.webp"}
+
+
+def test_frames_and_rate_follow_unless_they_are_named(data: Path) -> None:
+    assert source.follow(CLIP) == {**CLIP, "frames": FRAMES, "fps": pytest.approx(RATE, rel=0.01)}
+    third = source.follow({**CLIP, "source_every": 3, "source_range": "0-9", "fps": 5})
+    assert (third["frames"], third["fps"]) == (4, 5)
+    halved = source.follow({**CLIP, "source_fps": 12})
+    assert (halved["frames"], halved["fps"]) == (6, 12)
+    for given in ({"frames": 3, "fps": 2.0, **CLIP}, {"enabled": False, "source": "gone"}, {"frames": 3}, {}):
+        assert source.follow(given) == given
+    Image.new("RGB", (64, 64)).save(data / "still.png")
+    assert source.follow({"source": "still.png"}) == {"source": "still.png"}
+
+
+def test_it_lies_where_the_page_may_read(data: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.webp"
+    outside.write_bytes((data / "clips" / "clip.webp").read_bytes())
+    (data / "link.webp").symlink_to(outside)
+    for text in (str(outside), "../outside.webp", "link.webp", "/etc/passwd", "x" * 5000, "a\0b"):
+        with pytest.raises(MotionError, match="may not read"):
+            source.find(text)
+    with pytest.raises(MotionError, match=r"gone\.mp4 does not exist"):
+        source.find("gone.mp4")
+    assert source.find(str(data / "clips" / "clip.webp")) == source.find("clips/clip.webp")
+    upload = tmp_path / "temp" / "upload.webp"
+    upload.parent.mkdir(exist_ok=True)
+    upload.write_bytes(outside.read_bytes())
+    assert source.find(str(upload)) == upload
+
+
+def test_a_mask_is_of_the_frames_that_are_used(data: Path) -> None:
+    masks = (np.full((64, 64, 3), 10 * number, np.uint8) for number in range(FRAMES))
+    write(masks, data / "mask.webp", RATE, "")
+    Image.new("L", (64, 64), 200).save(data / "mask.png")
+    p = SimpleNamespace(init_images=[None], inpaint_full_res=False)
+    tab = Tab(**CLIP, source_range="3-", source_every=2, mask_clip="mask.webp")
+    mask = source.open_mask(p, tab, source.open_source(tab))
+    assert mask is not None and [round(frame.mean() / 10) for frame in mask.pictures(3)] == [3, 5, 7]
+    still = source.open_mask(p, Tab(**CLIP, mask_clip="mask.png"), source.open_source(tab))
+    assert still is not None and [round(frame.mean()) for frame in still.pictures(2)] == [200, 200]
+    assert source.open_mask(p, Tab(**CLIP), None) is None
+    for wrong, said in (({}, "for img2img"), ({"init_images": [], "inpaint_full_res": True}, "whole")):
+        with pytest.raises(MotionError, match=said):
+            source.open_mask(SimpleNamespace(**wrong), tab, None)
+
+
+def test_every_nth_frame_is_a_key_frame_and_what_feeds_nothing_is_refused(data: Path) -> None:
+    tab = Tab(**CLIP, source_keys=5, frames=FRAMES, source_latents=False)
+    keys = source.key_images(source.open_source(tab), tab, Size(64, 64))
+    assert {frame: round(image.mean()) for frame, image in keys.items()} == {0: 0, 5: 100, 10: 200}
+    with pytest.raises(MotionError, match="feeds nothing"):
+        source.key_images(source.open_source(tab), Tab(**CLIP, source_latents=False), Size(64, 64))
+    assert source.key_images(None, tab, Size(64, 64)) == {}
+    assert source.describe(source.open_source(tab))["Motion source hash"]
+    with pytest.raises(MotionError, match="12 frames and the clip 13"):
+        longer: dict[str, Any] = {**CLIP, "source_keys": 1, "frames": FRAMES + 1}
+        source.key_images(source.open_source(tab), Tab(**longer), Size(64, 64))

@@ -1,0 +1,100 @@
+"""A clip that another one is made of, through the host's API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from motion.demo.world import draw_clip, parse_caption
+from motion.video.write import write
+
+from .support.models import MODULE
+from .support.webui import FRAMES, QUICK, Frames, Webui, apart, encoded, moving
+
+SIDE = 64
+STRENGTHS = 0.1, 0.4, 0.9
+EULER: dict[str, Any] = {"steps": 10, "sampler_name": "Euler", "cfg_scale": 1}
+
+
+@pytest.fixture(scope="module")
+def source(webui: Webui) -> Frames:
+    """The frames of a clip in the host's data folder, longer than the usual one."""
+    drawn = draw_clip(parse_caption(QUICK["prompt"]), np.random.default_rng(4), frames=FRAMES)
+    frames = np.concatenate([drawn, drawn[:4]])
+    write(frames, webui.server.data / "clips.apng", 12, "")
+    return frames
+
+
+def of_source(**fields: Any) -> dict[str, Any]:
+    return {"source": "clips.apng", "frames": FRAMES, **fields}
+
+
+def test_the_less_is_drawn_anew_the_nearer_is_the_source(webui: Webui, trained: None, source: Frames) -> None:
+    drawn = [webui.clip(of_source(source_strength=strength), **EULER).frames for strength in STRENGTHS]
+    near, middle, far = (apart(frames, source[:FRAMES]) for frames in drawn)
+    assert near < middle < far
+
+
+def test_both_tabs_draw_the_same_and_leave_no_trace(webui: Webui, still: str, source: Frames) -> None:
+    strength = STRENGTHS[1]
+    result = webui.clip(of_source(source_strength=strength), **EULER)
+    assert "Motion source: clips.apng" in result.info["infotexts"][0]
+    assert "Motion source hash: " in result.info["infotexts"][0]
+    black = np.zeros((SIDE, SIDE, 3), np.uint8)
+    same = webui.img2img(black, **moving(**of_source()), denoising_strength=strength, **EULER)
+    assert apart(same.frames, result.frames) < 0.5
+    assert apart(webui.clip({"frames": FRAMES}, **EULER).frames, result.frames) > 2
+
+
+def test_frames_and_rate_follow_the_source(webui: Webui, source: Frames) -> None:
+    asked = {"module": MODULE, "source": "clips.apng", "source_every": 2}
+    (clip,) = webui.txt2img(alwayson_scripts={"Motion": {"args": [asked]}}).clips
+    assert len(clip.frames) == len(source) // 2 and clip.files[0]["fps"] == pytest.approx(6, rel=0.02)
+
+
+def test_what_cannot_be_is_refused_before_a_step(webui: Webui, source: Frames, tmp_path: Path) -> None:
+    write(source, tmp_path / "outside.apng", 8, "")
+    for fields, said in (
+        ({"source": "gone.mp4"}, "does not exist"),
+        ({"source": str(tmp_path.parents[2] / "outside.apng")}, "may not read"),
+        ({"source_range": "30-"}, "has no frame 30"),
+        ({"frames": FRAMES + 5}, f"has {FRAMES + 4} frames"),
+        ({"source_latents": False}, "feeds nothing"),
+        ({"freeinit": 2}, "FreeInit is 2"),
+    ):
+        reply = webui.refusal(of_source(**fields))
+        assert (reply.status, said in reply.sentence) == (422, True), reply.body
+
+
+def test_a_masked_clip_is_the_source_outside(webui: Webui, still: str, source: Frames) -> None:
+    """The mask moves to the right; a still image with one is a cinemagraph."""
+    masks = np.zeros((len(source), SIDE, SIDE, 3), np.uint8)
+    for number, mask in enumerate(masks):
+        mask[:, 24 + number : 40 + number] = 255
+    write(masks, webui.server.data / "masks.apng", 12, "")
+    asked: dict[str, Any] = {"inpaint_full_res": False, "mask_blur": 2, "inpainting_fill": 1}
+    fields = of_source(mask_clip="masks.apng")
+    clip = webui.img2img(source[0], **moving(**fields), **asked).frames
+    still_source = webui.img2img(source[0], **moving(frames=FRAMES, mask_clip="masks.apng"), **asked).frames
+    for number, (moved, stayed) in enumerate(zip(clip, still_source, strict=True)):
+        left, right = slice(0, 24 + number - 8), slice(40 + number + 8, None)
+        for part in (left, right):
+            assert (moved[:, part] == source[number][:, part]).all()
+            assert (stayed[:, part] == source[0][:, part]).all()
+        assert apart(moved, source[number]) > 0.1
+    for request, said in ((asked | {"inpaint_full_res": True}, "whole picture"),):
+        body = {**QUICK, "init_images": [encoded(source[0])], **moving(**fields), **request}
+        reply = webui.reply("/sdapi/v1/img2img", body)
+        assert (reply.status, said in reply.sentence) == (422, True), reply.body
+    assert "is for img2img" in webui.refusal(fields).sentence
+
+
+def test_with_hires_fix_and_held_key_frames(webui: Webui, still: str, source: Frames) -> None:
+    fields = of_source(source_latents=False, source_keys=5, hold_keys="noised", key_scale=0)
+    held = webui.clip(fields).frames
+    assert [int(number) for number in range(FRAMES) if (held[number] == source[number]).all()] == [0, 5, 10, 15]
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_second_pass_steps": 2, "denoising_strength": 0.5}
+    assert webui.clip(of_source(source_strength=0.3), **hires).frames.shape == (FRAMES, 2 * SIDE, 2 * SIDE, 3)
