@@ -12,7 +12,7 @@ from motion.errors import MotionError
 
 if TYPE_CHECKING:
     from motion.models.motion.model import MotionModel
-    from motion.sampling import cross_frame, ip_adapter, lora
+    from motion.sampling import cross_frame, ip_adapter, lora, one_shot
     from motion.sampling.animation import attach
     from motion.sampling.arrangement import Arrangement
     from motion.sampling.windows import Windows
@@ -30,6 +30,7 @@ __all__ = [
     "ip_adapter",
     "load",
     "lora",
+    "one_shot",
 ]
 
 _HOMES = {
@@ -40,7 +41,7 @@ _HOMES = {
     "load": "motion.weights.checkpoint",
 }
 
-_MODULES = ("cross_frame", "ip_adapter", "lora")
+_MODULES = ("cross_frame", "ip_adapter", "lora", "one_shot")
 """Modules of `motion.sampling` that are attributes of the package."""
 
 

@@ -37,7 +37,13 @@ ORACLE = Path(__file__).parent / "oracle"
 SLOW = (
     *("cli/test_render.py", "cli/test_train.py", "demo/test_bundled.py", "demo/test_evaluate", "hosts/standalone/"),
     *("sampling/test_cross_frame.py", "techniques/test_text2video_zero.py"),
-    *("sampling/test_attach", "sampling/test_compile.py", "sampling/test_lora.py", "sampling/test_together.py"),
+    *(
+        "sampling/test_attach",
+        "sampling/test_compile.py",
+        "sampling/test_one_shot.py",
+        "sampling/test_lora.py",
+        "sampling/test_together.py",
+    ),
     *("sampling/test_waits.py", "sparsectrl/test_attach.py", "sparsectrl/test_clips.py", "sparsectrl/test_parity.py"),
     *("sparsectrl/test_windows.py", "training/", "weights/test_download.py", "weights/test_library.py"),
 )

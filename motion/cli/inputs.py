@@ -23,11 +23,19 @@ if TYPE_CHECKING:  # it imports torch
 def read_source(args: argparse.Namespace) -> Source | None:
     """The clip that is drawn anew."""
     if args.init is None:
-        if any(given is not None for given in (args.init_range, args.init_every, args.mask, args.only_masked)):
+        frames = () if args.invert is not None else (args.init_range, args.init_every)
+        if any(given is not None for given in (*frames, args.mask, args.only_masked)):
             raise MotionError("there is no source clip to take frames of: give one with --init CLIP")
         return None
+    if args.invert is not None:
+        raise MotionError(f"the clip is to be made of {args.init} and of {args.invert}: give --init or --invert")
     source = Source.parse(args.init, args.init_range, args.init_every, args.mask)
     return source if args.only_masked is None else OnlyMasked.of(source, args.only_masked)
+
+
+def read_inverted(args: argparse.Namespace) -> Source | None:
+    """The clip whose noise another one begins with."""
+    return None if args.invert is None else Source.parse(args.invert, args.init_range, args.init_every)
 
 
 def read_continuation(args: argparse.Namespace) -> Continuation | None:

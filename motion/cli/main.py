@@ -83,6 +83,7 @@ def _add_render(commands: Any) -> None:
         help="what the checkpoint predicts; auto: as it says itself, or a .yaml beside it",
     )  # fmt: skip
     files.add_argument("--motion", metavar="FILE", help="motion module; without one each frame is a still of its own")
+    files.add_argument("--one-shot", metavar="FILE", type=Path, help="Tune-A-Video file, in place of a motion module")
     files.add_argument("--no-motion", action="store_true", help="without the motion module of --demo; see --zero-shot")
     files.add_argument(
         "--motion-lora", metavar="FILE[:WEIGHT]", action="append", default=[], help="motion LoRA; repeatable"
@@ -105,6 +106,9 @@ def _add_render(commands: Any) -> None:
     )  # fmt: skip
     files.add_argument(
         "--init", metavar="CLIP", help="movie, animation or folder of frames that is drawn anew; see --strength"
+    )
+    files.add_argument(
+        "--invert", metavar="CLIP", help="clip whose noise, found by DDIM inversion, is what the new one begins with"
     )
     files.add_argument("--init-range", metavar="FIRST-LAST", help="frames of it that are used, counted from 0")
     files.add_argument("--init-every", metavar="N", help="use each n-th of them")
@@ -161,11 +165,13 @@ def _render(args: argparse.Namespace) -> None:
     given = {name: value for name, value in vars(args).items() if value is not None}
     source = inputs.read_source(args)
     continuation = inputs.read_continuation(args)
-    followed = inputs.follow(source, given) if source is not None else {}
+    inverted = inputs.read_inverted(args)
+    of_clip = source or inverted
+    followed = inputs.follow(of_clip, given) if of_clip is not None else {}
     if continuation is not None:
         followed = inputs.follow(Source(continuation.path), {**given, "frames": True})
     options = {**followed, **(DEMO if args.demo else {}), **given}
-    if args.no_motion:
+    if args.no_motion or (args.one_shot is not None and args.motion is None):
         options.pop("motion", None)
     options, note = inputs.use_recipe(options, given)
     if note:
@@ -198,6 +204,8 @@ def _render(args: argparse.Namespace) -> None:
         embeddings=tuple(args.embedding),
         source=source,
         continuation=continuation,
+        one_shot=args.one_shot,
+        inverted=inverted,
     )
     with _Bar() as bar:
         report = task.run(bar)

@@ -25,6 +25,8 @@ from motion.weights.library import short_hash
 from motion.weights.paths import OR_FOLDER, check_file
 
 if TYPE_CHECKING:  # at run time torch comes last
+    from torch import Tensor
+
     from motion.hosts.standalone.host import Standalone
     from motion.hosts.standalone.networks.image_prompt import ImagePrompt
     from motion.hosts.standalone.networks.networks import Networks
@@ -56,19 +58,27 @@ class Job:
     embeddings: tuple[Path, ...] = ()
     source: Source | None = None
     continuation: Continuation | None = None
+    one_shot: Path | None = None
+    inverted: Source | None = None
+    """The clip whose noise this one begins with."""
 
     def __post_init__(self) -> None:
         encode = check_destination(self.out)
         if self.continuation is not None:
             self.continuation.check(self.clip)
-            if self.work is not None or self.source is not None:
+            if (self.work, self.source, self.inverted) != (None, None, None):
                 raise MotionError(
                     "a clip that goes on is neither drawn anew nor kept step by step: leave out one of them"
                 )
         check_rate(encode, self.clip.fps)
         check_frame_size(encode, *(side * self.clip.zoom for side in self.clip.finished_size))
         check_file(self.checkpoint, "checkpoint", OR_FOLDER, folders=True)
-        for what, file in (("motion module", self.module), ("domain adapter", self.adapter), ("VAE", self.vae)):
+        for what, file in (
+            ("motion module", self.module),
+            ("domain adapter", self.adapter),
+            ("VAE", self.vae),
+            ("Tune-A-Video file", self.one_shot),
+        ):
             if file is not None:
                 check_file(file, what)
         for file in self.embeddings:
@@ -93,6 +103,7 @@ class Job:
         start, clip = time.perf_counter(), self.clip
         family = None if clip.family == "auto" else clip.family
         module = motion.load(self.module, family) if self.module is not None else None
+        tuned = motion.one_shot.load(self.one_shot) if self.one_shot is not None else None
         windows_of(clip, module)
         attached = self._attached()
         if clip.trigger_words:
@@ -104,7 +115,7 @@ class Job:
         work = Work.of(self.work, clip, asked) if self.work is not None else None
         clip = seed_of_work(clip, work)
         embeddings = tuple(map(open_embedding, self.embeddings))
-        networks = Networks(module, self.loras, attached, self.controls, self.image_prompt, embeddings)
+        networks = Networks(module, self.loras, attached, self.controls, self.image_prompt, embeddings, tuned)
         frames, controls = self._draw(host, clip, networks, progress, work)
         parameters, count = infotext(clip, {**provenance, **describe_controls(controls)}), 0
 
@@ -131,9 +142,19 @@ class Job:
         from motion.hosts.standalone.continuation import continue_clip
 
         if (path := self.continuation) is None:
-            return host.stream(clip, networks, progress, work, self.source), self.controls
+            noise = self._noise(host, clip, networks)
+            return host.stream(clip, networks, progress, work, self.source, noise), self.controls
         new, controls = continue_clip(host, clip, networks, path, progress)
         return Rewindable(lambda: path.whole(new, clip.finished_size)), controls
+
+    def _noise(self, host: Standalone, clip: Clip, networks: Networks) -> Tensor | None:
+        """The noise of the source's frames, as Tune-A-Video finds it: without a prompt."""
+        if self.inverted is None:
+            return None
+        import numpy as np
+
+        frames = np.stack(list(self.inverted.frames(clip.frames, clip.size)))
+        return host.invert(replace(clip, prompt="", negative=""), frames, networks)
 
     def _attached(self) -> list[WeightedLora]:
         """The motion LoRAs and the adapter, each with its weight."""
@@ -157,6 +178,10 @@ class Job:
             extra |= {"Source": str(self.source)}
         if self.continuation is not None:
             extra |= {"Continues": str(self.continuation)}
+        if self.inverted is not None:
+            extra |= {"Inverted source": str(self.inverted)}
+        if self.one_shot is not None:
+            extra |= {"Tune-A-Video hash": short_hash(self.one_shot), "Tune-A-Video": self.one_shot.stem}
         if self.image_prompt is not None:
             shown, file = str(self.image_prompt), self.image_prompt.file
             extra |= {"IP-Adapter hash": short_hash(file), "IP-Adapter": shown}

@@ -54,6 +54,10 @@ def add_arguments(subparsers: Any) -> None:
     sparse.add_argument("--adapter", type=Path, help="domain adapter that stays on meanwhile")
     _add_condition(sparse)
     sparse.set_defaults(run=partial(_sparsectrl, parser=sparse))
+    one_shot = recipe(recipes, "one-shot", "one clip's motion, by Tune-A-Video", _one_shot)
+    _add_data(one_shot, required=True)
+    one_shot.add_argument("--prompt", required=True, help="what the clip shows")
+    one_shot.set_defaults(batch=1, frames=24, stride=2)
     sprite_commands.add_arguments(recipes)
 
 
@@ -128,6 +132,13 @@ def _motion_lora(arguments: argparse.Namespace) -> None:
     from motion.training import recipes
 
     tell(recipes.train_motion_lora(_run(arguments), _plan(arguments, recipes.MOTION_LORA)))
+
+
+def _one_shot(arguments: argparse.Namespace) -> None:
+    from motion.training import one_shot
+
+    existing(arguments.data)
+    tell(one_shot.train_one_shot(_run(arguments), arguments.prompt, _plan(arguments, one_shot.ONE_SHOT)))
 
 
 def _sparsectrl(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

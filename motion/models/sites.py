@@ -77,21 +77,33 @@ def self_attentions(found: Sites) -> Iterator[tuple[nn.Module, int]]:
             yield block.get_submodule("attn1"), level
 
 
-def attention_layers(unet: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers of the UNet's spatial attention by their names in diffusers, whatever its layout.
+def spatial_blocks(unet: nn.Module) -> dict[str, nn.Module]:
+    """The blocks in the UNet's spatial transformers by their names in diffusers, whatever its layout.
 
     MotionError if the layout is not known.
     """
     found = {}
     for slot, site in find(unet).by_slot.items():
         block, _, index = slot.partition(".motion_modules.")
-        for name, layer in site.layer.named_modules():
-            if _ATTENTION.fullmatch(name):
-                found[f"{block}.attentions.{index}.{name}"] = layer
+        for number, layer in enumerate(_children(site.layer, "transformer_blocks")):
+            found[f"{block}.attentions.{index}.transformer_blocks.{number}"] = layer
     return found
 
 
-_ATTENTION = re.compile(r"transformer_blocks\.\d+\.attn[12]\.to_(q|k|v|out\.0)")
+def attention_layers(unet: nn.Module) -> dict[str, nn.Module]:
+    """The linear layers of the UNet's spatial attention by their names in diffusers, whatever its layout.
+
+    MotionError if the layout is not known.
+    """
+    return {
+        f"{block}.{name}": layer
+        for block, module in spatial_blocks(unet).items()
+        for name, layer in module.named_modules()
+        if _ATTENTION.fullmatch(name)
+    }
+
+
+_ATTENTION = re.compile(r"attn[12]\.to_(q|k|v|out\.0)")
 
 
 def widths(channels: Mapping[str, int]) -> str:

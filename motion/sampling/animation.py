@@ -15,7 +15,7 @@ from motion.errors import MotionError
 from motion.models import sites
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
-from motion.models.motion.temporal import TemporalTransformer, over_frames, per_frame
+from motion.models.motion.temporal import Fusion, TemporalTransformer, over_frames, per_frame
 from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.casting import CastModule
@@ -175,6 +175,16 @@ def _joining(norm: Callable[[Tensor], Tensor], arrangement: Arrangement) -> Call
     return joined
 
 
+def move(x: Tensor, arrangement: Arrangement, layer: Callable[[Tensor, int, Fusion | None], Tensor]) -> Tensor:
+    """What a temporal ``layer`` makes of the rows ``x`` that it is given, their number of frames and their windows; the
+    rows that are only read stay."""
+    if arrangement.whole:
+        arrangement.pause()
+    moving, read = _apart(x, arrangement)
+    moved = layer(moving, len(arrangement.moving), arrangement.fusion(x))
+    return moved if read is None else _together(moved, read, arrangement)
+
+
 def _apart(x: Tensor, arrangement: Arrangement) -> tuple[Tensor, Tensor | None]:
     """The rows of the frames that move together, and of those that are only read, if there are any."""
     frames, moving = len(arrangement.together), len(arrangement.moving)
@@ -211,12 +221,8 @@ class _Continuation:
         return type(output)(sample=self._run(output.sample))
 
     def _run(self, x: Tensor) -> Tensor:
-        if self.arrangement.whole:
-            self.arrangement.pause()
-        moving, read = _apart(x, self.arrangement)
-        fusion = self.arrangement.fusion(x)
-        moved: Tensor = self._current()(moving, len(self.arrangement.moving), self.scale, fusion)
-        return moved if read is None else _together(moved, read, self.arrangement)
+        layer = self._current()
+        return move(x, self.arrangement, lambda rows, frames, fusion: layer(rows, frames, self.scale, fusion))
 
     def _current(self) -> CastModule:
         layer = stand_ins(self.unet).get(self.layer, self.layer)

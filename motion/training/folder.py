@@ -158,9 +158,16 @@ def window(length: int, frames: int, stride: int, rng: np.random.Generator) -> l
 
 
 def encode_clips(
-    parts: Parts, sources: Sequence[Source], cache: Path, size: tuple[int, int], frames: int, stride: int = 4
+    parts: Parts,
+    sources: Sequence[Source],
+    cache: Path,
+    size: tuple[int, int],
+    frames: int,
+    stride: int = 4,
+    most: int | None = None,
 ) -> Clips:
-    """The clips of `sources` in the eyes of an image model, encoded where `cache` does not hold them yet.
+    """The clips of `sources`, of each the first frames if there is a `most`, in the eyes of an image model, encoded
+    where `cache` does not hold them yet.
 
     Raises MotionError naming a clip that cannot be read, and where the disk is full.
     """
@@ -170,10 +177,11 @@ def encode_clips(
         marks.update(parameter.detach().cpu().float().numpy().tobytes())
     files = []
     for source in tqdm(sources, "encode", mininterval=1.0):
-        key = hashlib.sha256(f"{source.digest()} {size} {marks.hexdigest()}".encode()).hexdigest()
+        facts = (source.digest(), size, marks.hexdigest(), *([] if most is None else [most]))
+        key = hashlib.sha256(" ".join(map(str, facts)).encode()).hexdigest()
         files.append(cache / f"{key[:24]}.safetensors")
         if not files[-1].exists():
-            fitted = (fit_frame(frame, *size) for frame in open_clip(source.path).frames())
+            fitted = (fit_frame(frame, *size) for frame in open_clip(source.path).frames(0, most))
             save_whole({"moments": _moments(parts, fitted, size)}, files[-1])
     span = (frames - 1) * stride
     short = [source.path.name for source, file in zip(sources, files, strict=True) if length(file) <= span]

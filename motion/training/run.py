@@ -17,11 +17,10 @@ from torch import Tensor, nn
 import motion
 from motion.errors import MotionError
 from motion.fields.table import Size
-from motion.hosts.controls import Control
-from motion.hosts.standalone import Networks
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.device import DTYPES
 from motion.hosts.standalone.host import Standalone
+from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.models.motion.architecture import SCHEDULES, Architecture, Betas
 from motion.models.motion.model import MotionModel
@@ -91,8 +90,9 @@ class Data:
     digest: str
 
 
-def prepare(run: Run) -> Data:
-    """Open and read all that a run learns from. Raises MotionError naming what cannot be used."""
+def prepare(run: Run, clip: Source | None = None) -> Data:
+    """Open and read all that a run learns from: what is in its folder, or of one ``clip`` the frames from its first
+    one on. Raises MotionError naming what cannot be used."""
     team = processes.team(run.device)
     parts = open_parts(run.checkpoint)
     if parts.base != "sd15":
@@ -103,12 +103,12 @@ def prepare(run: Run) -> Data:
         raise MotionError(f"{run.checkpoint} is an inpainting checkpoint: these recipes need a text-to-image one")
     for model in (parts.unet, *_others(parts)):
         nn.Module.to(model.eval().requires_grad_(False), run.device, torch.float32)
-    sources = find(run.data, run.trigger)
+    sources, most = (find(run.data, run.trigger), None) if clip is None else ([clip], (run.frames - 1) * run.stride + 1)
     stride = run.stride
     with team.main_process_first():  # the others find what it has encoded
         if run.move is not None:
             sources, stride = make_moves(sources, run.move, run.out / "moves", run.frames, run.size), 1
-        clips = encode_clips(parts, sources, cache(run), run.size, run.frames, stride)
+        clips = encode_clips(parts, sources, cache(run), run.size, run.frames, stride, most)
     _move(_others(parts), "cpu")
     if run.checkpointing:
         parts.unet.enable_gradient_checkpointing()
@@ -178,8 +178,8 @@ def learn(
     train(name, module, loss_of, replace(plan, scaled=run.precision == "fp16"), run.out, sample)
 
 
-def sampler(run: Run, data: Data, betas: Betas, controls: Sequence[Control] = ()) -> Callable[[int], None]:
-    """What draws the first caption, now and then, with `controls` and whatever is attached to the UNet."""
+def sampler(run: Run, data: Data, betas: Betas, networks: Networks | None = None) -> Callable[[int], None]:
+    """What draws the first caption, now and then, with `networks` and whatever is attached to the UNet."""
     others = _others(data.parts)
     schedule = next(name for name, known in SCHEDULES.items() if known == betas)
     prompt = data.sources[0].caption
@@ -190,7 +190,7 @@ def sampler(run: Run, data: Data, betas: Betas, controls: Sequence[Control] = ()
             return
         _move(others, run.device)
         host = Standalone(data.parts, torch.device(run.device), torch.float32)
-        frames = host.render(clip, Networks(controls=controls))
+        frames = host.render(clip, networks)
         _move(others, "cpu")
         folder = run.out / "samples"
         folder.mkdir(exist_ok=True)

@@ -21,6 +21,7 @@ import sparsectrl
 from motion.errors import MotionError
 from motion.fields.weighted import Weighted
 from motion.hosts.controls import Control
+from motion.hosts.standalone.networks.networks import Networks
 from motion.models.motion.model import MotionModel
 from motion.training import masks, processes
 from motion.training.conditions import Condition, pictures
@@ -67,7 +68,8 @@ def train_sparsectrl(run: Run, condition: Condition, plan: Plan = SPARSECTRL) ->
     torch.manual_seed(plan.seed)
     encoder = fresh_encoder(unet, module, condition).to(run.device)
     first = condition.images(shown[0], run.size)[0]
-    sample = sampler(run, data, betas, [Control(Path("the encoder in training"), {0: first}, encoder=encoder)])
+    control = Control(Path("the encoder in training"), {0: first}, encoder=encoder)
+    sample = sampler(run, data, betas, Networks(controls=[control]))
     draw = partial(data.clips.draw_with_images, count=run.batch, text_drop=TEXT_DROP)
     with ExitStack() as scope:
         attach(scope, run, data.parts, module)

@@ -38,6 +38,7 @@ KINDS = (
     Kind("motion LoRA", "kohya", (r"^lora_unet_\w*motion_modules_\d+_.*\.lora_(up|down)\.",)),
     Kind("motion LoRA", "a1111", (r"motion_modules_\d+_.*\.lora_(up|down)\.",)),
     Kind("CameraCtrl", "authors", (r"processor\.qkv_merge\.|^pose_encoder_state_dict\.",)),
+    Kind("Tune-A-Video", "authors", (r"\.attn_temp\.to_q\.weight ",)),
     Kind("FancyVideo", "authors", (r"^FancyVideo\b|fps_embedding\.linear\.",)),
     Kind("AnimateLCM-I2V", "authors", (r"^img_encoder\.",)),
     Kind(SPARSECTRL, "authors", (r"controlnet_cond_embedding\.", r"motion_modules\.\d+\.temporal_transformer\.")),
@@ -79,6 +80,10 @@ _ELSEWHERE = "give a motion module such as v3_sd15_mm here"
 REFUSALS = {
     "motion LoRA": ("a motion LoRA", "give the motion module it was trained on here, and this file as a motion LoRA"),
     "CameraCtrl": ("a CameraCtrl model, which is not supported", _ELSEWHERE),
+    "Tune-A-Video": (
+        "a Tune-A-Video file",
+        "draw it on the command line, with the clip it was tuned on, and " + _ELSEWHERE,
+    ),
     "FancyVideo": ("a FancyVideo model, which is not supported", _ELSEWHERE),
     "AnimateLCM-I2V": ("an AnimateLCM-I2V model, which is not supported", "give the text-to-video AnimateLCM here"),
     SPARSECTRL: ("a SparseCtrl encoder", "give it for key frames, and a motion module here"),

@@ -19,14 +19,17 @@ import motion
 from motion.cli import main as cli
 from motion.errors import MotionError
 from motion.hosts.standalone.checkpoint import open_parts
+from motion.models import sites
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
+from motion.models.one_shot import OneShotModel
 from motion.training import recipes, run
 from motion.training.files import save_image_model, save_motion_model
 from motion.training.image import IMAGE_BETAS, ImageModel, Widths
 from motion.training.loop import Plan
 from motion.training.lora import LoraWeights, adapter_layers, motion_layers
 from motion.training.motion_module import NOISIEST
+from motion.training.one_shot import train_one_shot
 from motion.training.run import Run
 from motion.video.read import read
 from motion.video.write import write
@@ -38,6 +41,7 @@ RECIPES: dict[str, Callable[[Run, Plan], Path]] = {
     "adapter": recipes.train_adapter,
     "motion": recipes.train_motion_module,
     "motion-lora": recipes.train_motion_lora,
+    "one-shot": lambda run, plan: train_one_shot(replace(run, data=run.data / "a.gif"), "clip a", plan),
 }
 
 
@@ -81,6 +85,9 @@ def test_a_recipe_leaves_a_file_that_the_extension_opens(name: str, room: Path, 
         learned = {key for key in before if not key.endswith(".pe")}
         assert not any(torch.equal(before[key], trained[key]) for key in learned)
         return
+    if name == "one-shot":
+        check_one_shot(room, path)
+        return
     lora = load(path)
     assert lora.target == ("image" if name == "adapter" else "motion") and lora.trigger == "slow pan"
     assert all(pair.scale == 1 for pair in lora.pairs.values())
@@ -90,6 +97,17 @@ def test_a_recipe_leaves_a_file_that_the_extension_opens(name: str, room: Path, 
         pass
     if name == "motion-lora":
         assert metadata["motion.family"] == "v3"
+
+
+def check_one_shot(room: Path, path: Path) -> None:
+    """It holds what is tuned and the norms alone, and of a UNet that began as the image model all of it has moved."""
+    blocks = sites.spatial_blocks(open_parts(room / "base.safetensors").unet)
+    new, trained = OneShotModel.of_blocks(blocks).state_dict(), tensors(path)
+    assert trained.keys() == new.keys() and len(trained) == 9 * len(blocks)
+    moved = {name for name in new if not torch.equal(trained[name], new[name].half())}
+    moved.add("mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight")  # two frames of one place have one key
+    assert {name for name in new if "norm_temp" not in name} == moved
+    motion.one_shot.load(path)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -29,6 +29,12 @@ SAMPLES = [
     ("FancyVideo", "authors", None, {"fps_embedding.linear.weight": [32, 8], f"{ATTENTION}.to_q.weight": [32, 32]}),
     ("AnimateLCM-I2V", "authors", None, {"img_encoder.conv_in.weight": [32, 4, 3, 3], f"{ATTENTION}.to_q.weight": [1]}),
     (
+        "Tune-A-Video",
+        "authors",
+        None,
+        UNET | {"mid_block.attentions.0.transformer_blocks.0.attn_temp.to_q.weight": [32, 32]},
+    ),
+    (
         "SparseCtrl",
         "authors",
         None,

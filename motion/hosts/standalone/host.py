@@ -109,6 +109,7 @@ class Standalone:
         progress: Progress | None = None,
         work: Work | None = None,
         source: Source | None = None,
+        noise: Tensor | None = None,
     ) -> Rewindable:
         """The frames of one clip in the order they are played, uint8 `[height, width, 3]`; see `render_all`.
 
@@ -116,7 +117,7 @@ class Standalone:
         keeps how far it is.
         """
         networks = Networks.of(networks)
-        latents = self._latents([clip], networks, progress, work, source)[0]
+        latents = self._latents([clip], networks, progress, work, source, noise)[0]
         order = play_order(clip.frames, clip.loop)
         again = partial(self._decoded, latents)
 
@@ -232,6 +233,8 @@ class Standalone:
 
     def _windows(self, clip: Clip, networks: Networks) -> Windows:
         together = networks.module is None and is_attached(self.parts.unet)
+        if networks.one_shot is not None and not together:
+            return plan(clip, None)
         return Windows(clip.frames) if together else windows_of(clip, networks.module, self.parts.base)
 
     def _check(self, clips: Sequence[Clip], networks: Networks, source: Source | None) -> None:
@@ -247,8 +250,9 @@ class Standalone:
         missing = [name for clip in clips for name in (tag.name for tag in lora_tags(clip.prompt)) if name not in given]
         if missing:
             raise MotionError(f"the prompt names the LoRA {missing[0]}: give its file in loras")
-        held = [frame for control in networks.controls for frame in control.images]
         clip = clips[0]
+        networks.check(clip)
+        held = [frame for control in networks.controls for frame in control.images]
         drawn_as = Plan(clip.cfg, held, source is None, frames=clip.frames, sampler=SAMPLERS[clip.sampler])
         check(techniques_of(clip), drawn_as)
 

@@ -141,7 +141,7 @@ class Sampling:
             pairs = zip(self._noise(generators).chunk(len(self.clips)), self.clips, strict=True)
             noise = torch.cat([self.techniques.begin(drawn, self.windows, clip.seed) for drawn, clip in pairs])
         scheduler = self._scheduler()
-        looks_at_others = self.clips[0].cross_frame_mode(self.clips[0].zero_shot) != "none"
+        looks_at_others = self.networks.one_shot or self.clips[0].cross_frame_mode(self.clips[0].zero_shot) != "none"
         arrangement = Arrangement(self.windows, rows_at_once=None if looks_at_others else ROWS_AT_ONCE)
         kept = noise if self.techniques.rounds > 1 else None
         run = SamplingRun(scheduler, arrangement, generators, kept, noise * scheduler.init_noise_sigma)

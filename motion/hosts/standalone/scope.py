@@ -51,6 +51,8 @@ class Scope:
                 scope.enter_context(motion.attach(unet, module, arrangement.frames, clip.scale, arrangement))
             elif not is_attached(unet):
                 scope.enter_context(attach_windows(unet, arrangement))
+            if (tuned := self.networks.one_shot) is not None:
+                scope.enter_context(motion.one_shot.attach(unet, tuned, arrangement.frames, arrangement=arrangement))
             scope.enter_context(motion.cross_frame.attach_by_settings(unet, clip, arrangement, clip.zero_shot))
             scope.enter_context(motion.lora.attach(unet, module, self.networks.attached))
             images: list[ImageTokens] = []

@@ -109,7 +109,7 @@ class TemporalAttention(nn.Module):
         self.heads = heads
         self.to_qkv = nn.Parameter(torch.empty(3 * channels, channels))
         self.to_out = nn.ModuleList([Linear(channels, channels)])
-        self.pos_encoder = PositionTable(channels, positions)
+        self.pos_encoder: nn.Module = PositionTable(channels, positions)
         nn.init.uniform_(self.to_qkv, -(channels**-0.5), channels**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:

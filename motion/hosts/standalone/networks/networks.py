@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from motion.errors import MotionError
 from motion.hosts.controls import Control
 from motion.hosts.standalone.networks.image_prompt import ImagePrompt
 from motion.hosts.standalone.networks.lora import Lora
 from motion.models.motion.model import MotionModel
+from motion.models.one_shot import OneShotModel
 from motion.sampling.lora import WeightedLora
+from motion.settings.settings import Clip
 from motion.weights.formats.embeddings import Embedding
 
 
@@ -29,6 +32,16 @@ class Networks:
     """Pictures that the frames are drawn after, by an IP-Adapter."""
     embeddings: Sequence[Embedding] = ()
     """Words that prompts may name."""
+    one_shot: OneShotModel | None = None
+    """The tuned layers of one clip, which frames move by instead of a motion module."""
+
+    def check(self, clip: Clip) -> None:
+        """Raise MotionError for two that move the frames of ``clip``, each in its way."""
+        reads_by_setting = clip.cross_frame_mode(clip.zero_shot) != "none"
+        if self.one_shot is not None and (self.module is not None or reads_by_setting):
+            raise MotionError(
+                "a Tune-A-Video file is for clips without motion module and cross-frame attention: leave these out"
+            )
 
     @classmethod
     def of(cls, networks: Networks | MotionModel | None) -> Networks:
