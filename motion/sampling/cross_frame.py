@@ -2,8 +2,10 @@
 
 What each frame reads is a table. Published ones: the first frame (Khachatryan et al. 2023, "Text2Video-Zero",
 arXiv:2303.13439, equation 9), the first and the one before (Wu et al. 2022, "Tune-A-Video", arXiv:2212.11565,
-equation 4), all (Zhang et al. 2023, "ControlVideo", arXiv:2305.13077, equation 6), and two given frames (the clips of
-ControlVideo's hierarchical sampler, section 3.4).
+equation 4), all (Zhang et al. 2023, "ControlVideo", arXiv:2305.13077, equation 6), two given frames (the clips of
+ControlVideo's hierarchical sampler, section 3.4), the first beside itself with aligned statistics (Hertz et al. 2023,
+"StyleAligned", arXiv:2312.02133, equation 3), and a frame of the first window beside itself (ContextRef of
+ComfyUI-AnimateDiff-Evolved).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from itertools import chain
 from typing import Any, NamedTuple
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -37,8 +40,11 @@ MODES: Mapping[str, TableOf] = {
     "first": lambda together: [(0,)] * len(together),
     "sparse-causal": lambda together: [(0, max(frame - 1, 0)) for frame in together],
     "full": lambda together: [together] * len(together),
+    "style-aligned": lambda together: [(frame, 0) for frame in together],
 }
 """The tables that need no numbers. "full" is of the frames that are computed together."""
+NUMBERED = ("reference", "pair")
+"""Those that do: of the first window, and of two frames."""
 
 
 @contextmanager
@@ -57,8 +63,10 @@ def attach(
     """Within the scope the self-attention of ``unet`` reads keys and values of other frames.
 
     ``mode``: "first", "sparse-causal", "full", "pair" (the two frames of ``pair``; left out, the clip's first and
-    last), or a table of one's own: for each frame of the clip the frames that it reads. The keys and values of a frame
-    are projected once, however many read them. ``levels``: those sizes of the picture alone, 0 is the latents' own, 1
+    last), "style-aligned" (itself and the first, queries and keys with the first one's mean and deviation), "reference"
+    (itself and the frame at its place in the first window, one window's length after the other), or a table of one's
+    own: for each frame of the clip the frames that it reads. The keys and values of a frame are projected once, however
+    many read them. ``levels``: those sizes of the picture alone, 0 is the latents' own, 1
     half of it ...; None: all. ``start`` and ``end`` are parts of the way from noise (0) to picture (1) in time steps.
     ``clip_norms``: the GroupNorms of the ResBlocks have one statistic over the clip, as in ControlVideo's and
     Tune-A-Video's UNets; else one for each frame, as in every image model.
@@ -72,7 +80,7 @@ def attach(
     of the frames or self-attention that somebody else has replaced.
     """
     arrangement = arrangement or Arrangement(Windows(frames))
-    table_of = _table_of(mode, frames, pair)
+    table_of = _table_of(mode, frames, pair, arrangement.windows.size)
     between_keys = mode == "full" and arrangement.windows.hierarchical
     calls = _Calls(_between_keys(arrangement) if between_keys else table_of, arrangement, start, end)
 
@@ -89,6 +97,8 @@ def attach(
             if levels is None or level in levels:
                 undo.callback(patching.before(attention, calls.join, with_kwargs=True))
                 undo.callback(patching.after(attention, calls.part))
+                for name in ("to_q", "to_k") if mode == "style-aligned" else ():
+                    undo.callback(patching.after(attention.get_submodule(name), calls.align))
                 for name in ("to_k", "to_v"):
                     undo.callback(patching.after(attention.get_submodule(name), calls.gather))
         if clip_norms:
@@ -171,6 +181,17 @@ class _Calls:
             return None
         return rearrange(self.call.rows.of(output), "(f read) n c -> f (read n) c", f=len(output))
 
+    def align(self, projection: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+        """Queries or keys, ``[(groups frames), tokens, C]``, with the mean and deviation of the first frame's."""
+        if self.call is None:
+            return None
+        clips = rearrange(output, "(g f) n c -> g f n c", f=self.call.frames)
+        first = self.arrangement.together.index(0)
+        mean = clips.mean(dim=2, keepdim=True)
+        deviation = (clips.var(dim=2, keepdim=True) + LEAST_VARIANCE).sqrt()
+        scale = deviation[:, first : first + 1] / deviation
+        return torch.addcmul(mean[:, first : first + 1], clips - mean, scale).flatten(0, 1)
+
     def _acts(self, time: Any) -> bool:
         if (self.start, self.end) == (0, 1):
             return True
@@ -184,7 +205,7 @@ class _Calls:
 
         found = {id(read): [place(frame) for frame in read] for read in table}  # most tables repeat one object
         places = [found[id(read)] for read in table]
-        if places == [[place] for place in range(len(together))]:
+        if all({*read} == {place} for place, read in enumerate(places)):
             return None
         shared = all(read == places[0] for read in places)
         count = len(together)
@@ -201,17 +222,20 @@ class _Calls:
         return rearrange(read, "(g f) n c -> g (f n) c", g=len(x) // self.call.frames)
 
 
+LEAST_VARIANCE = 1e-5
+"""What is added to variances before they are divided by, as in the authors' code."""
 KEPT = 64
 """Sets of frames computed together whose rows are remembered."""
 
 
-def _table_of(mode: str | Table, frames: int, pair: tuple[int, int] | None) -> TableOf:
+def _table_of(mode: str | Table, frames: int, pair: tuple[int, int] | None, size: int) -> TableOf:
     if isinstance(mode, str) and mode in MODES and pair is None:
         return MODES[mode]
     if isinstance(mode, str):
-        if mode != "pair":
-            raise MotionError(f"cross-frame attention is {mode}: choose one of {', '.join(MODES)}, pair")
-        mode = [pair or (0, frames - 1)] * frames
+        if mode not in NUMBERED:
+            raise MotionError(f"cross-frame attention is {mode}: choose one of {', '.join((*MODES, *NUMBERED))}")
+        reference = [(frame, frame % size) for frame in range(frames)]
+        mode = reference if mode == "reference" else [pair or (0, frames - 1)] * frames
     table = [[frame + frames if frame < 0 else frame for frame in read] for read in mode]
     if len(table) != frames:
         raise MotionError(f"the table has {len(table)} frames and the clip {frames}: give the frames that each reads")

@@ -17,6 +17,8 @@ MODES: Mapping[str, str] = MappingProxyType(
         "sparse-causal": "First and previous frame",
         "full": "All frames",
         "pair": "First and last frame",
+        "style-aligned": "Itself and first frame, aligned",
+        "reference": "Itself and first window",
     }
 )
 LEVELS: Mapping[str, str] = MappingProxyType(

@@ -135,6 +135,7 @@ def test_full_has_no_order(unet: nn.Module) -> None:
         ("sparse-causal", [[0, 0], [0, 0], [0, 1], [0, 2]]),
         ("full", [[0, 1, 2, 3]] * 4),
         ("pair", [[0, 3], [0, 3], [0, 3], [0, 3]]),
+        ("style-aligned", [[0], [1, 0], [2, 0], [3, 0]]),
     ],
 )
 def test_a_frame_reads_what_the_table_says(precise: nn.Module, mode: str, table: list[list[int]]) -> None:
@@ -194,6 +195,39 @@ def test_windows_of_the_first_frame_are_the_whole(unet: nn.Module, engine: str) 
         assert far(run(unet, inputs), wanted) <= 2e-6
 
 
+def test_aligned_frames_have_the_first_ones_statistics(unet: UNet2DConditionModel) -> None:
+    """StyleAligned by hand, in the outermost layer of one clip."""
+    precise = copy.deepcopy(unet).double()
+    layer, x = outermost(precise), torch.randn(4, 6, WIDTHS[0], dtype=torch.float64)
+    with attach(precise, 4, "style-aligned", levels=(0,)):
+        run(precise, batch(4))
+        found = layer(x)
+
+    def aligned(projected: Tensor) -> Tensor:
+        deviation = (projected.var(1, keepdim=True) + 1e-5).sqrt()
+        normal = (projected - projected.mean(1, keepdim=True)) / deviation
+        return normal * deviation[:1] + projected[:1].mean(1, keepdim=True)
+
+    queries, keys, values = aligned(layer.to_q(x)), aligned(layer.to_k(x)), layer.to_v(x)
+    both = [torch.cat([part, part[:1].expand_as(part)], 1) for part in (keys, values)]
+    heads = (rearrange(part, "f n (h d) -> f h n d", h=layer.heads) for part in (queries, *both))
+    attended = rearrange(nn.functional.scaled_dot_product_attention(*heads), "f h n d -> f n (h d)")
+    assert far(found, layer.to_out[0](attended)) <= 1e-9
+
+
+def test_a_later_window_reads_the_first(unet: nn.Module) -> None:
+    """Frames of the first window as they are, those behind it beside the frame at their place in it."""
+    inputs, windows = batch(6), Windows(6, 3, overlap=0, schedule="static", fuse="flat")
+    plain, arrangement = run(unet, inputs), Arrangement(windows)
+    with attach_windows(unet, arrangement), attach(unet, 6, "reference", arrangement=arrangement):
+        found = run(unet, inputs)
+    with attach(unet, 6, [[0, 0], [1, 1], [2, 2], [3, 0], [4, 1], [5, 2]]):
+        assert far(found, run(unet, inputs)) <= 2e-6
+    assert far(found[:3], plain[:3]) <= 2e-6 < far(found[3:], plain[3:])
+    with attach(unet, 6, "reference"):  # one window is its own reference
+        assert run(unet, inputs).equal(plain)
+
+
 def test_the_hierarchy_is_its_parts_by_hand(unet: nn.Module) -> None:
     """Key frames read each other; between two, frames read the first of these and the last of their own."""
     inputs, windows = batch(7), Windows(7, 4, schedule=HIERARCHICAL)
@@ -246,7 +280,7 @@ def test_a_controlnet_reads_other_frames_as_well() -> None:
     ("options", "told"),
     [
         ({"frames": 1}, "a clip of 1 frame"),
-        ({"mode": "last"}, "choose one of first, sparse-causal, full, pair"),
+        ({"mode": "last"}, "choose one of first, sparse-causal, full, style-aligned, reference, pair"),
         ({"mode": SELF, "frames": 5}, "the table has 4 frames and the clip 5"),
         ({"mode": "pair", "pair": (0, 4)}, "give each as many of 0 to 3"),
         ({"mode": [[0], [0, 1], [0], [0]]}, "give each as many"),
