@@ -17,6 +17,7 @@ from motion.settings.lora_tags import lora_tags
 from motion.settings.settings import FIELDS, MOST_FRAMES
 
 if TYPE_CHECKING:  # it imports torch
+    from motion.hosts.standalone.networks.control_net import ControlClip
     from motion.hosts.standalone.networks.image_prompt import ImagePrompt
 
 
@@ -53,6 +54,15 @@ def _count(text: str, what: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MOST_FRAMES:
         raise MotionError(f"{what} is {text}: give a whole number from 1 to {MOST_FRAMES}")
     return int(text)
+
+
+def read_control_clips(args: argparse.Namespace) -> tuple[ControlClip, ...]:
+    """The ControlNets with their clips; what reads them imports torch."""
+    if not args.control_clips:
+        return ()
+    from motion.hosts.standalone.networks.control_net import ControlClip
+
+    return tuple(map(ControlClip.parse, args.control_clips))
 
 
 def follow(clip: Source, given: Mapping[str, Any]) -> dict[str, str]:

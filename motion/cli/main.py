@@ -125,6 +125,10 @@ def _add_render(commands: Any) -> None:
     files.add_argument("--extend-given", metavar="N", help=f"its last frames that are given (default: {GIVEN})")
     files.add_argument("--extend-to", metavar="N", help="frames of the whole; drawn round by round")
     files.add_argument("--connect", metavar="CLIP", type=Path, help="clip that the one of --extend leads over to")
+    files.add_argument(
+        "--control", metavar="FILE=CLIP[=STRENGTH]", dest="control_clips", action="append", default=[],
+        help="ControlNet, and the clip of depths, edges or poses that leads it; see --structure-blur; repeatable",
+    )  # fmt: skip
     files.add_argument("--ip-adapter", metavar="FILE[=SCALE]", help="IP-Adapter: draw the frames after pictures")
     files.add_argument(
         "--ip-image", metavar="FRAME=IMAGE", action="append", default=[],
@@ -206,6 +210,7 @@ def _render(args: argparse.Namespace) -> None:
         continuation=continuation,
         one_shot=args.one_shot,
         inverted=inverted,
+        control_clips=inputs.read_control_clips(args),
     )
     with _Bar() as bar:
         report = task.run(bar)

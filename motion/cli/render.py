@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # at run time torch comes last
     from torch import Tensor
 
     from motion.hosts.standalone.host import Standalone
+    from motion.hosts.standalone.networks.control_net import ControlClip
     from motion.hosts.standalone.networks.image_prompt import ImagePrompt
     from motion.hosts.standalone.networks.networks import Networks
     from motion.hosts.standalone.work import Work
@@ -61,6 +62,7 @@ class Job:
     one_shot: Path | None = None
     inverted: Source | None = None
     """The clip whose noise this one begins with."""
+    control_clips: tuple[ControlClip, ...] = ()
 
     def __post_init__(self) -> None:
         encode = check_destination(self.out)
@@ -115,7 +117,8 @@ class Job:
         work = Work.of(self.work, clip, asked) if self.work is not None else None
         clip = seed_of_work(clip, work)
         embeddings = tuple(map(open_embedding, self.embeddings))
-        networks = Networks(module, self.loras, attached, self.controls, self.image_prompt, embeddings, tuned)
+        prompted = self.image_prompt, self.control_clips, embeddings
+        networks = Networks(module, self.loras, attached, self.controls, *prompted, tuned)
         frames, controls = self._draw(host, clip, networks, progress, work)
         parameters, count = infotext(clip, {**provenance, **describe_controls(controls)}), 0
 
@@ -196,6 +199,7 @@ class Job:
             **extra,
             "SparseCtrl hash": hashes,
             "LoRA": loras,
+            "ControlNet": "; ".join(map(str, self.control_clips)),
             "TI hashes": words,
             "Version": f"motion {motion.__version__}",
         }

@@ -12,6 +12,9 @@ from typing import Any, cast
 from motion.fields.table import Field
 from motion.settings.settings import FIELDS, Clip
 
+SELDOM = ("guidance", "cross_frame", "zero_shot", "source", "hires", "control")
+"""Groups of settings that infotext leaves out at their defaults."""
+
 
 def infotext(clip: Clip, extra: Mapping[str, object] = MappingProxyType({})) -> str:
     """The WebUI's parameters text: prompt, negative prompt, then one line of `Key: value` pairs.
@@ -29,7 +32,7 @@ def infotext(clip: Clip, extra: Mapping[str, object] = MappingProxyType({})) -> 
 
 def is_seldom(row: Field) -> bool:
     """Whether infotext leaves the setting out at its default: few clips have to do with it."""
-    return row.group in ("guidance", "cross_frame", "zero_shot", "source", "hires") or "key_frames" in row.needs
+    return row.group in SELDOM or "key_frames" in row.needs
 
 
 def parse_infotext(text: str) -> tuple[Clip, dict[str, str]]:

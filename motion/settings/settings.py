@@ -36,6 +36,7 @@ from motion.settings.cross_frame import CrossFrame
 from motion.settings.guidance import Guidance
 from motion.settings.hires import HiresSettings
 from motion.settings.source import SourceSettings
+from motion.settings.structure import StructureSettings
 from motion.techniques.text2video_zero import ZeroShotSettings
 
 RANDOM_SEED = -1
@@ -217,7 +218,7 @@ class Steering(ZeroShotSettings, CrossFrame, Guidance, KeyFrames):
 
 
 @dataclass(frozen=True)
-class Clip(HiresSettings, SourceSettings, Steering, Movement, Picture):
+class Clip(HiresSettings, StructureSettings, SourceSettings, Steering, Movement, Picture):
     """What to draw: everything about a clip but the model files. Every field is checked on construction.
 
     Raises MotionError naming the first value that is out of range.

@@ -17,6 +17,7 @@ import sparsectrl
 from motion import patching
 from motion.hosts.controls import Control, check_effects, condition, influence
 from motion.hosts.standalone.guidance import Guidance
+from motion.hosts.standalone.networks.control_net import ControlNet, added
 from motion.hosts.standalone.networks.image_prompt import ImageTokens
 from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import Parts
@@ -56,7 +57,8 @@ class Scope:
             scope.enter_context(motion.cross_frame.attach_by_settings(unet, clip, arrangement, clip.zero_shot))
             scope.enter_context(motion.lora.attach(unet, module, self.networks.attached))
             images: list[ImageTokens] = []
-            give = self._give_conditioning(arrangement, images)
+            led_by = [ControlNet.of(shown, unet, clip, arrangement.frames) for shown in self.networks.control_clips]
+            give = self._give_conditioning(arrangement, images, led_by)
             scope.callback(patching.before(unet, give, with_kwargs=True))
             if self.beside is not None:
                 scope.callback(attach_inputs(unet, arrangement, self._see_beside))
@@ -88,7 +90,9 @@ class Scope:
         how = influence(clip)
         return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)
 
-    def _give_conditioning(self, arrangement: Arrangement, images: Sequence[ImageTokens]) -> Callable[..., Any]:
+    def _give_conditioning(
+        self, arrangement: Arrangement, images: Sequence[ImageTokens], led_by: Sequence[ControlNet]
+    ) -> Callable[..., Any]:
         """The hook that gives each call of the UNet the conditioning of its frames, and takes it to the device."""
         width, height = self.clip.size
         picture = torch.tensor([height, width, 0, 0, height, width], device=self.device)
@@ -99,10 +103,11 @@ class Scope:
             condition = conditioning.rows(frames)
             for tokens in images:
                 tokens.take(frames, conditioning.negative_rows(len(rows)))
-            added = None
+            told = None
             if condition.pooled is not None:
-                added = {"text_embeds": condition.pooled, "time_ids": picture.expand(len(rows), -1).to(self.dtype)}
-            given = {"encoder_hidden_states": condition.context, "added_cond_kwargs": added}
-            return (rows.to(self.device, self.dtype), time), {**kwargs, **given}
+                told = {"text_embeds": condition.pooled, "time_ids": picture.expand(len(rows), -1).to(self.dtype)}
+            given = {"encoder_hidden_states": condition.context, "added_cond_kwargs": told}
+            rows = rows.to(self.device, self.dtype)
+            return (rows, time), {**kwargs, **given, **added(led_by, rows, torch.as_tensor(time), frames, given)}
 
         return give

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from motion.errors import MotionError
 from motion.hosts.controls import Control
+from motion.hosts.standalone.networks.control_net import ControlClip
 from motion.hosts.standalone.networks.image_prompt import ImagePrompt
 from motion.hosts.standalone.networks.lora import Lora
 from motion.models.motion.model import MotionModel
@@ -30,6 +31,8 @@ class Networks:
     """Key frames with their SparseCtrl encoders; every control is told its effect."""
     image_prompt: ImagePrompt | None = None
     """Pictures that the frames are drawn after, by an IP-Adapter."""
+    control_clips: Sequence[ControlClip] = ()
+    """Clips that lead the frames by ControlNets."""
     embeddings: Sequence[Embedding] = ()
     """Words that prompts may name."""
     one_shot: OneShotModel | None = None
