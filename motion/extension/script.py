@@ -16,7 +16,6 @@ from motion.extension import source as sources
 from motion.extension.models import library, load, loras, prompt_loras, remember_module
 from motion.extension.page import panel
 from motion.extension.page.plan_row import HOST
-from motion.fields.table import Size
 from motion.hosts.source import Source
 from motion.hosts.webui import beside, checks, initial_images
 from motion.hosts.webui import job as jobs
@@ -158,7 +157,7 @@ def plan(p: Any, tab: Tab) -> Job:
     tab = key_frames.settle_pictures(tab)
     drawn = key_frames.open_last_frame(tab)
     clip = sources.open_source(tab)
-    controls = key_frames.load(tab, sources.key_images(clip, tab, Size(p.width, p.height)))
+    controls = key_frames.load(tab, sources.key_images(clip, tab, checks.final_size(p)))
     begins_with = clip if tab.source_latents else None
     _check_techniques(p, tab, controls, begins_with is None and not hasattr(p, "init_images"))
     _settle_initial_images(p, tab.frames, windows.frames, begins_with)
@@ -176,6 +175,7 @@ def plan(p: Any, tab: Tab) -> Job:
             **sources.describe(clip),
         },
         several_prompts=isinstance(p.prompt, list),
+        hints=sources.hints(clip, tab, windows.frames, checks.final_size(p)),
         initial=_initial_images(p, tab, windows.frames, begins_with),
         prompted=partial(motion.lora.add_trigger_words, loras=active, frames=tab.frames) if tab.trigger_words else str,
     )

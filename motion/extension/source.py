@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ LONGEST_PATH = 1024
 FRAMES, RATE = TAB_FIELDS["frames"], TAB_FIELDS["fps"]
 HASH = "Motion source hash"
 """The key of a file's digits in infotext."""
-IDLE = "the source clip feeds nothing: turn Video to video on, or take key frames of it (Key frames every)"
+IDLE = (
+    "the source clip feeds nothing: turn Video to video or Source for ControlNet on, or give Key frames every a number"
+)
 
 
 def open_source(tab: Tab) -> Source | None:
@@ -93,10 +95,24 @@ def key_images(clip: Source | None, tab: Tab, size: Size) -> dict[int, Pixels]:
     nothing, and for one with fewer frames than the clip."""
     if clip is None:
         return {}
-    if not tab.source_keys and not tab.source_latents:
+    if not (tab.source_keys or tab.source_latents or tab.source_control):
         raise MotionError(IDLE)
     frames = clip.frames(tab.frames, size) if tab.source_keys else iter(())
     return {number: frame for number, frame in enumerate(frames) if number % tab.source_keys == 0}
+
+
+def hints(clip: Source | None, tab: Tab, drawn: int, size: Size) -> Callable[[], Iterator[Pixels]] | None:
+    """What ControlNet is shown, in that size: a frame for each of those that are ``drawn``, the last one behind the
+    clip's."""
+    if clip is None or not tab.source_control:
+        return None
+
+    def frames() -> Iterator[Pixels]:
+        for frame in clip.frames(tab.frames, size):
+            yield frame
+        yield from [frame] * (drawn - tab.frames)
+
+    return frames
 
 
 def describe(clip: Source | None) -> dict[str, str]:

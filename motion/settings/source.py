@@ -86,6 +86,10 @@ class SourceClip:
         Number, 0.5, "Source denoising strength", "txt2img: how much is drawn anew; img2img has its own slider",
         0, 1, 0.05, 1, key="Motion source strength", group="source", needs=("source",),
     )  # fmt: skip
+    source_control: bool = setting(
+        Flag, False, "Source for ControlNet", "shows its frames to enabled units without an image of their own",
+        key="Motion source ControlNet", group="source", needs=("source",),
+    )  # fmt: skip
     source_keys: int = setting(
         Number, 0, "Key frames every", "each n-th source frame is a key frame; 0 = none", 0, 1000, 1, 32,
         key="Motion source keys", group="source", needs=("source",),

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from motion.demo.world import PIXELS
+from motion.video.write import write
 
 from .support.hosts import A1111, CONTROLNET
 from .support.models import FULL_CHECKPOINT, FULL_MODULE
@@ -34,10 +35,10 @@ def network(webui: Webui) -> str:
     return next(name for name in webui.get("/controlnet/model_list")["model_list"] if CONTROL in name)
 
 
-def drawn(webui: Webui, network: str, source: dict[str, Any], **fields: Any) -> Frames:
+def drawn(webui: Webui, network: str, images: dict[str, Any], **fields: Any) -> Frames:
     """The clip of a unit with these images; some hosts show those behind it."""
     module = "none" if webui.server.host.kind is A1111 else "None"
-    unit = {"enabled": True, "module": module, "model": network, "weight": 1.0, "pixel_perfect": False, **source}
+    unit = {"enabled": True, "module": module, "model": network, "weight": 1.0, "pixel_perfect": False, **images}
     unit["save_detected_map"] = False  # a Neo of January 2026 cannot answer with one under its own Pillow 12
     fields = {"module": FULL_MODULE, "frames": FRAMES, **fields}
     scripts = {"Motion": {"args": [fields]}, "ControlNet": {"args": [unit]}}
@@ -71,6 +72,28 @@ def test_each_frame_has_its_own_hint(webui: Webui, network: str, tmp_path: Path,
     changed = [difference for hint, difference in zip(hints, far, strict=True) if hint]
     others = [difference for hint, difference in zip(hints, far, strict=True) if not hint]
     assert max(others) < 0.01 < 0.04 < min(changed)  # a random network has little say
+
+
+def test_key_frames_alone_obey_their_pictures(webui: Webui, network: str, tmp_path: Path) -> None:
+    """At all other frames the clip is what it is without the unit, also in windows."""
+    fields = {"frames": LONGER, "scale": 0, "context_length": FRAMES, "context_overlap": 4}
+    off = drawn(webui, network, {"enabled": False}, **fields)
+    unit = folder(webui, tmp_path / "keys", [0, 1, 0])
+    key = next(name for name in unit if name.startswith("batch_"))
+    keyed = drawn(webui, network, {**unit, key: f"{unit[key]}\nkeyframe:0,5,-1\nstrength:1,0.5,1"}, **fields)
+    far = [apart(one, other) for one, other in zip(off, keyed, strict=True)]
+    keys = [far.pop(number) for number in (LONGER - 1, 5, 0)]
+    assert max(far) == 0 < 0.01 < min(keys) and keys[1] < keys[0]
+
+
+def test_units_without_an_image_are_shown_the_source(webui: Webui, network: str, tmp_path: Path) -> None:
+    hints = [int(number % 5 > 2) for number in range(FRAMES)]
+    write(HINTS[hints], webui.server.data / "hints.apng", 8, "")
+    fed = drawn(webui, network, {}, scale=0, source="hints.apng", source_latents=False, source_control=True)
+    each = drawn(webui, network, folder(webui, tmp_path / "source", hints), scale=0)
+    assert apart(fed, each) == 0
+    alone = {"source": "hints.apng", "source_control": True}
+    assert "no ControlNet unit" in webui.refusal(alone).sentence
 
 
 @needs_controlnet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from motion.fields.table import Size
 from motion.settings.prompt_keys import key_frames
 from motion.settings.tab import Tab
 from motion.video.destination import check_frame_size, check_text, encoder_for
@@ -20,11 +21,17 @@ def check_prompts(p: Any, tab: Tab) -> None:
 
 def check_output(p: Any, tab: Tab) -> None:
     """Raise MotionError for a format that cannot be written here, or that takes not this frame rate or size."""
+    width, height = final_size(p)
+    for name in tab.formats:
+        if name != "frames":
+            check_frame_size(encoder_for(f".{name}", tab.fps), width, height)
+
+
+def final_size(p: Any) -> Size:
+    """That of the frames that ``p`` makes, with hires fix."""
     width, height = p.width, p.height
     if getattr(p, "enable_hr", False):  # a side that is 0 follows from the other
         wide, high = p.hr_resize_x, p.hr_resize_y
         scale = p.hr_scale if not (wide or high) else max(wide / width, high / height)
         width, height = int(width * scale), int(height * scale)
-    for name in tab.formats:
-        if name != "frames":
-            check_frame_size(encoder_for(f".{name}", tab.fps), width, height)
+    return Size(width, height)

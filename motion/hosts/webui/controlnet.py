@@ -13,8 +13,7 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,30 +21,45 @@ from torch import Tensor
 
 from motion import patching
 from motion.errors import MotionError
+from motion.hosts.webui.controlnet_inputs import Clip, Shown, Strengths, fitted, read_input, write_pictures
+from motion.hosts.webui.controlnet_strengths import weigh_networks, weigh_patchers
 from motion.sampling.arrangement import Arrangement
-from motion.video.files import is_clip_file, stills
-from motion.video.read import open_clip
 
-T = TypeVar("T")
 TITLE = "controlnet"
+BATCHES = ("batch_images", "batch_image_dir", "batch_input_gallery")
+"""The fields of units that name several images."""
+OF_ONE = ("ip-adapter", "ipadapter", "instant_id", "instantid", "revision", "clip_vision", "pulid")
+"""Parts of the names of preprocessors whose results cannot be told apart by frame."""
 NOT_PREPARED = "ControlNet could not prepare its units (the log says why): mend or disable them"
 
 
-def units_per_frame(p: Any, frames: int, undo: ExitStack) -> None:
-    """Let the enabled units with a batch input take one image per frame, until `undo` is closed.
+def units_per_frame(p: Any, clip: Clip, undo: ExitStack) -> list[Strengths | None]:
+    """Let the enabled units with a batch input take one image per frame, until `undo` is closed, and those without an
+    image the clip's source; how strongly each counts by frame, of those that are enabled.
 
-    Fewer images than frames: the last one stays; more: the rest is left out. Raises MotionError for an input that is
-    not there.
+    Raises MotionError as `read_input` does, and for a source that no unit takes.
     """
     script = _script(p)
-    if script is None:
-        return
-    args = list(p.script_args)
-    undo.callback(setattr, p, "script_args_value", p.script_args)
-    per_frame = _built_in_unit if _is_built_in(script) else _extension_unit
-    for index in range(script.args_from, script.args_to):
-        args[index] = per_frame(args[index], script, frames, undo)
-    p.script_args_value = type(p.script_args)(args)
+    strengths: list[Strengths | None] = []
+    if script is not None:
+        args = list(p.script_args)
+        undo.callback(setattr, p, "script_args_value", p.script_args)
+        per_frame = _built_in_unit if _is_built_in(script) else _extension_unit
+        fed = 0
+        for index in range(script.args_from, script.args_to):
+            unit = args[index]
+            if _is_enabled(unit):
+                shown = _shown(unit, clip, undo)
+                fed += _has_no_image(unit)
+                args[index] = per_frame(unit, script, clip, shown, undo)
+                strengths.append(None if shown is None else shown.strengths)
+        p.script_args_value = type(p.script_args)(args)
+    if clip.source is not None and (script is None or not fed):
+        raise MotionError(
+            "no ControlNet unit is shown the source clip: enable one without an image of its own, or turn "
+            "Source for ControlNet off"
+        )
+    return strengths
 
 
 def stand_down(p: Any) -> None:
@@ -59,20 +73,43 @@ def stand_down(p: Any) -> None:
         p.script_args_value = type(p.script_args)(args)
 
 
-def _extension_unit(unit: Any, script: Any, frames: int, undo: ExitStack) -> Any:
+def _shown(unit: Any, clip: Clip, undo: ExitStack) -> Shown | None:
+    """What an enabled unit is shown that has a batch input, or none of its own where the clip has a source; None where
+    it has an image."""
+    given = _field(unit, "batch_images") or _field(unit, "batch_image_dir")
+    mode = _field(unit, "input_mode", "batch")
+    if getattr(mode, "value", mode) == "batch" and given:
+        if _takes_one(unit):
+            raise MotionError(f"ControlNet's {_field(unit, 'module')} takes one picture for a clip: give it no folder")
+        return read_input(given, clip, undo)
+    if clip.source is not None and _has_no_image(unit):
+        return Shown(write_pictures(clip.source(), undo))
+    return None
+
+
+def _has_no_image(unit: Any) -> bool:
+    """Whether it could be shown images and has neither an image nor a batch input."""
+    given = [_field(unit, name) for name in ("image", "input_image", *BATCHES)]
+    images = [each.get("image") if isinstance(each, dict) else each for each in given]
+    return not _takes_one(unit) and all(each is None or (isinstance(each, (str, list)) and not each) for each in images)
+
+
+def _takes_one(unit: Any) -> bool:
+    """Whether its preprocessor makes something else of a picture than a picture, such as image tokens."""
+    return any(part in str(_field(unit, "module", "")).casefold() for part in OF_ONE)
+
+
+def _extension_unit(unit: Any, script: Any, clip: Clip, shown: Shown | None, undo: ExitStack) -> Any:
     """A unit of sd-webui-controlnet that takes each frame's image from a folder, or the unit as it is."""
-    if not _field(unit, "enabled", isinstance(unit, dict)) or not _field(unit, "batch_images"):
+    if shown is None:
         return unit
     mode = _field(unit, "input_mode", "batch")
-    if getattr(mode, "value", mode) != "batch":
-        return unit
-    folder = _one_per_frame(_field(unit, "batch_images"), frames, undo)
     # Left in its batch mode, the extension would make a job of its own of each image.
     simple = "simple" if isinstance(mode, str) else type(mode)("simple")
-    return _changed(unit, {"input_mode": simple, "animatediff_batch": True, "batch_images": str(folder)})
+    return _changed(unit, {"input_mode": simple, "animatediff_batch": True, "batch_images": str(shown.folder)})
 
 
-def _built_in_unit(unit: Any, script: Any, frames: int, undo: ExitStack) -> Any:
+def _built_in_unit(unit: Any, script: Any, clip: Clip, shown: Shown | None, undo: ExitStack) -> Any:
     """A unit of the Forge family with as many images as frames, or the unit as it is."""
     given = unit
     if isinstance(unit, dict):
@@ -81,33 +118,26 @@ def _built_in_unit(unit: Any, script: Any, frames: int, undo: ExitStack) -> Any:
         if len(made) != 1:
             return unit
         unit = made[0]
-    if not _field(unit, "enabled", False):
-        return unit
     fields = vars(type(unit)())
     if "batch_image_dir" not in fields:  # Classic's class has the name, but no unit of it
-        return _shown_one_by_one(given, unit, script, frames, undo)
+        return unit if shown is None else _shown_one_by_one(unit, shown.folder, script, undo)
     modes = {mode.value: mode for mode in type(fields["input_mode"])}
     if isinstance(given, dict):
         (unit,) = script.get_enabled_units([given])
+    if shown is not None:
+        return _changed(unit, {"input_mode": modes["batch"], "batch_image_dir": str(shown.folder)})
     mode = getattr(unit.input_mode, "value", unit.input_mode)  # Forge takes over what the API was given
-    if mode == "batch":
-        folder = _one_per_frame(unit.batch_image_dir, frames, undo)
-        return _changed(unit, {"input_mode": modes[mode], "batch_image_dir": str(folder)})
     if mode == "merge" and _field(unit, "batch_input_gallery"):
-        fitted = _fitted(unit.batch_input_gallery, frames)
-        return _changed(unit, {"input_mode": modes[mode], "batch_input_gallery": fitted})
+        return _changed(
+            unit, {"input_mode": modes[mode], "batch_input_gallery": fitted(unit.batch_input_gallery, clip.drawn)}
+        )
     return unit
 
 
-def _shown_one_by_one(given: Any, unit: Any, script: Any, frames: int, undo: ExitStack) -> Any:
-    """A unit of a host that knows but one image for it (Classic, Neo since 2026), or the unit as it is.
-
-    The API may name a folder or a video all the same, as `batch_image_dir`: the host is then given the images of a
-    batch where it asks for the unit's one.
-    """
-    if not (isinstance(given, dict) and given.get("input_mode", "batch") == "batch" and given.get("batch_image_dir")):
-        return unit
-    files = sorted(_one_per_frame(given["batch_image_dir"], frames, undo).iterdir())
+def _shown_one_by_one(unit: Any, folder: Path, script: Any, undo: ExitStack) -> Any:
+    """A unit of a host that knows but one image for it (Classic, Neo since 2026): where the host asks for that one, it
+    is given the images of a batch."""
+    files = sorted(folder.iterdir())
     simple = {name: getattr(type(unit)(), name) for name in ("input_mode",) if hasattr(unit, name)}
     shown, ask = _changed(unit, simple), script.get_input_data
 
@@ -139,27 +169,34 @@ def built_in_modules(p: Any, prefix: str) -> list[str]:
     if script is None or not _is_built_in(script):
         return []
     units = p.script_args[script.args_from : script.args_to]
-    enabled = (unit for unit in units if _field(unit, "enabled", isinstance(unit, dict)))
-    modules = (str(_field(unit, "module", "")) for unit in enabled)
+    modules = (str(_field(unit, "module", "")) for unit in units if _is_enabled(unit))
     return [f"ControlNet's {module}" for module in modules if module.startswith(prefix)]
 
 
-def hints_by_frame(p: Any, arrangement: Arrangement, undo: ExitStack) -> None:
-    """While the job samples, hand each call of a control network the hints of its own rows.
+def hints_by_frame(
+    p: Any, arrangement: Arrangement, undo: ExitStack, strengths: Sequence[Strengths | None] = ()
+) -> None:
+    """While the job samples, hand each call of a control network the hints of its own rows, and let enabled units count
+    in each frame by their ``strengths``, if any does.
 
-    Raises MotionError if the extension could not prepare its units; it goes on without them.
+    Raises MotionError if the extension could not prepare its units, without which it goes on, and for units whose
+    frames cannot count differently.
     """
     script = _script(p)
     if script is not None and _is_built_in(script):
         units = script.get_enabled_units(list(p.script_args[script.args_from : script.args_to]))
         if len(getattr(script, "current_params", ())) < len(units):
             raise MotionError(NOT_PREPARED)
+        if any(strengths):
+            weigh_patchers(script, strengths, undo)
         return
     if script is None or not getattr(script, "enabled_units", None):
         return
     network = getattr(script, "latest_network", None)
     if network is None:
         raise MotionError(NOT_PREPARED)
+    if any(strengths):
+        weigh_networks(network.control_params, strengths, arrangement, undo)
     for param in network.control_params:
         rows = getattr(param.hint_cond, "shape", (1,))[0]
         if rows in (arrangement.frames, 2 * arrangement.frames):
@@ -181,6 +218,10 @@ def _script(p: Any) -> Any:
     return next((script for script in scripts if str(script.title()).casefold() == TITLE), None)
 
 
+def _is_enabled(unit: Any) -> bool:
+    return bool(_field(unit, "enabled", isinstance(unit, dict)))
+
+
 def _is_built_in(script: Any) -> bool:
     """Is it the Forge family's own? Known by a method: what it has prepared it keeps only from its first job on."""
     return hasattr(script, "process_unit_after_click_generate")
@@ -198,25 +239,3 @@ def _changed(unit: Any, fields: dict[str, Any]) -> Any:
     for name, value in fields.items():
         setattr(unit, name, value)
     return unit
-
-
-def _one_per_frame(given: Any, frames: int, undo: ExitStack) -> Path:
-    """A folder of `frames` pictures made from a folder or a video; it is removed when `undo` is closed."""
-    first, *others = str(given).strip().splitlines() or [""]
-    if any(line.strip() for line in others):
-        raise MotionError(
-            f"ControlNet's batch input has a line {others[0].strip()!r} besides its folder, which does nothing here: "
-            "name the folder alone, and give key frames in Motion's own list"
-        )
-    source = Path(first.strip())
-    if (source.is_dir() and not stills(source)) or (not source.is_dir() and not is_clip_file(source)):
-        raise MotionError(f"ControlNet's batch input {source} holds no images: give a folder of images or a video")
-    folder = Path(undo.enter_context(TemporaryDirectory(prefix="motion-hints-")))
-    pictures = list(open_clip(source).frames(stop=frames))
-    for number, picture in enumerate(_fitted(pictures, frames)):
-        Image.fromarray(picture).save(folder / f"{number:05}.png")
-    return folder
-
-
-def _fitted(images: Sequence[T], frames: int) -> list[T]:
-    return [*images[:frames], *[images[-1]] * (frames - len(images))]

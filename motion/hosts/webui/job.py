@@ -12,10 +12,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from motion.hosts.controls import Pixels
 from motion.hosts.memory import memory_error_told
 from motion.hosts.webui import controlnet
 from motion.hosts.webui.backends.detect import host
 from motion.hosts.webui.backends.mean import encoding_to_the_mean
+from motion.hosts.webui.controlnet_inputs import Clip as ControlNetClip
+from motion.hosts.webui.controlnet_inputs import Strengths
 from motion.hosts.webui.initial_images import Initial, encode_one_by_one
 from motion.hosts.webui.prompt import name_once, put_styles_around
 from motion.hosts.webui.refusals import Refused, refusals
@@ -72,7 +75,7 @@ class Sample:
             raise self.refusal
         with self._over_if_it_fails() as job, ExitStack() as undo:
             undo.enter_context(job.sampling.scope(self.p))
-            controlnet.hints_by_frame(self.p, job.sampling.arrangement, undo)
+            controlnet.hints_by_frame(self.p, job.sampling.arrangement, undo, job.strengths)
             return self.original(*args, **kwargs)
 
     def networks(self) -> None:
@@ -146,6 +149,10 @@ class Job:
     """What a prompt becomes: itself and the trigger words of the LoRAs in use."""
     initial: Callable[[], Iterable[Initial]] | None = None
     """What frames begin with in img2img, where the host is not to encode its own images all at once."""
+    hints: Callable[[], Iterable[Pixels]] | None = None
+    """What ControlNet's units without an image of their own are shown, one for each frame that is drawn."""
+    strengths: Sequence[Strengths | None] = ()
+    """How strongly ControlNet's enabled units count in each frame."""
     masks: Sequence[Any] = ()
     """The mask of each frame in its size, where they have masks of their own."""
     started: float = field(default_factory=time.monotonic)
@@ -216,7 +223,8 @@ def _take_over(p: Any, job: Job) -> None:
         value = getattr(p, name)
         if isinstance(value, list):
             setattr(p, name, [one for one in value for _ in range(job.frames)])
-    controlnet.units_per_frame(p, job.frames, job.undo)
+    clip = ControlNetClip(job.frames, job.tab.frames, job.hints)
+    job.strengths = controlnet.units_per_frame(p, clip, job.undo)
     p.do_not_save_grid = True
     if "frames" not in job.tab.formats:
         p.do_not_save_samples = True

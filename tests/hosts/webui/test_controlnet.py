@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from motion.errors import MotionError
 from motion.hosts.webui import controlnet
+from motion.hosts.webui.controlnet_inputs import Clip
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.video.write import write
 
 FRAMES = 4
+CLIP = Clip(FRAMES, FRAMES)
 
 
 class Mode(Enum):
@@ -68,7 +70,7 @@ def test_a_batch_input_becomes_one_image_per_frame_for_this_job_only(kind: Any, 
     single = kind(enabled=True, input_mode="simple", image="x", batch_images="")
     p = processing(single, batch)
     with ExitStack() as undo:
-        controlnet.units_per_frame(p, FRAMES, undo)
+        controlnet.units_per_frame(p, CLIP, undo)
         other, first, second, more = p.script_args_value
         assert (other, first, more) == ("other", single, "more")
         unit = second if kind is dict else vars(second)
@@ -86,7 +88,7 @@ def test_a_video_is_taken_apart(tmp_path: Path) -> None:
     write(np.arange(5, dtype=np.uint8).repeat(192).reshape(5, 8, 8, 3) * 40, video, 8)
     p = processing({"enabled": True, "batch_images": str(video)})
     with ExitStack() as undo:
-        controlnet.units_per_frame(p, FRAMES, undo)
+        controlnet.units_per_frame(p, CLIP, undo)
         images = Path(p.script_args_value[1]["batch_images"])
         assert shades(images) == [0, 40, 80, 120]
     assert not images.exists()
@@ -98,7 +100,7 @@ def test_pictures_are_taken_by_their_numbers_and_in_any_format(tmp_path: Path) -
     (tmp_path / "notes.txt").write_text("no picture")
     with ExitStack() as undo:
         p = processing({"enabled": True, "batch_images": str(tmp_path)})
-        controlnet.units_per_frame(p, FRAMES, undo)
+        controlnet.units_per_frame(p, CLIP, undo)
         assert shades(Path(p.script_args_value[1]["batch_images"])) == [10, 20, 100, 100]
 
 
@@ -131,7 +133,7 @@ def test_the_built_in_one_gets_as_many_images_as_frames(kind: Any, folder: Path)
     single = BuiltIn(image="x")
     p = built_in(batch, merged, single)
     with ExitStack() as undo:
-        controlnet.units_per_frame(p, FRAMES, undo)
+        controlnet.units_per_frame(p, CLIP, undo)
         _, first, second, third, _ = p.script_args_value
         assert first.input_mode is Mode.BATCH
         assert shades(Path(first.batch_image_dir)) == [0, 1, 2, 2]
@@ -171,7 +173,7 @@ def test_where_a_unit_knows_one_image_the_job_is_given_one_for_each_frame(
     made = {"get_enabled_units": lambda units: [kind(**unit) if isinstance(unit, dict) else unit for unit in units]}
     vars(p.script).update(process_unit_after_click_generate=None, get_input_data=asked, **made)
     with ExitStack() as undo:
-        controlnet.units_per_frame(p, FRAMES, undo)
+        controlnet.units_per_frame(p, CLIP, undo)
         _, several, one, _ = p.script_args_value
         assert p.script.get_enabled_units([several]) == [several], "the host takes it as it is"
         assert getattr(several, "input_mode", Mode.SIMPLE) is Mode.SIMPLE
@@ -202,19 +204,66 @@ def test_a_refused_job_has_no_units() -> None:
 def test_an_input_that_is_not_there_is_refused(tmp_path: Path) -> None:
     p = processing({"enabled": True, "batch_images": str(tmp_path / "gone")})
     with ExitStack() as undo, pytest.raises(MotionError, match="holds no images"):
-        controlnet.units_per_frame(p, FRAMES, undo)
+        controlnet.units_per_frame(p, CLIP, undo)
 
 
-@pytest.mark.parametrize("line", ["keyframe:0,8", "mask:/masks"])
-def test_lines_that_would_do_nothing_are_refused(folder: Path, line: str) -> None:
-    p = processing({"enabled": True, "batch_images": f"{folder}\n{line}"})
-    with ExitStack() as undo, pytest.raises(MotionError, match=f"a line '{line}' besides its folder"):
-        controlnet.units_per_frame(p, FRAMES, undo)
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("mask:/masks", "a line 'mask:/masks' besides its folder"),
+        ("keyframe:", "a line 'keyframe:'"),
+        ("keyframe:0,2", "names 2 frames for 3 images"),
+        ("keyframe:0,2,4", "key frame 4 is out of range"),
+        ("keyframe:0,1,2\nstrength:1,1", "2 strengths for 3 key frames"),
+        ("strength:1,1,1,1,1", "5 strengths for 4 frames"),
+        ("strength:3", "is 3: give a number from 0 to 2"),
+    ],
+)
+def test_lines_that_would_do_nothing_are_refused(folder: Path, lines: str, said: str) -> None:
+    p = processing({"enabled": True, "batch_images": f"{folder}\n{lines}"})
+    with ExitStack() as undo, pytest.raises(MotionError, match=said):
+        controlnet.units_per_frame(p, CLIP, undo)
+
+
+@pytest.mark.parametrize("module", ["ip-adapter-auto", "CLIP-ViT-H (IPAdapter)", "InsightFace (InstantID)"])
+def test_what_is_of_one_picture_takes_no_folder_and_no_source(folder: Path, module: str) -> None:
+    p = processing({"enabled": True, "module": module, "batch_images": str(folder)})
+    with ExitStack() as undo, pytest.raises(MotionError, match="takes one picture for a clip"):
+        controlnet.units_per_frame(p, CLIP, undo)
+    p = processing({"enabled": True, "module": module})
+    with ExitStack() as undo, pytest.raises(MotionError, match="no ControlNet unit is shown"):
+        controlnet.units_per_frame(p, Clip(FRAMES, FRAMES, lambda: ()), undo)
+
+
+def test_key_frames_have_a_picture_and_a_strength_each(folder: Path) -> None:
+    unit = {"enabled": True, "batch_images": f"{folder}\nkeyframe: 3,0,-2\nstrength: 1,0.5,2"}
+    plain = {"enabled": True, "batch_images": f"{folder}\n\nstrength:1,0.5"}
+    p = processing({"enabled": False}, unit, plain, {"enabled": True, "image": "x"})
+    with ExitStack() as undo:
+        strengths = controlnet.units_per_frame(p, Clip(FRAMES + 1, FRAMES), undo)
+        assert strengths == [[0.5, 0, 2, 1, 0], [1, 0.5, 0.5, 0.5, 0.5], None]
+        assert shades(Path(p.script_args_value[2]["batch_images"]))[:4] == [1, 1, 2, 0]
+
+
+@pytest.mark.parametrize("forge", [False, True])
+def test_units_without_an_image_are_shown_the_source(forge: bool) -> None:
+    source = Clip(FRAMES, FRAMES, lambda: (np.full((8, 8, 3), 10 * shade, np.uint8) for shade in range(FRAMES)))
+    units = {"enabled": True}, {"enabled": True, "image": "x"}, {"enabled": False}
+    p = built_in(*(BuiltIn(**unit) for unit in units)) if forge else processing(*units)
+    with ExitStack() as undo:
+        assert controlnet.units_per_frame(p, source, undo) == [None, None]
+        _, fed, own, off, _ = p.script_args_value
+        folder = fed.batch_image_dir if forge else fed["batch_images"]
+        assert shades(Path(folder)) == [0, 10, 20, 30]
+        assert (own, off) == p.script_args[2:4]
+    for nobody in (processing(units[1]), SimpleNamespace(scripts=None)):
+        with ExitStack() as undo, pytest.raises(MotionError, match="no ControlNet unit is shown"):
+            controlnet.units_per_frame(nobody, source, undo)
 
 
 def test_without_the_extension_there_is_nothing_to_do() -> None:
     p = SimpleNamespace(scripts=None)
-    controlnet.units_per_frame(p, FRAMES, ExitStack())
+    controlnet.units_per_frame(p, CLIP, ExitStack())
     controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), ExitStack())
 
 
@@ -246,3 +295,67 @@ def test_units_that_could_not_be_prepared_stop_the_job() -> None:
     p.script.latest_network = None
     with pytest.raises(MotionError, match="could not prepare"):
         controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), ExitStack())
+
+
+class Residuals(nn.Module):
+    """A control network that says 1 in each row."""
+
+    def forward(self, x: Tensor, hint: Tensor) -> list[Tensor]:
+        return [torch.ones(len(x), 2, 3, 3), torch.ones(len(x), 4, 1, 1)]
+
+
+def test_what_a_network_says_counts_by_frame_in_each_window() -> None:
+    p = processing(object(), object(), hints=FRAMES)
+    network, strengths = Residuals(), [0.0, 0.5, 1.0, 2.0]
+    kind = SimpleNamespace(name="ControlNet")
+    params = [
+        SimpleNamespace(control_model=network, control_model_type=kind, hint_cond=torch.zeros(FRAMES, 1, 1, 1)),
+        SimpleNamespace(control_model=Residuals(), control_model_type=kind, hint_cond=torch.zeros(1, 1, 1, 1)),
+    ]
+    p.script.latest_network.control_params = params
+    arrangement = Arrangement(Windows(FRAMES, closed=True))
+    x = torch.zeros(2 * FRAMES, 4)
+    with ExitStack() as undo:
+        controlnet.hints_by_frame(p, arrangement, undo, [strengths, None])
+        arrangement.take(*arrangement.begin(1))
+        wanted = [strengths[frame] for frame in arrangement.frame_numbers(len(x))]
+        for rows in network(x=x, hint=params[0].hint_cond):
+            assert rows.flatten(1).mean(1).tolist() == wanted
+        assert params[1].control_model(x=x, hint=None)[0].eq(1).all()
+    assert network(x=x, hint=None)[0].eq(1).all()
+    for wrong, said in (("IPAdapter", "of the kind IPAdapter"), ("ControlNet", "the same model")):
+        params[0].control_model_type = SimpleNamespace(name=wrong)
+        params[1].control_model = network
+        with ExitStack() as undo, pytest.raises(MotionError, match=said):
+            controlnet.hints_by_frame(p, arrangement, undo, [strengths, None])
+
+
+class ControlNetPatcher:
+    """Of the Forge family: it notes the weights of frames with which it is handed over."""
+
+    def __init__(self) -> None:
+        self.advanced_frame_weighting: Any = None
+        self.seen: list[Any] = []
+
+    def process_before_every_sampling(self, p: Any) -> None:
+        self.seen.append(self.advanced_frame_weighting)
+
+
+def test_the_built_in_ones_are_told_the_weights_of_frames_before_each_pass() -> None:
+    def hand_over(p: Any, unit: Any, params: Any) -> None:
+        params.model.advanced_frame_weighting = None
+        params.model.process_before_every_sampling(p)
+
+    p = built_in(BuiltIn(), BuiltIn())
+    weighed, plain = (SimpleNamespace(model=ControlNetPatcher()) for _ in range(2))
+    vars(p.script).update(current_params={0: weighed, 1: plain}, process_unit_before_every_sampling=hand_over)
+    with ExitStack() as undo:
+        controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), undo, [[0.0, 1.0, 1.0, 0.0], None])
+        for params in (weighed, plain, weighed):
+            p.script.process_unit_before_every_sampling(p, None, params)
+    assert weighed.model.seen == [[0.0, 1.0, 1.0, 0.0]] * 2 and plain.model.seen == [None]
+    assert p.script.process_unit_before_every_sampling is hand_over
+    assert weighed.model.advanced_frame_weighting is None
+    weighed.model = SimpleNamespace()
+    with ExitStack() as undo, pytest.raises(MotionError, match="counts in all frames"):
+        controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), undo, [[0.0, 1.0, 1.0, 0.0], None])

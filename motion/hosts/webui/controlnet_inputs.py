@@ -1,0 +1,108 @@
+"""What ControlNet's units are shown on a clip: a folder with a picture for each frame, and how strongly each counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from motion.errors import MotionError
+from motion.fields.weighted import read_number
+from motion.hosts.controls import Pixels
+from motion.video.files import is_clip_file, stills
+from motion.video.read import open_clip
+from sparsectrl.key_frames import parse
+
+T = TypeVar("T")
+KEY_FRAMES, STRENGTHS = "keyframe", "strength"
+"""What lines below the folder of a batch input may begin with; the first as sd-webui-animatediff has it."""
+STRONGEST = 2
+Strengths = Sequence[float]
+"""Of each frame that is drawn; they multiply the unit's weight."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip of which ``kept`` frames stay of those that are ``drawn``, and what units without a picture of their own
+    are shown in these, if they are to be."""
+
+    drawn: int
+    kept: int
+    source: Callable[[], Iterable[Pixels]] | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The folder of a unit, and its strengths where they are not all the same."""
+
+    folder: Path
+    strengths: Strengths | None = None
+
+
+def read_input(given: Any, clip: Clip, undo: ExitStack) -> Shown:
+    """What a batch input means: a folder or a clip, and below it lines `keyframe:0,8,-1` and `strength:1,0.5`.
+
+    Fewer pictures than frames: the last one stays; more: the rest is left out. With key frames there are as many, and
+    the unit does nothing at other frames. Strengths are of key frames or else of frames, where the last one stays.
+    The folder is removed when ``undo`` is closed. Raises MotionError for what is not there, and for lines that mean
+    something else.
+    """
+    first, *others = str(given).strip().splitlines() or [""]
+    lines = dict(_line(other) for other in others if other.strip())
+    source = Path(first.strip())
+    if (source.is_dir() and not stills(source)) or (not source.is_dir() and not is_clip_file(source)):
+        raise MotionError(f"ControlNet's batch input {source} holds no images: give a folder of images or a video")
+    pictures = open_clip(source)
+    if KEY_FRAMES not in lines:
+        found = fitted(list(pictures.frames(stop=clip.drawn)), clip.drawn)
+        return Shown(write_pictures(found, undo), _by_frame(lines.get(STRENGTHS), clip))
+    keys = parse(lines[KEY_FRAMES], clip.kept, pictures.count())
+    strengths = _numbers(lines.get(STRENGTHS, "1"))
+    if len(strengths) not in (1, len(keys)):
+        raise MotionError(f"ControlNet has {len(strengths)} strengths for {len(keys)} key frames: give one for each")
+    by_frame = dict(zip(keys, fitted(strengths, len(keys)), strict=True))
+    by_key = dict(zip(keys, pictures.frames(), strict=True))
+    nearest = (min(keys, key=lambda key: abs(key - frame)) for frame in range(clip.drawn))
+    folder = write_pictures((by_key[key] for key in nearest), undo)
+    return Shown(folder, [by_frame.get(frame, 0.0) for frame in range(clip.drawn)])
+
+
+def write_pictures(pictures: Iterable[Pixels], undo: ExitStack) -> Path:
+    """A folder with these pictures in the order of their names; it is removed when ``undo`` is closed."""
+    folder = Path(undo.enter_context(TemporaryDirectory(prefix="motion-hints-")))
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{number:05}.png")
+    return folder
+
+
+def fitted(items: Sequence[T], count: int) -> list[T]:
+    """As many: the last one stays, or the rest is left out."""
+    return [*items[:count], *[items[-1]] * (count - len(items))]
+
+
+def _line(text: str) -> tuple[str, str]:
+    name, _, value = text.strip().partition(":")
+    if name not in (KEY_FRAMES, STRENGTHS) or not value.strip():
+        raise MotionError(
+            f"ControlNet's batch input has a line {text.strip()!r} besides its folder, which means nothing here: give "
+            f"{KEY_FRAMES}:0,8,-1 or {STRENGTHS}:1,0.5"
+        )
+    return name, value.strip()
+
+
+def _by_frame(text: str | None, clip: Clip) -> Strengths | None:
+    if text is None:
+        return None
+    strengths = _numbers(text)
+    if len(strengths) > clip.kept:
+        raise MotionError(f"ControlNet has {len(strengths)} strengths for {clip.kept} frames: give one for each")
+    return fitted(strengths, clip.drawn)
+
+
+def _numbers(text: str) -> list[float]:
+    return [read_number(part.strip(), 0, STRONGEST, "a strength of ControlNet") for part in text.split(",")]

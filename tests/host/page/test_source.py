@@ -1,0 +1,38 @@
+"""A movie is dropped on the page, and drawn anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motion.demo.world import draw_clip, parse_caption
+from motion.video.write import write
+
+from ..support.page import WebuiPage, prepare
+from ..support.webui import QUICK
+
+FRAMES, RATE = 12, 10
+
+
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+def test_a_dropped_movie_is_followed_and_drawn(page: WebuiPage, tmp_path: Path, tab: str) -> None:
+    """In img2img without an initial image."""
+    pytest.importorskip("av", reason="movies are written with PyAV: pip install av")
+    movie = tmp_path / "dropped.mp4"
+    write(draw_clip(parse_caption(QUICK["prompt"]), np.random.default_rng(4), frames=FRAMES), movie, RATE, "")
+    page.go(tab)
+    prepare(page)
+    page.unfold("Source clip")
+    page.element("source_drop").locator("input[type=file]").set_input_files(movie)
+    page.motion.get_by_text(f"{FRAMES} frames at {RATE} FPS").wait_for(state="visible")
+    page.page.wait_for_timeout(1000)
+    assert (page.value("frames"), float(page.value("fps"))) == (str(FRAMES), RATE)
+    assert (page.host_value("width"), page.host_value("height")) == ("64", "64")
+    page.fill("frames", FRAMES - 2)
+    page.photograph(f"source-{tab}")
+    page.click("generate")
+    page.finished()
+    page.clips.first.wait_for(state="attached")
+    page.photograph(f"source-{tab}-drawn")
