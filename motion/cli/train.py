@@ -58,6 +58,11 @@ def add_arguments(subparsers: Any) -> None:
     _add_data(one_shot, required=True)
     one_shot.add_argument("--prompt", required=True, help="what the clip shows")
     one_shot.set_defaults(batch=1, frames=24, stride=2)
+    caption = recipes.add_parser("caption", help="write what each clip in --data shows into NAME.txt, by BLIP")
+    caption.add_argument("--data", type=Path, required=True, help="clips or folders of frames; captions there stay")
+    caption.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder of a BLIP captioning model")
+    caption.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    caption.set_defaults(run=_caption)
     sprite_commands.add_arguments(recipes)
 
 
@@ -120,6 +125,13 @@ def _image(arguments: argparse.Namespace) -> None:
         raise MotionError(f"--look {arguments.look} needs a checkpoint to begin from; give it as --base")
     else:
         tell(sprites.train_base(arguments.out, place, arguments.steps))
+
+
+def _caption(arguments: argparse.Namespace) -> None:
+    from motion.training.blip import write_captions
+
+    written = write_captions(existing(arguments.data), existing(arguments.model), device(arguments))
+    tell(f"captions written: {len(written)}")
 
 
 def _adapter(arguments: argparse.Namespace) -> None:
