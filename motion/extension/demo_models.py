@@ -12,19 +12,22 @@ from motion.extension.models import folders
 from motion.hosts.webui.backends.base import host_module
 from motion.settings.parameters import infotext
 from motion.settings.settings import FIELDS, Clip
-from motion.weights.bundled import DEMO
+from motion.weights.bundled import DEMO, WEIGHTS
 
 TOKENIZER = Path(__file__).parents[1] / "hosts" / "data" / "clip"
+ENCODER = WEIGHTS / "sprites-sparsectrl-rgb.safetensors"
+"""What key frames take."""
 
 
 def place() -> str:
-    """Copy the bundled checkpoint and its motion module into the host's folders, and let it know; the checkpoint's
-    name. Raises MotionError if that cannot be written."""
-    checkpoint, module = Path(DEMO["checkpoint"]), Path(DEMO["motion"])
+    """Copy the bundled checkpoint, its motion module and its encoder into the host's folders, and let it know; the
+    checkpoint's name. Raises MotionError if that cannot be written."""
+    checkpoint = Path(DEMO["checkpoint"])
     target = Path(host_module("paths").models_path) / "Stable-diffusion" / checkpoint.name
     try:
         _copy(checkpoint, target)
-        _copy(module, folders()[0] / module.name)
+        for file in (Path(DEMO["motion"]), ENCODER):
+            _copy(file, folders()[0] / file.name)
         # The host would look for the tokenizer where the extension usually lies.
         config = checkpoint.with_suffix(".yaml").read_text(encoding="utf-8")
         own = json.dumps(str(TOKENIZER))

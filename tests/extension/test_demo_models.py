@@ -33,7 +33,8 @@ def test_they_are_put_where_the_host_looks(models: Path) -> None:
     config = checkpoint.with_suffix(".yaml").read_text(encoding="utf-8")
     assert f'version: "{demo_models.TOKENIZER.as_posix()}"' in config and "oc.env" not in config
     assert demo_models.TOKENIZER.is_dir()
-    assert [file.name for file in (models / "motion").iterdir()] == ["sprites-motion.safetensors"]
+    files = {"sprites-motion.safetensors", demo_models.ENCODER.name}
+    assert {file.name for file in (models / "motion").iterdir()} == files
 
 
 def test_what_suits_them_is_read_back() -> None:
