@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import motion
 from tests.bench.bench_step import CONTEXT, TOKENS, filled, hardware, measure, table
 
-MODES = (None, "first", "sparse-causal", "pair", "full")
+MODES = (None, "first", "sparse-causal", "pair", "full", "style-aligned")
 COUNTED_AT = 512
 """Pixels at which operations are counted."""
 
