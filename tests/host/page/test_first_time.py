@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from motion.demo.world import draw_clip, parse_caption
+from motion.weights.bundled import DEMO
 
 from ..support.page import WebuiPage, browser_page
 from ..support.server import PAGE, Server, booted
@@ -22,8 +28,12 @@ SAVED = {
 }  # fmt: skip
 """Defaults as 0.1.0 saved them: Motion on, in one tab."""
 PRESET = {"old": {"module": "", "loras": [["pan", 0.8]], "frames": 40, "formats": ["webp"], "loop": "closed"}}
-CLICKS = 8
-"""That the first clip may take."""
+FIRST_CLIP, WALK = 8, 12
+"""Clicks that the first clip may take, and with it one that follows a picture, kept as a preset and loaded again."""
+COUNT = """addEventListener("pointerdown", (event) => {
+    if (event.isTrusted) sessionStorage.clicks = 1 + Number(sessionStorage.clicks || 0);
+}, true)"""
+"""What the page is to do to count them, over reloads as well."""
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +53,22 @@ def new_page(browser: None, fresh: Server) -> Iterator[WebuiPage]:
         assert not shown.errors
 
 
-def test_the_first_clip_takes_few_clicks(new_page: WebuiPage) -> None:
-    """From the opened page: Motion, the demo models, Generate."""
-    page, clicks = new_page, 0
-    page.page.evaluate("() => { window.clicked = 0; document.addEventListener('click', e => clicked += e.isTrusted) }")
+def generate(page: WebuiPage, name: str) -> None:
+    """Draw a clip and wait until it is shown."""
+    page.generate()
+    page.page.locator("#motion_result_txt2img img").wait_for(state="visible")
+    page.photograph(name)
+
+
+def clicks(page: WebuiPage) -> int:
+    return int(page.page.evaluate("sessionStorage.clicks"))
+
+
+def test_the_first_time_takes_few_clicks(new_page: WebuiPage, tmp_path: Path) -> None:
+    """From the opened page: Motion, the demo models, Generate; then a key frame, a preset, the page loaded again."""
+    page, picture = new_page, tmp_path / "start.png"
+    page.page.add_init_script(COUNT)
+    page.load()
     page.enable()
     page.motion.get_by_text("There is no motion module yet").wait_for(state="visible")
     page.photograph("first-time")
@@ -55,12 +77,37 @@ def test_the_first_clip_takes_few_clicks(new_page: WebuiPage) -> None:
     page.page.wait_for_function("() => (opts.sd_model_checkpoint || '').includes('sprites')")
     page.page.wait_for_timeout(1000)
     assert "sprites-motion" in page.value("module")
-    page.click("generate")
-    page.page.locator("#motion_result_txt2img img").wait_for(state="visible")
-    page.finished()
-    clicks = page.page.evaluate("clicked")
-    page.photograph("first-clip")
-    assert clicks <= CLICKS, clicks
+    generate(page, "first-clip")
+    assert clicks(page) <= FIRST_CLIP, clicks(page)
+
+    Image.fromarray(draw_clip(parse_caption(DEMO["prompt"]), np.random.default_rng(3))[0]).save(picture)
+    page.unfold("Key frames")
+    with page.page.expect_file_chooser() as chooser:
+        page.strip.locator("input[type=file]").click()
+    chooser.value.set_files(picture)
+    page.keys.first.wait_for(state="visible")
+    page.settle_keys()
+    shown = page.key_pictures()
+    generate(page, "first-key-frame")
+    infotext = page.page.locator("#html_info_txt2img").first.inner_text()
+    assert f"Motion key frames: 0={shown[0]}" in infotext
+
+    box = page.element("preset").locator("input").first
+    box.click()
+    box.fill("mine")
+    box.press("Enter")
+    page.element("preset_save").click()
+    page.page.wait_for_timeout(1000)
+    page.load()
+    page.enable()
+    box.click()
+    page.page.locator("ul.options li", has_text="mine").first.click()
+    page.page.wait_for_timeout(1500)
+    page.unfold("Key frames")
+    page.keys.first.wait_for(state="visible")
+    page.photograph("first-reload")
+    assert (page.key_pictures(), "sprites-motion" in page.value("module")) == (shown, True)
+    assert clicks(page) <= WALK, clicks(page)
 
 
 def test_what_0_1_0_has_saved_counts(new_page: WebuiPage, fresh: Server) -> None:

@@ -105,7 +105,7 @@ def test_the_upscale_button_on_a_clip_says_what_to_do(page: WebuiPage) -> None:
     page.finished()
     page.page.click("#txt2img_upscale")
     page.page.locator("#txt2img_results", has_text="takes one picture").wait_for(state="visible")
-    assert page.clips.count() == 0
+    page.clips.first.wait_for(state="detached")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

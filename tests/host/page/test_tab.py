@@ -63,7 +63,7 @@ def test_presets_stay_in_both_tabs_and_are_deleted_after_a_question(page: WebuiP
     page.go("txt2img")
     box.click()
     page.page.locator("ul.options li", has_text="Seamless loop").first.wait_for(state="visible")
-    assert page.page.locator("ul.options li", has_text="mine").count() == 0
+    page.page.locator("ul.options li", has_text="mine").wait_for(state="detached")
 
 
 def test_a_bundled_preset_leaves_what_it_does_not_name(page: WebuiPage) -> None:

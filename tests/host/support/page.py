@@ -218,6 +218,12 @@ class WebuiPage:
         """Press a button of the host: `generate`, `interrupt` ..."""
         self.page.locator(f"#{self.tab}_{name}").click()
 
+    def generate(self) -> None:
+        """Generate, and wait until that has ended; what was drawn before may be in sight."""
+        self.click("generate")
+        self.page.locator(f"#{self.tab}_interrupt").wait_for(state="visible")
+        self.finished()
+
     def paste(self) -> None:
         """Read the last generation's parameters into the page; from the prompt, if there is one."""
         self.page.locator(f"#{self.tab}_tools #paste").click()
