@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from motion import patching
 from motion.errors import MotionError
+from motion.fields.curve import Value
 from motion.models import sites
 from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement
@@ -31,7 +32,7 @@ def attach(
     control: SparseEncoder,
     condition: Tensor,
     frames: int = 16,
-    scale: float = 1.0,
+    scale: Value = 1.0,
     influence: Influence | None = None,
     arrangement: Arrangement | None = None,
 ) -> Iterator[Effect]:
@@ -52,7 +53,8 @@ def attach(
     encoder's and the condition's.
     """
     arrangement = arrangement or Arrangement(Windows(frames))
-    influence = Influence(scale) if influence is None else influence
+    influence = Influence(scale, frames=frames) if influence is None else influence
+    influence.curve.at(influence.frames)  # says what is not in the clip
     with ExitStack() as undo:
         unet = undo.enter_context(patching.uncompiled(unet))
         found = sites.find(unet)
@@ -61,7 +63,7 @@ def attach(
         conditions = condition if condition.ndim == 5 else condition[None]
         keys = [key_frames(one) for one in conditions]
         effect = Effect(tuple(sorted(set().union(*keys))), influence)
-        if effect.keys and influence.scale != 0:
+        if effect.keys and influence.curve.constant != 0:
             _check_channels(condition, control.shape)
             hooks = _Residuals(control, mask_condition(conditions), keys, effect, arrangement)
             undo.callback(patching.before(unet, hooks.begin, with_kwargs=True))
@@ -119,7 +121,7 @@ class _Residuals:
 
     def _acts(self, given: unet_call.UNetCall) -> bool:
         influence = self.effect.influence
-        return influence.always or influence.covers(self.arrangement.time(given.t) or 0.0)
+        return not influence.needs_time or influence.covers(self.arrangement.time(given.t) or 0.0)
 
     def add_to_skip(self, number: int, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Add a residual to the last channels of a decoder layer's input, which came over the skip connection."""
@@ -145,25 +147,25 @@ class _Residuals:
         return residuals
 
     def _of_window(self, window: Window, given: unet_call.UNetCall, like: Tensor) -> list[Tensor]:
-        rows, factors = self._show(window, len(given.x), like)
+        varies = self.effect.influence.curve.over_steps
+        rows, factors = self._show(window, len(given.x), like, self.arrangement.time(given.t) or 0.0 if varies else 0.0)
         t, context = given.t.to(like.device).expand(len(given.x)), given.context.to(like)
         residuals = self.encoder(rows.of(self._embedded(like)), t, context, len(window))
         return [residual * factors for residual in residuals]
 
-    def _show(self, window: Window, batch: int, like: Tensor) -> tuple[Rows, Tensor]:
+    def _show(self, window: Window, batch: int, like: Tensor, time: float) -> tuple[Rows, Tensor]:
         """The rows of `_embedded` that a window is shown, and the strength of each row of a ``batch``; handed to the
         device of ``like`` once."""
-        asked = window, batch, like.device, like.dtype
+        asked = window, batch, like.device, like.dtype, time
         if asked not in self.windows:
             influence = self.effect.influence
             shown = [sources(keys, window, influence.nearest) for keys in self.keys]
             rows = Rows([place for clip, frames in enumerate(shown) for place in self._places(clip, frames)])
             weights = [
-                influence.on_keys if frame in keys else influence.off_keys
+                scale * (influence.on_keys if frame in keys else influence.off_keys)
                 for keys, frames in zip(self.keys, shown, strict=True)
-                for frame in frames
-            ]
-            weights = [weight * influence.scale for weight in weights] * (batch // len(weights))
+                for frame, scale in zip(frames, influence.scales(window, time), strict=True)
+            ] * (batch // (len(self.keys) * len(window)))
             with torch.inference_mode(False):  # as in `_embedded`
                 rows.on(like.device)
                 self.windows[asked] = rows, handed_over(weights, like.device, like.dtype)[:, None, None, None]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from motion.errors import MotionError
+from motion.fields.curve import Curve, Value
+from motion.fields.curve_text import read_curve
 from motion.sampling.arrangement import progress
 
 
@@ -16,26 +19,46 @@ from motion.sampling.arrangement import progress
 class Influence:
     """How strong an encoder acts, and when.
 
-    ``scale`` multiplies its residuals, ``on_keys`` those of frames with a key besides and ``off_keys`` those of the
-    others. It acts on passes from ``start`` to ``end`` of the way from noise (0) to picture (1) in time steps, which
-    are the steps of samplers that space them evenly. ``nearest``: a window without a key is given the nearest one.
+    ``scale`` multiplies its residuals, a curve over ``frames`` those of each frame (what is drawn behind them goes as
+    the last), ``on_keys`` those of frames with a key besides and ``off_keys`` those of the others. It acts on passes
+    from ``start`` to ``end`` of the way from noise (0) to picture (1) in time steps, which are the steps of samplers
+    that space them evenly. ``nearest``: a window without a key is given the nearest one.
     """
 
-    scale: float = 1.0
+    scale: Value = 1.0
     on_keys: float = 1.0
     off_keys: float = 1.0
     start: float = 0.0
     end: float = 1.0
     nearest: bool = True
+    frames: int = 1
 
     @property
     def always(self) -> bool:
         """Whether it acts on all unet_call."""
         return (self.start, self.end) == (0, 1)
 
+    @property
+    def needs_time(self) -> bool:
+        """Whether it must be known how far a pass is."""
+        return not self.always or self.curve.over_steps
+
+    @property
+    def curve(self) -> Curve:
+        """The scale."""
+        return read_curve(self.scale)
+
     def covers(self, time: float) -> bool:
         """Whether the encoder acts on a pass at that time step."""
-        return self.always or self.start <= progress(time) <= self.end
+        inside = self.always or self.start <= progress(time) <= self.end
+        return inside and (not self.curve.over_steps or any(self.curve.at(self.frames, progress(time))))
+
+    def scales(self, frames: Sequence[int], time: float) -> list[float]:
+        """The scale of those frames on a pass at that time step."""
+        if (number := self.curve.constant) is not None:
+            return [number] * len(frames)
+        values = self.curve.at(self.frames, progress(time))
+        return [values[min(frame, self.frames - 1)] for frame in frames]
 
 
 @dataclass
@@ -67,7 +90,7 @@ class Effect:
         """
         if not self.keys:
             raise MotionError("SparseCtrl does nothing: no frame has a key; give at least one key image")
-        if self.influence.scale == 0 or self.influence.on_keys == self.influence.off_keys == 0:
+        if self.influence.curve.constant == 0 or self.influence.on_keys == self.influence.off_keys == 0:
             raise MotionError("SparseCtrl does nothing: its scale is 0; give a larger one, or no key images")
         if ended and not self.passes:
             span = f"{self.influence.start:g} to {self.influence.end:g}"

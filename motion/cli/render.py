@@ -13,10 +13,11 @@ from motion.errors import MotionError
 from motion.fields.weighted import Weighted
 from motion.hosts.continuation import Continuation
 from motion.hosts.controls import Control, describe_controls
+from motion.hosts.sounds import settle_sounds
 from motion.hosts.source import Source
 from motion.hosts.standalone.networks import key_frames, lora
 from motion.settings.parameters import infotext
-from motion.settings.settings import Clip
+from motion.settings.settings import FIELDS, Clip
 from motion.settings.tab import NO_MODULE, TAB_FIELDS
 from motion.video.destination import check_destination, check_frame_size, check_rate
 from motion.video.pictures import Frame
@@ -73,6 +74,7 @@ class Job:
                     "a clip that goes on is neither drawn anew nor kept step by step: leave out one of them"
                 )
         check_rate(encode, self.clip.fps)
+        settle_sounds(self.clip, FIELDS)
         check_frame_size(encode, *(side * self.clip.zoom for side in self.clip.finished_size))
         check_file(self.checkpoint, "checkpoint", OR_FOLDER, folders=True)
         for what, file in (

@@ -18,6 +18,7 @@ from motion.extension import guards, key_frame_images
 from motion.extension.models import library
 from motion.extension.page import strip
 from motion.fields.table import DIGITS, Choice, Field, Flag, Number, Several
+from motion.fields.varying import Varying
 from motion.fields.weighted import Weights
 from motion.hosts.webui.backends.base import loaded_base
 from motion.hosts.webui.refusals import Refused
@@ -124,7 +125,8 @@ def describe_field(row: Field) -> dict[str, Any]:
     """One row: what it means, what it is by default and what it accepts."""
     facts: dict[str, Any] = {"label": row.label, "help": row.help, "default": row.default, "accepts": row.remedy}
     if isinstance(row, Number):
-        kind = "integer" if isinstance(row.default, int) else "number"
+        kind: Any = "integer" if isinstance(row.default, int) else "number"
+        kind = [kind, "string"] if isinstance(row, Varying) else kind
         return {"type": kind, **facts, "minimum": row.low, "maximum": row.high}
     if isinstance(row, (Choice, Several)):
         return {"type": "array" if isinstance(row, Several) else "string", **facts, "choices": list(row.choices)}

@@ -7,6 +7,7 @@ from typing import Any
 
 from motion.extension.models import FILES, lora_files, module_names
 from motion.fields.table import Choice, Field, Number
+from motion.fields.varying import Varying
 from motion.fields.weighted import Weights
 from motion.hosts.webui.backends.base import host_module
 from motion.settings.tab import TAB_FIELDS
@@ -36,7 +37,8 @@ def axis(row: Field, option: Callable[..., Any]) -> Any:
     def apply(p: Any, value: Any, _: Any) -> None:
         setattr(p, CHANGED, {**axis_changes(p), row.name: value})
 
-    kind = type(row.default) if isinstance(row, Number) else str
+    number = isinstance(row, Number) and not isinstance(row, Varying)
+    kind = type(row.default) if number else str
     choices = {"choices": lambda: list(row.choices)} if isinstance(row, Choice) else {}
     if row.name in FILES:
         choices = {"choices": lambda: module_names() if row.name == "module" else lora_files(row.name)}

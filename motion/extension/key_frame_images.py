@@ -48,7 +48,7 @@ def digits_of(text: str) -> str:
     if names_kept_picture(text):
         path(text)
         return text
-    file = _allowed_file(text)
+    file = allowed_file(text)
     if file is not None:
         if not file.is_file():
             raise MotionError(f"key image {text} does not exist: give a picture's path")
@@ -60,7 +60,7 @@ def digits_of(text: str) -> str:
         data = base64.b64decode(_DATA_URL.sub("", text, count=1), validate=True)
     except ValueError as error:
         raise MotionError(
-            f"key image {text:.80} is no picture: give it in base64, or its path in {_folders()[0]}"
+            f"key image {text:.80} is no picture: give it in base64, or its path in {allowed_folders()[0]}"
         ) from error
     return keep(data)
 
@@ -151,18 +151,18 @@ def _readable() -> Iterator[None]:
         raise MotionError(f"key image is no picture that can be read: give one of {', '.join(STILLS)}") from error
 
 
-def _allowed_file(text: str) -> Path | None:
+def allowed_file(text: str) -> Path | None:
     """The file of an absolute path that leads into one of the folders; None for any other text."""
     if len(text) > LONGEST_PATH or not Path(text).is_absolute():
         return None
     try:
         file = Path(text).resolve()
-        return file if any(file.is_relative_to(folder.resolve()) for folder in _folders()) else None
+        return file if any(file.is_relative_to(folder.resolve()) for folder in allowed_folders()) else None
     except (OSError, RuntimeError, ValueError):
         return None
 
 
-def _folders() -> list[Path]:
+def allowed_folders() -> list[Path]:
     """From where the host's page may show files: what the user named, and the data folder."""
     named = host_module("shared").cmd_opts.gradio_allowed_path or []
     return list(map(Path, [host_module("paths").data_path, *named]))

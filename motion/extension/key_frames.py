@@ -13,9 +13,10 @@ from motion.errors import MotionError
 from motion.extension import key_frame_images
 from motion.extension.models import encoder_library, encoders, load_encoder
 from motion.hosts.controls import Control, Pixels
+from motion.hosts.sounds import only_in, settle_sounds
 from motion.hosts.webui.key_frames import Loaded
 from motion.settings.key_frames import KeyFrame
-from motion.settings.tab import Tab
+from motion.settings.tab import TAB_FIELDS, Tab
 from motion.weights.library import Entry
 from sparsectrl.key_frames import parse, places
 from sparsectrl.presets import PICTURES
@@ -44,6 +45,12 @@ def open_last_frame(tab: Tab) -> Tab:
     if tab.last_frame is None:
         return tab
     return replace(tab, last_frame=Image.fromarray(key_frame_images.pixels_of(tab.last_frame)))
+
+
+def settle(tab: Tab) -> Tab:
+    """A tab with its pictures settled as it is drawn: the last frame as a picture, and sounds as numbers."""
+    find = only_in(key_frame_images.allowed_file, key_frame_images.allowed_folders()[0])
+    return settle_sounds(open_last_frame(tab), TAB_FIELDS, find)
 
 
 def load(tab: Tab, of_source: Mapping[int, Pixels] = MappingProxyType({})) -> list[Loaded]:

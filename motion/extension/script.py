@@ -155,7 +155,7 @@ def plan(p: Any, tab: Tab) -> Job:
     windows = plan_windows(tab, None if module is None else module.architecture)
     beside.check(p, windows, tab.cross_frame_mode(tab.zero_shot) != "none")
     tab = key_frames.settle_pictures(tab)
-    drawn = key_frames.open_last_frame(tab)
+    drawn = key_frames.settle(tab)
     clip = sources.open_source(tab)
     controls = key_frames.load(tab, sources.key_images(clip, tab, checks.final_size(p)))
     begins_with = clip if tab.source_latents else None

@@ -43,12 +43,12 @@ class Control:
     """How much lighter its key frames came out, once the frames are decoded."""
 
 
-def influence(settings: KeyFrames) -> Influence:
-    """The settings, as `sparsectrl.attach` takes them."""
+def influence(settings: KeyFrames, frames: int) -> Influence:
+    """The settings of a clip of ``frames``, as `sparsectrl.attach` takes them."""
     from sparsectrl import Influence
 
     scales = settings.key_scale, settings.on_keys, settings.off_keys
-    return Influence(*scales, settings.key_start, settings.key_end, settings.key_nearest)
+    return Influence(*scales, settings.key_start, settings.key_end, settings.key_nearest, frames)
 
 
 def condition(

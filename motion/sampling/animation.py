@@ -19,6 +19,7 @@ from motion.models.motion.temporal import Fusion, TemporalTransformer, over_fram
 from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.casting import CastModule
+from motion.sampling.effect import EffectOfCalls, Factors, MotionEffect
 from motion.sampling.rows import Average, Rows, in_parts, take_call
 from motion.sampling.windows import Window, Windows
 
@@ -33,20 +34,21 @@ def attach(
     frames: int = 16,
     scale: float = 1.0,
     arrangement: Arrangement | None = None,
+    effect: MotionEffect | None = None,
 ) -> Iterator[None]:
     """Within the scope every forward of ``unet`` sees its batch as clips of ``frames``.
 
     The batch is ``(groups frames)``, the frames of a clip side by side; any number of groups. An ``arrangement`` says
     where it is otherwise, and how clips that are longer than the model reaches are cut into windows. ``scale``
-    multiplies what the layers add; at 0 the UNet's output is bit-equal to the plain one. ``unet`` is recognised by its
-    structure (ldm, sgm, Forge, ldm_patched, diffusers), and is on exit exactly as it was found. What `torch.compile`
-    has made of it runs uncompiled meanwhile.
+    multiplies what the layers add; at 0 the UNet's output is bit-equal to the plain one. An ``effect`` says more than
+    ``scale``, and instead of it. ``unet`` is recognised by its structure (ldm, sgm, Forge, ldm_patched, diffusers), and
+    is on exit exactly as it was found. What `torch.compile` has made of it runs uncompiled meanwhile.
 
     ``model`` is neither moved nor cast nor owned by the UNet: each of its layers is run by a `CastModule`.
 
     Raises MotionError if the UNet's layout is unknown or does not fit the model, if it is attached already, if a
-    window is out of the model's range, and, before anything is computed, for a batch that is no multiple of
-    ``frames``.
+    window is out of the model's range, for a curve with keys that are not in the clip, and, before anything is
+    computed, for a batch that is no multiple of ``frames``.
     """
     arrangement = arrangement or Arrangement(Windows(frames))
     if arrangement.frames != frames:
@@ -57,12 +59,14 @@ def attach(
         _check_fit(found, model.architecture)
         model.architecture.check_frames(arrangement.longest)
         undo.enter_context(attach_windows(unet, arrangement))
-        if scale != 0:
+        acting = EffectOfCalls(effect or MotionEffect(scale, frames=frames), arrangement, model.slots)
+        if acting.acts:
+            undo.callback(acting.follow(unet))
             if model.architecture.family.resnet_norm_over_frames:
                 norm_over_clip(found, arrangement, undo)
             _part(found, arrangement, model.architecture.family.resnet_norm_over_frames, undo)
             for name, layer in model.slots.items():
-                continuation = _Continuation(unet, layer, arrangement, scale)
+                continuation = _Continuation(unet, layer, arrangement, acting.on(name))
                 undo.callback(patching.after(found.by_slot[name].layer, continuation))
         yield
 
@@ -204,12 +208,18 @@ def _together(moving: Tensor, read: Tensor, arrangement: Arrangement) -> Tensor:
 class _Continuation:
     """The forward hook that lets a temporal layer continue the output of a layer of the UNet."""
 
-    def __init__(self, unet: nn.Module, layer: TemporalTransformer, arrangement: Arrangement, scale: float) -> None:
+    def __init__(
+        self,
+        unet: nn.Module,
+        layer: TemporalTransformer,
+        arrangement: Arrangement,
+        factors: Callable[[Tensor], Factors],
+    ) -> None:
         self.unet = unet
         self.layer = layer
         self.cast = CastModule(layer)
         self.arrangement = arrangement
-        self.scale = scale
+        self.factors = factors
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         if self.arrangement.still:
@@ -222,7 +232,15 @@ class _Continuation:
 
     def _run(self, x: Tensor) -> Tensor:
         layer = self._current()
-        return move(x, self.arrangement, lambda rows, frames, fusion: layer(rows, frames, self.scale, fusion))
+
+        def run(rows: Tensor, frames: int, fusion: Fusion | None) -> Tensor:
+            effect, scale = self.factors(rows)
+            if not isinstance(effect, Tensor) and effect == 0:
+                return rows
+            moved: Tensor = layer(rows, frames, effect, fusion, scale)
+            return moved
+
+        return move(x, self.arrangement, run)
 
     def _current(self) -> CastModule:
         layer = stand_ins(self.unet).get(self.layer, self.layer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from motion.techniques.cfg_curve import CfgCurveSettings
 from motion.techniques.cfg_ramp import CfgRampSettings
 from motion.techniques.oscillating import OscillatingSettings
 from motion.techniques.replacement import ReplacementSettings
@@ -19,6 +20,7 @@ class Guidance(
     ThresholdingSettings,
     RescaleCfgSettings,
     OscillatingSettings,
+    CfgCurveSettings,
     CfgRampSettings,
 ):
     """All of them. Interfaces show the last class's first."""

@@ -12,7 +12,7 @@ from typing import Any, cast
 from motion.fields.table import Field
 from motion.settings.settings import FIELDS, Clip
 
-SELDOM = ("guidance", "cross_frame", "zero_shot", "source", "hires", "control")
+SELDOM = ("guidance", "layers", "cross_frame", "zero_shot", "source", "hires", "control")
 """Groups of settings that infotext leaves out at their defaults."""
 
 

@@ -16,6 +16,7 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "lora": "LoRA and adapter",
         "windows": "Long clips",
         "motion": "Motion and noise",
+        "layers": "Temporal layers",
         "guidance": "Guidance",
         "cross_frame": "Cross-frame attention",
         "zero_shot": "Without a motion module",

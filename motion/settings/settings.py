@@ -6,17 +6,8 @@ import secrets
 from dataclasses import dataclass, replace
 
 from motion.errors import MotionError
-from motion.fields.table import (
-    Choice,
-    Field,
-    Flag,
-    Number,
-    Pixels,
-    Size,
-    check,
-    setting,
-    table,
-)
+from motion.fields.table import Choice, Field, Flag, Number, Pixels, Size, check, setting, table
+from motion.fields.varying import Varying, check_curves
 from motion.settings.choices import (
     BETAS,
     CONTEXT_ENGINES,
@@ -35,6 +26,7 @@ from motion.settings.choices import (
 from motion.settings.cross_frame import CrossFrame
 from motion.settings.guidance import Guidance
 from motion.settings.hires import HiresSettings
+from motion.settings.layers import LayerSettings
 from motion.settings.source import SourceSettings
 from motion.settings.structure import StructureSettings
 from motion.techniques.text2video_zero import ZeroShotSettings
@@ -67,7 +59,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Movement:
+class Movement(LayerSettings):
     """What makes a clip of a picture."""
 
     frames: int = setting(
@@ -75,9 +67,9 @@ class Movement:
         key="Motion frames",
     )  # fmt: skip
     fps: float = setting(Number, 8.0, "FPS", "pictures shown in a second", 0.1, 100, 1, 30, key="Motion FPS")
-    scale: float = setting(
-        Number, 1.0, "Motion scale", "how strongly it moves; 1 = as trained, 0 = not", 0, 10, 0.05, 2,
-        key="Motion scale", group="motion",
+    scale: float | str = setting(
+        Varying, 1.0, "Motion scale", "how strongly it moves; 1 = as trained, 0 = not; or a curve", 0, 10, 0.05, 2,
+        key="Motion scale", group="motion", detail="what the motion module adds to each frame is multiplied by it",
     )  # fmt: skip
     loop: str = setting(
         Choice, "none", "Loop", "closed: without a seam; ping-pong: there and back", LOOPS,
@@ -167,8 +159,8 @@ class Movement:
 class KeyFrames:
     """How strong a clip obeys its key frames, and when."""
 
-    key_scale: float = setting(
-        Number, 1.0, "Key frame scale", "how closely the clip follows its key frames", 0, 10, 0.05, 2,
+    key_scale: float | str = setting(
+        Varying, 1.0, "Key frame scale", "how closely the clip follows its key frames; or a curve", 0, 10, 0.05, 2,
         key="Motion key scale", group="keys", needs=("key_frames", "source_keys"),
     )  # fmt: skip
     key_start: float = setting(
@@ -243,6 +235,7 @@ class Clip(HiresSettings, StructureSettings, SourceSettings, Steering, Movement,
 
     def __post_init__(self) -> None:
         check(self, FIELDS)
+        check_curves(self, FIELDS, self.frames)
         if self.sampler == "lcm" and self.spacing != "auto":
             raise MotionError(f"spacing is {self.spacing}: the LCM sampler picks its own steps, leave it at auto")
         if self.sampler == "lcm" and self.steps > LCM_STEPS:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from motion.fields.table import Choice, Field, Flag, Image, Number, Several, check, setting, table
+from motion.fields.varying import check_curves
 from motion.fields.weighted import Weighted, Weights
 from motion.settings.key_frames import KeyFrame, KeyImages
 from motion.settings.settings import MOST_FRAMES, Movement, Steering
@@ -93,6 +94,7 @@ class Tab(SourceClip, Steering, Keys, Movement, Switch):
 
     def __post_init__(self) -> None:
         check(self, TAB_FIELDS)
+        check_curves(self, TAB_FIELDS, self.frames)
         self.check_keys()
         self.check_cross_frame()
 

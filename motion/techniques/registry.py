@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from motion.errors import MotionError
+from motion.techniques.cfg_curve import CfgCurve
 from motion.techniques.cfg_ramp import CfgRamp
 from motion.techniques.freeinit import FreeInit
 from motion.techniques.freenoise import SharedNoise
@@ -22,6 +23,7 @@ KINDS: tuple[Any, ...] = (
     FreeInit,
     Text2VideoZero,
     CfgRamp,
+    CfgCurve,
     OscillatingGuidance,
     TemporalGuidance,
     RescaleCfg,

@@ -170,7 +170,7 @@ class Technique:
     paper: ClassVar[str]
     """Where it was published."""
     order: ClassVar[int] = GUIDE
-    needs_schedule: ClassVar[bool] = False
+    needs_schedule: bool = False
     """Whether it must know the step; samplers without fixed steps are then refused."""
     takes_given: ClassVar[bool] = False
     """Whether it does something with the frames that are given as pictures."""

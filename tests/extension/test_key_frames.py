@@ -156,7 +156,7 @@ def test_other_files_of_the_machine_are_not_read(host: Path) -> None:
 def test_any_text_for_an_image_is_refused(text: str) -> None:
     """Where it happens to be base64, it is none of a picture."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(key_frame_images, "_folders", lambda: [Path("/nowhere")])
+        patch.setattr(key_frame_images, "allowed_folders", lambda: [Path("/nowhere")])
         patch.setattr(key_frame_images, "folder", lambda: Path("/nowhere"))
         with pytest.raises(MotionError, match="key image"):
             key_frame_images.digits_of(text)

@@ -45,7 +45,7 @@ def test_frames_see_each_other_and_know_their_order() -> None:
 
 def test_scale_multiplies_what_the_layer_adds() -> None:
     layer, x = random_layer().double(), torch.randn(4, 32, 4, 6).double()
-    assert far(layer(x, 4, scale=0.3) - x, 0.3 * (layer(x, 4) - x)) <= 1e-9
+    assert far(layer(x, 4, effect=0.3) - x, 0.3 * (layer(x, 4) - x)) <= 1e-9
 
 
 def test_the_memory_format_is_kept() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 import motion
 import sparsectrl
 from motion.errors import MotionError
+from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from tests.support import small
@@ -140,3 +141,23 @@ def test_a_window_beyond_the_encoders_reach_is_refused(host: nn.Module) -> None:
         sparsectrl.attach(host, random_encoder(), keyed(0), FRAMES, arrangement=together),
     ):
         raise AssertionError("attached")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_scale_over_frames_acts_by_their_numbers_in_windows(host: nn.Module, engine: str) -> None:
+    """Where it is 0 nothing is added, bit by bit; a curve that is the same everywhere is the number."""
+    encoder, inputs, shown = random_encoder(), small.batch(FRAMES, 2, (8, 8)), keyed(1)
+
+    def drawn(scale: float | str) -> torch.Tensor:
+        together = Arrangement(Windows(FRAMES, LENGTH, 2, engine=engine))
+        windowed = attach_windows(host, together)
+        with windowed, sparsectrl.attach(host, encoder, shown, FRAMES, scale, arrangement=together):
+            return run(host, inputs)
+
+    plain, found = drawn(0), drawn("0: 1, 4: 0, 8: 0, 9: 2")
+    still = [row for row in range(2 * FRAMES) if 4 <= row % FRAMES <= 8]
+    assert torch.equal(found[still], plain[still])
+    assert all(far(found[row], plain[row]) > 1e-4 for row in range(2 * FRAMES) if row not in still)
+    assert torch.equal(drawn("0: 0.5, -1: 0.5 * @0: 1"), drawn(0.5))
+    with pytest.raises(MotionError, match="12 is not in a clip of 10 frames"):
+        drawn("12: 1")

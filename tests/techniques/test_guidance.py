@@ -227,3 +227,14 @@ def test_what_cannot_be_is_refused(settings: dict[str, Any], plan: Plan, sentenc
     with pytest.raises(MotionError, match=sentence):
         check(techniques_of(asked), plan)
     check(of(), plan)
+
+
+def test_a_cfg_curve_is_the_constant_of_each_frame_and_each_step() -> None:
+    techniques = of(cfg_curve="0: 8, 3: 2 * @0: 1, @1: 0.5")
+    assert techniques.ask("needs_schedule") and not of(cfg_curve="0: 8, 3: 2").ask("needs_schedule")
+    assert techniques.scales(Moment(FRAMES, FRAMES, 0, 5), 7.0) == [8, 6, 4, 2]
+    assert techniques.scales(Moment(FRAMES + 2, FRAMES, 4, 5), 7.0) == [4, 3, 2, 1, 1, 1]
+    with pytest.raises(MotionError, match="CFG curve off"):
+        check(techniques, Plan(1.0))
+    with pytest.raises(MotionError, match="both set the CFG scale"):
+        check(of(cfg_curve=5.0, cfg_last=3.0), Plan(8.0))

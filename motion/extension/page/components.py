@@ -10,8 +10,9 @@ import gradio as gr
 
 from motion.extension import options
 from motion.extension.models import FILES
-from motion.extension.page import strip
+from motion.extension.page import curve_row, strip
 from motion.fields.table import Choice, Field, Flag, Image, Number, Several
+from motion.fields.varying import Varying
 from motion.fields.weighted import Weights
 from motion.hosts.webui.backends.base import option
 from motion.settings.key_frames import KeyImages
@@ -26,6 +27,8 @@ def component(row: Field, elem_id: Callable[[str], str]) -> Any:
     if isinstance(row, Image):
         return gr.Image(type="pil", **common)
     common["info"] = row.help
+    if isinstance(row, Varying):
+        return curve_row.build(row, common)
     if isinstance(row, Number) and row.step:
         lowest = math.ceil(row.low / row.step) * row.step
         return gr.Slider(lowest, row.reach, row.default, step=row.step, **common)

@@ -11,7 +11,7 @@ import gradio as gr
 
 from motion.errors import MotionError
 from motion.extension import infotext
-from motion.extension.page import sections
+from motion.extension.page import curve_row, sections
 from motion.extension.page.lora_row import LoraRow
 from motion.extension.page.module_row import ModuleRow
 from motion.extension.page.notes import alarm
@@ -62,6 +62,7 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
         above = {"source": source.build, "lora": loras.build, "windows": plan.build_picture, "output": paste.build}
         sections.build(made, elem_id, is_img2img, above)
     sections.follow(made)
+    curve_row.follow(made)
     loras.follow(made)
     presets.follow(made)
     files.follow(made, loras.chooser)

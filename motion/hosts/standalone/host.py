@@ -18,6 +18,7 @@ from motion.fields.table import Size
 from motion.hosts.controls import fit_image
 from motion.hosts.finish import finish_frames
 from motion.hosts.memory import MODEL_REMEDY, check_fits, memory_error_told
+from motion.hosts.sounds import settle_sounds
 from motion.hosts.source import Source
 from motion.hosts.standalone import samplers
 from motion.hosts.standalone.checkpoint import open_parts
@@ -167,7 +168,7 @@ class Standalone:
         noise: Tensor | None = None,
     ) -> Tensor:
         """Float32 `[clips, frames, 4, height/8, width/8]` on the CPU."""
-        clips = [seed_of_work(clip, work) for clip in clips]
+        clips = [settle_sounds(seed_of_work(clip, work), FIELDS) for clip in clips]
         self._check(clips, networks, source)
         *_, latents = self._passes(clips, networks, progress, work, source, noise)
         return latents
@@ -222,7 +223,7 @@ class Standalone:
             )
         if frames.shape != (clip.frames, height, width, 3):
             raise MotionError(f"the frames are {frames.shape}: give {clip.frames} of {width}x{height}")
-        networks, clip = Networks.of(networks), replace(clip, cfg=1.0).with_seed()
+        networks, clip = Networks.of(networks), settle_sounds(replace(clip, cfg=1.0).with_seed(), FIELDS)
         windows = self._windows(clip, networks)
         latents = torch.cat(list(encode_frames(self.parts.vae, frames)))
         with memory_error_told(f"{windows.size} frames of {clip.size} do"), merge_loras(self.parts, networks.loras):

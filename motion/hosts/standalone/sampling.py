@@ -29,6 +29,7 @@ from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
+from motion.settings.curves import still_of
 from motion.settings.settings import Clip
 from motion.techniques.registry import techniques_of
 from motion.techniques.technique import Detour, Moment, Pass, Pictures, Round, Techniques, Turn
@@ -258,8 +259,3 @@ def frame_generators(clip: Clip, frames: int) -> list[torch.Generator]:
     if clip.seed_mode == "frame":
         return [torch.Generator("cpu").manual_seed(clip.seed + frame) for frame in range(frames)]
     return [torch.Generator("cpu").manual_seed(clip.seed)] * frames
-
-
-def still_of(clip: Clip) -> Clip:
-    """The clip's first frame, a picture of its own."""
-    return replace(clip, frames=1, zero_shot=False, cross_frame="none")

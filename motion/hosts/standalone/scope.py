@@ -25,6 +25,7 @@ from motion.hosts.standalone.vae import encode
 from motion.hosts.standalone.work import SamplingRun
 from motion.sampling.animation import attach_windows, is_attached
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.effect import MotionEffect
 from motion.sampling.inputs import attach_inputs
 from motion.settings.settings import Clip
 from sparsectrl import Effect
@@ -49,7 +50,9 @@ class Scope:
         unet, clip, module, arrangement = self.parts.unet, self.clip, self.networks.module, run.arrangement
         with ExitStack() as scope:
             if module is not None:
-                scope.enter_context(motion.attach(unet, module, arrangement.frames, clip.scale, arrangement))
+                scope.enter_context(
+                    motion.attach(unet, module, arrangement.frames, 1.0, arrangement, MotionEffect.of(clip))
+                )
             elif not is_attached(unet):
                 scope.enter_context(attach_windows(unet, arrangement))
             if (tuned := self.networks.one_shot) is not None:
@@ -87,7 +90,7 @@ class Scope:
         if encoder is None:
             encoder = sparsectrl.load(file).to(self.device, self.dtype)
         shown = condition(control, encoder, partial(encode, self.parts.vae), clip.key_fit, clip.size, frames)
-        how = influence(clip)
+        how = influence(clip, clip.frames)
         return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)
 
     def _give_conditioning(

@@ -15,7 +15,7 @@ from motion.hosts.controls import Control, check_effects, condition, given_laten
 from motion.hosts.webui.backends.base import host_module
 from motion.hosts.webui.backends.detect import encode, host
 from motion.sampling.arrangement import Arrangement
-from motion.settings.settings import KeyFrames
+from motion.settings.tab import Tab
 from sparsectrl import SparseEncoder
 from sparsectrl.encoder import PIXELS_PER_LATENT
 
@@ -31,9 +31,7 @@ class KeyFrameControls:
     as are all where techniques ask for it (``gives``).
     """
 
-    def __init__(
-        self, settings: KeyFrames, loaded: Sequence[Loaded], arrangement: Arrangement, gives: bool = False
-    ) -> None:
+    def __init__(self, settings: Tab, loaded: Sequence[Loaded], arrangement: Arrangement, gives: bool = False) -> None:
         self.settings = settings
         self.controls = [control for control, _ in loaded]
         self.shown = [(control, encoder) for control, encoder in loaded if encoder is not None]
@@ -100,7 +98,7 @@ class KeyFrameControls:
     def _attach(self) -> None:
         unet, frames = host().unet(), self.arrangement.frames
         for (control, encoder), shown in zip(self.shown, self._conditions, strict=True):
-            how, before = influence(self.settings), control.effect
+            how, before = influence(self.settings, self.settings.frames), control.effect
             scope = sparsectrl.attach(unet, encoder, shown, frames, influence=how, arrangement=self.arrangement)
             control.effect = self._attached.enter_context(scope)
             if before is not None:

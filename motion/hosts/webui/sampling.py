@@ -28,6 +28,7 @@ from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.models.motion.model import MotionModel
 from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.effect import MotionEffect
 from motion.sampling.inputs import attach_inputs
 from motion.sampling.lora import WeightedLora
 from motion.sampling.noise import fade
@@ -173,7 +174,9 @@ class Sampling:
         if self.module is None:
             scope = attach_windows(unet, self.arrangement)
         else:
-            scope = motion.attach(unet, self.module, self.arrangement.frames, self.tab.scale, self.arrangement)
+            scope = motion.attach(
+                unet, self.module, self.arrangement.frames, 1.0, self.arrangement, MotionEffect.of(self.tab)
+            )
         self._attached.enter_context(scope)
         looking = motion.cross_frame.attach_by_settings(unet, self.tab, self.arrangement, self.tab.zero_shot)
         self._attached.enter_context(looking)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -66,10 +67,14 @@ class Fusion(NamedTuple):
         parts = self.windows, self.place, self.share.to(x.dtype)
         return Fusion(*(part.to(x.device, non_blocking=x.is_cuda) for part in parts))
 
+    def cut(self, x: Tensor) -> Tensor:
+        """The windows of ``n f ...``, ``(n w) l ...``."""
+        return x[:, self.windows].flatten(0, 1)
+
     def average(self, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
         """``attend`` on every window of ``n f c``, each from position 0 on."""
         length = self.windows.shape[1]
-        seen = attend(rearrange(x[:, self.windows], "n w l c -> (n w) l c"))
+        seen = attend(self.cut(x))
         seen = rearrange(seen, "(n w) l c -> n (w l) c", n=len(x), l=length)
         total = seen[:, self.place[0]] * self.share[0][:, None]
         for place, share in zip(self.place[1:], self.share[1:], strict=True):
@@ -96,7 +101,7 @@ class PositionTable(nn.Module):
 
 
 class TemporalAttention(nn.Module):
-    """Self-attention along f of ``n f c``.
+    """Self-attention along f of ``n f c``, the keys of each frame times ``scale [n f]``.
 
     The three projections are one parameter and one matrix product. In state dicts it is split into the files'
     ``to_q.weight``, ``to_k.weight`` and ``to_v.weight``.
@@ -112,9 +117,10 @@ class TemporalAttention(nn.Module):
         self.pos_encoder: nn.Module = PositionTable(channels, positions)
         nn.init.uniform_(self.to_qkv, -(channels**-0.5), channels**-0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         qkv = linear(self.pos_encoder(x), self.to_qkv)
         q, k, v = rearrange(qkv, "n f (qkv heads d) -> qkv n heads f d", qkv=3, heads=self.heads)
+        k = k if scale is None else k * scale[:, None, :, None]
         x = F.scaled_dot_product_attention(q, k, v)
         x = self.to_out[0](rearrange(x, "n heads f d -> n f (heads d)"))
         return x
@@ -178,22 +184,27 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(slot.channels)
         self.ff_norm = nn.LayerNorm(slot.channels)
 
-    def forward(self, x: Tensor, fusion: Fusion | None = None) -> Tensor:
-        x = self._attend(x) if fusion is None else fusion.average(x, self._attend)
+    def forward(self, x: Tensor, fusion: Fusion | None = None, scale: Tensor | None = None) -> Tensor:
+        if fusion is None:
+            x = self._attend(x, scale)
+        else:
+            x = fusion.average(x, partial(self._attend, scale=None if scale is None else fusion.cut(scale)))
         x = self.ff(self.ff_norm(x)) + x
         return x
 
-    def _attend(self, x: Tensor) -> Tensor:
+    def _attend(self, x: Tensor, scale: Tensor | None) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = attention(norm(x)) + x
+            x = attention(norm(x), scale) + x
         return x
 
 
 class TemporalTransformer(nn.Module):
     """One slot of a motion module.
 
-    ``forward`` maps ``(groups frames) c h w`` to the same shape, device and dtype: ``x + scale * layer(x)``.
-    A new layer's last projection is zero, so that it begins as the identity.
+    ``forward`` maps ``(groups frames) c h w`` to the same shape, device and dtype: ``x + effect * layer(x)``, where the
+    effect is a number, or a tensor that broadcasts to ``x``. ``scale [frames]`` multiplies the keys of the attention:
+    at 0 a frame attends to all alike, the larger it is to the fewer. A new layer's last projection is zero, so that it
+    begins as the identity.
     """
 
     def __init__(self, slot: Slot, norm_over_frames: bool) -> None:
@@ -207,7 +218,14 @@ class TemporalTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, x: Tensor, frames: int, scale: float = 1.0, fusion: Fusion | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        frames: int,
+        effect: float | Tensor = 1.0,
+        fusion: Fusion | None = None,
+        scale: Tensor | None = None,
+    ) -> Tensor:
         height, width = x.shape[-2:]
         if self.norm_over_frames:
             hidden = rearrange(self.norm(over_frames(x, frames)), "g c f h w -> (g h w) f c")
@@ -215,19 +233,22 @@ class TemporalTransformer(nn.Module):
             hidden = rearrange(self.norm(x), "(g f) c h w -> (g h w) f c", f=frames)
         hidden = hidden.contiguous()  # of a view of one group, matmul would make a product per position
         windows = 1 if fusion is None else len(fusion.windows)
-        parts = [self._transform(part, fusion) for part in hidden.chunk(self._parts(hidden, windows))]
+        parts = [self._transform(part, fusion, scale) for part in hidden.chunk(self._parts(hidden, windows))]
         hidden = parts[0] if len(parts) == 1 else torch.cat(parts)
         hidden = rearrange(hidden, "(g h w) f c -> g f c h w", h=height, w=width).flatten(0, 1)
-        return torch.add(x, hidden.to(x.dtype), alpha=scale)
+        if isinstance(effect, Tensor):
+            return torch.addcmul(x, hidden.to(x.dtype), effect)
+        return torch.add(x, hidden.to(x.dtype), alpha=effect)
 
     def _parts(self, x: Tensor, windows: int) -> int:
         """Positions do not see each other: taken in parts, they bound the kernels' grid and the memory."""
         elements = PART.get(x.device.type, PART_ELSEWHERE)
         return max(math.ceil(x.numel() / elements), math.ceil(len(x) * windows * self.heads / GRID_LIMIT))
 
-    def _transform(self, x: Tensor, fusion: Fusion | None) -> Tensor:
+    def _transform(self, x: Tensor, fusion: Fusion | None, scale: Tensor | None) -> Tensor:
         x = self.proj_in(x)
+        scale = None if scale is None else scale.expand(len(x), -1)
         for block in self.transformer_blocks:
-            x = block(x, fusion)
+            x = block(x, fusion, scale)
         x = self.proj_out(x)
         return x

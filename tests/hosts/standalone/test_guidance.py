@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,38 @@ def encoded(host: Standalone, *images: Any) -> torch.Tensor:
     """The latents of pictures, as key frames and clips are given."""
     with torch.inference_mode():
         return encode(host.parts.vae, torch.from_numpy(np.stack(images)).movedim(-1, 1).float() / 255)
+
+
+CURVES = {"scale": "0: 0, 3: 1.5", "attention_scale": "0: 0.5, 3: 2", "cfg_curve": "0: 5, 3: 9 * @0: 1, @1: 0.5"}
+
+
+@pytest.mark.parametrize("engine", ["denoiser", "attention"])
+def test_constant_curves_are_bit_equal_to_numbers(engine: str, host: Standalone, v3: MotionModel) -> None:
+    plain = replace(WINDOWS, context_engine=engine, scale=0.8, attention_scale=0.7, cfg=6.0)
+    curves = {"scale": "0: 0.8", "attention_scale": "0: 0.7, -1: 0.7", "cfg_curve": "@0: 6"}
+    frames = host.render(plain, v3)
+    assert np.array_equal(host.render(replace(plain, **{**curves, "cfg": 5.0}), v3), frames)  # type: ignore[arg-type]
+    for name, curve in CURVES.items():
+        assert not np.array_equal(host.render(replace(plain, **{name: curve}), v3), frames)  # type: ignore[arg-type]
+
+
+def test_frames_without_effect_are_those_of_no_motion(host: Standalone, v3: MotionModel) -> None:
+    """In one window; each frame's own noise then decides alone."""
+    plain, found = (host.render(replace(SMALL, scale=scale), v3) for scale in (0.0, "0-1: 0, 2: 1, 3: 1"))
+    assert np.array_equal(found[:2], plain[:2])
+    assert all(not np.array_equal(*pair) for pair in zip(found[2:], plain[2:], strict=True))
+
+
+def test_a_curve_follows_a_sound(host: Standalone, v3: MotionModel, tmp_path: Path) -> None:
+    """Two silent frames, then two of a tone."""
+    tone = np.sin(np.arange(44100 // 4) * 2 * np.pi * 100 / 44100) * 2**14
+    with wave.open(str(tmp_path / "drum.wav"), "wb") as file:
+        file.setparams((1, 2, 44100, 0, "NONE", ""))
+        file.writeframes(np.concatenate([np.zeros(44100 // 4), tone]).astype("<i2").tobytes())
+    by_sound = host.render(replace(SMALL, scale=f"audio({tmp_path / 'drum.wav'}, bass)"), v3)
+    assert np.array_equal(by_sound[:2], host.render(replace(SMALL, scale=0.0), v3)[:2])
+    assert np.array_equal(by_sound, host.render(replace(SMALL, scale="0-1: 0, 2-3: 1"), v3))
+    high = host.render(replace(SMALL, scale=f"audio({tmp_path / 'drum.wav'}, treble, 0, 0.5)"), v3)
+    assert not np.array_equal(high, by_sound)
+    with pytest.raises(MotionError, match=r"none\.wav does not exist"):
+        host.render(replace(SMALL, scale="audio(none.wav)"), v3)
