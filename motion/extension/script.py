@@ -21,7 +21,7 @@ from motion.hosts.webui import beside, checks, initial_images
 from motion.hosts.webui import job as jobs
 from motion.hosts.webui.backends.base import host_module, option
 from motion.hosts.webui.backends.detect import host
-from motion.hosts.webui.guidance import check_samplers
+from motion.hosts.webui.guidance import check_samplers, check_step_noise
 from motion.hosts.webui.initial_images import Initial
 from motion.hosts.webui.job import Job
 from motion.hosts.webui.key_frames import Loaded
@@ -187,7 +187,9 @@ def _check_techniques(p: Any, tab: Tab, controls: Sequence[Loaded], begins_with_
     held = [frame for control, _ in controls for frame in control.images]
     one_model = getattr(p, "refiner_checkpoint", None) in (None, "", "None", "none")
     check(techniques, TechniquePlan(p.cfg_scale, held, begins_with_noise, one_model, tab.frames, p.sampler_name))
-    check_samplers(techniques, [getattr(p, name, None) for name in ("sampler_name", "hr_sampler_name")])
+    samplers = [getattr(p, name, None) for name in ("sampler_name", "hr_sampler_name")]
+    check_samplers(techniques, samplers)
+    check_step_noise(tab.step_noise, samplers)
 
 
 def _source_latents(p: Any, tab: Tab, clip: Source | None) -> SourceLatents | None:

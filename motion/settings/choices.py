@@ -43,8 +43,12 @@ NOISES: Mapping[str, str] = MappingProxyType(
         "freenoise": "FreeNoise",
         "repeated": "Repeated",
         "constant": "Constant",
+        "mixed": "Mixed",
+        "progressive": "Progressive",
+        "empty": "Empty",
     }
 )
+STEP_NOISES: Mapping[str, str] = MappingProxyType({"own": "Own", "constant": "Constant"})
 TRAVELS: Mapping[str, str] = MappingProxyType({"linear": "Linear", "spherical": "Spherical"})
 FREEINIT_FILTERS: Mapping[str, str] = MappingProxyType(
     {"butterworth": "Butterworth", "gaussian": "Gaussian", "ideal": "Ideal"}

@@ -32,7 +32,7 @@ def infotext(clip: Clip, extra: Mapping[str, object] = MappingProxyType({})) -> 
 
 def is_seldom(row: Field) -> bool:
     """Whether infotext leaves the setting out at its default: few clips have to do with it."""
-    return row.group in SELDOM or "key_frames" in row.needs
+    return row.group in SELDOM or row.name in ("step_noise", "noise_share") or "key_frames" in row.needs
 
 
 def parse_infotext(text: str) -> tuple[Clip, dict[str, str]]:

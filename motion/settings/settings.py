@@ -21,6 +21,7 @@ from motion.settings.choices import (
     SAMPLERS,
     SEED_MODES,
     SPACINGS,
+    STEP_NOISES,
     TRAVELS,
 )
 from motion.settings.cross_frame import CrossFrame
@@ -29,6 +30,7 @@ from motion.settings.hires import HiresSettings
 from motion.settings.layers import LayerSettings
 from motion.settings.source import SourceSettings
 from motion.settings.structure import StructureSettings
+from motion.techniques.layered_noise import LayeredNoiseSettings
 from motion.techniques.text2video_zero import ZeroShotSettings
 
 RANDOM_SEED = -1
@@ -59,7 +61,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Movement(LayerSettings):
+class Movement(LayerSettings, LayeredNoiseSettings):
     """What makes a clip of a picture."""
 
     frames: int = setting(
@@ -83,7 +85,11 @@ class Movement(LayerSettings):
         Choice, "auto", "Noise", "what frames are drawn from; auto suits most", NOISES,
         key="Motion noise", group="motion",
         detail="auto: FreeNoise for clips in windows, else each frame its own; repeated: the first window's again; "
-        "constant: the same for all frames",
+        "constant: the same for all frames; mixed and progressive: a part of it is shared (PYoCo); empty: none",
+    )  # fmt: skip
+    step_noise: str = setting(
+        Choice, "own", "Noise in steps", "what ancestral samplers add: each frame its own, or all the same",
+        STEP_NOISES, key="Motion step noise", group="motion",
     )  # fmt: skip
     betas: str = setting(
         Choice, "auto", "Beta schedule", "noise schedule; auto: the motion module's own", BETAS,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from motion.techniques import layered_noise
 from motion.techniques.technique import Layout, Technique
 
 
@@ -44,7 +45,7 @@ class SharedNoise(Technique):
 
     @staticmethod
     def wanted(settings: Any) -> bool:
-        return bool(settings.noise != "independent")
+        return settings.noise not in ("independent", *layered_noise.KINDS)
 
     def begin(self, noise: Tensor, layout: Layout, seed: int) -> Tensor:
         return noise[noise_order(self.kind, layout, seed)]

@@ -10,6 +10,7 @@ from motion.techniques.cfg_ramp import CfgRamp
 from motion.techniques.freeinit import FreeInit
 from motion.techniques.freenoise import SharedNoise
 from motion.techniques.interleaved_smoothing import InterleavedSmoothing
+from motion.techniques.layered_noise import LayeredNoise
 from motion.techniques.oscillating import OscillatingGuidance
 from motion.techniques.replacement import CleanReplacement, Replacement
 from motion.techniques.rescale_cfg import RescaleCfg
@@ -20,6 +21,7 @@ from motion.techniques.thresholding import DynamicThresholding
 
 KINDS: tuple[Any, ...] = (
     SharedNoise,
+    LayeredNoise,
     FreeInit,
     Text2VideoZero,
     CfgRamp,

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from motion.sampling.noise import fade, fade_weights
 from motion.sampling.windows import Windows
 from motion.settings.choices import FREEINIT_FILTERS, NOISES
+from motion.settings.settings import Clip
 from motion.techniques.freeinit import FILTERS, low_pass, reinitialize_noise
 from motion.techniques.freenoise import noise_order
+from motion.techniques.layered_noise import KINDS, LayeredNoise
+from motion.techniques.registry import techniques_of
 from tests.support.small import far
 
 FRAMES, POWERS, SCALES = st.integers(1, 64), st.floats(0.1, 10), st.floats(1, 1024)
@@ -107,3 +110,28 @@ def test_a_second_drawing_begins_with_the_slow_parts_of_the_first(kind: str) -> 
     assert far(mixed.mean((0, 2, 3)), noised.mean((0, 2, 3))) <= 1e-9
     assert far(reinitialize_noise(drawn, noise, noised, 0.2, kind), noised) <= 1e-9
     assert (mixed - fresh).square().mean() < (mixed - noised).square().mean()  # most frequencies are high
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("kind", ["mixed", "progressive"])
+def test_layered_noise_keeps_its_variance_and_shares_what_was_asked_for(kind: str, share: float) -> None:
+    own = torch.randn(8, 4, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = LayeredNoise(Clip(noise=kind, noise_share=share)).begin(own, Windows(8), seed=1)
+    together = torch.corrcoef(noise.flatten(1))
+    assert (noise.var((1, 2, 3)) - 1).abs().max() < 0.05
+    away = torch.arange(8)
+    apart = (away[:, None] - away).abs()
+    wanted = (share**0.5) ** apart if kind == "progressive" else torch.where(apart > 0, share, 1.0)
+    assert (together - wanted).abs().max() < 0.05
+    if not share:
+        assert torch.equal(noise, own)
+
+
+def test_empty_noise_is_none() -> None:
+    assert not LayeredNoise(Clip(noise="empty")).begin(torch.randn(2, 4, 2, 2), Windows(2), 0).any()
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_one_technique_makes_the_noise(kind: str) -> None:
+    [maker] = [type(member).__name__ for member in techniques_of(Clip(noise=kind)).members] or [None]
+    assert maker == (None if kind == "independent" else "LayeredNoise" if kind in KINDS else "SharedNoise")

@@ -38,6 +38,8 @@ Progress = Callable[[int, int], None]
 """Called with (steps done, steps): with 0 when sampling begins, then after each step."""
 
 
+STEP_SEED = 1 << 19
+"""How far from the clip's seed the noise is drawn that samplers add to all frames alike."""
 ROWS_AT_ONCE = 32
 """Frames that a spatial layer takes at a time in the engine that runs the UNet for all: two windows of the usual 16."""
 
@@ -141,6 +143,8 @@ class Sampling:
         if (noise := self.noise) is None:
             pairs = zip(self._noise(generators).chunk(len(self.clips)), self.clips, strict=True)
             noise = torch.cat([self.techniques.begin(drawn, self.windows, clip.seed) for drawn, clip in pairs])
+        if self.clips[0].step_noise == "constant":
+            generators = [twin for clip in self.clips for twin in twin_generators(clip, self.windows.frames)]
         scheduler = self._scheduler()
         looks_at_others = self.networks.one_shot or self.clips[0].cross_frame_mode(self.clips[0].zero_shot) != "none"
         arrangement = Arrangement(self.windows, rows_at_once=None if looks_at_others else ROWS_AT_ONCE)
@@ -259,3 +263,8 @@ def frame_generators(clip: Clip, frames: int) -> list[torch.Generator]:
     if clip.seed_mode == "frame":
         return [torch.Generator("cpu").manual_seed(clip.seed + frame) for frame in range(frames)]
     return [torch.Generator("cpu").manual_seed(clip.seed)] * frames
+
+
+def twin_generators(clip: Clip, frames: int) -> list[torch.Generator]:
+    """Such sources of what the sampler adds that all frames are given the same."""
+    return [torch.Generator("cpu").manual_seed(clip.seed + STEP_SEED) for _ in range(frames)]

@@ -28,6 +28,12 @@ def check_samplers(techniques: Techniques, names: Sequence[str | None]) -> None:
             raise MotionError(f"{name} has no fixed steps: choose another sampler, or turn {technique.label} off")
 
 
+def check_step_noise(kind: str, names: Sequence[str | None]) -> None:
+    """Raise MotionError for noise in steps that frames are to share, with a sampler that asks nobody for its noise."""
+    for name in (name for name in names if name and "SDE" in name and kind != "own"):
+        raise MotionError(f"{name} draws its own noise in each step: choose another sampler, or Own for noise in steps")
+
+
 class Guidance:
     """Of the clips of one job, of which ``kept`` frames each are finished. Latents and predictions are k-diffusion's.
 

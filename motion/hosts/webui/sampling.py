@@ -249,6 +249,12 @@ def clip_noise_class(rng: Any, tab: Tab, techniques: Techniques, windows: Window
             noise = self._one_stream() if tab.seed_mode == "clip" else super().first()
             return techniques.begin(noise, windows, self.seeds[0])
 
+        def next(self) -> Any:
+            if self.is_first or tab.step_noise == "own":
+                return super().next()
+            one = rng.randn_without_seed(self.shape, generator=self.generators[0])
+            return torch.stack([one] * len(self.seeds)).to(host_module("shared").device)
+
         def _one_stream(self) -> Any:
             generator, noise = self._stream(self.seeds[0])
             if self.subseeds and self.subseed_strength:

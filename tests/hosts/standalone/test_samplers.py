@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from motion.fields.table import Size
+from motion.hosts.standalone import Standalone
 from motion.hosts.standalone.parts import Parameterization
 from motion.hosts.standalone.samplers import scheduler, spacing_of
 from motion.models.motion.architecture import FAMILIES
 from motion.settings.choices import SAMPLERS, SPACINGS
+from motion.settings.settings import Clip
 
 # diffusers 0.42 turns tensors into arrays in a way NumPy 2.4 frowns upon, whenever a scheduler holds sigmas.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
@@ -96,3 +101,13 @@ def test_a_model_without_any_signal_begins_there() -> None:
         assert times(sampler, 25, model=model)[0] == 999
         assert float(scheduler(sampler, BETAS, 25, model=model).alphas_cumprod[-1]) < 1e-6
         assert drawn(sampler, "auto", 201, model).mean() == pytest.approx(0.5, rel=0.05)
+
+
+def test_noise_in_steps_may_be_the_same_in_all_frames(tiny: Path) -> None:
+    """Frames that begin alike and are told the same stay alike, with a sampler that adds noise, and only then."""
+    host = Standalone.open(tiny / "sd15.safetensors", device="cpu")
+    clip = Clip(prompt="a cat", frames=3, steps=2, seed=1, size=Size(64, 64), cfg=1.0, noise="constant")
+    for sampler, adds in (("euler_a", True), ("ddim", False)):
+        own, alike = (host.render(replace(clip, sampler=sampler, step_noise=kind)) for kind in ("own", "constant"))
+        assert (alike == alike[:1]).all()
+        assert (own == alike).all() != adds
