@@ -66,6 +66,9 @@ def attach(
         if effect.keys and influence.curve.constant != 0:
             _check_channels(condition, control.shape)
             hooks = _Residuals(control, mask_condition(conditions), keys, effect, arrangement)
+            if not influence.always:
+                arrangement.spans.append(influence.covers)
+                undo.callback(arrangement.spans.remove, influence.covers)
             undo.callback(patching.before(unet, hooks.begin, with_kwargs=True))
             undo.callback(patching.after(found.middle, hooks.add_to_middle))
             for number, layer in enumerate(found.decoder):
@@ -110,12 +113,18 @@ class _Residuals:
         self.given, self.skips = given, {}
 
     def add_to_middle(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
-        """Run the encoder where the UNet's own has just ended, and add its last residual."""
+        """Run the encoder where the UNet's own has just ended, and add its last residual.
+
+        Where the UNet's deep layers stand aside, the encoder's do, too: the outermost skip alone has a residual.
+        """
         if self.given is None or not self._acts(self.given):
             return None
-        *skips, residual = self._residuals(self.given, output)
-        self.skips = dict(enumerate(reversed(skips)))
         self.effect.passes += 1
+        *skips, residual = self._residuals(self.given, output)
+        if module in self.arrangement.aside:
+            self.skips = {len(self.shape.outputs) - 1: residual}
+            return None
+        self.skips = dict(enumerate(reversed(skips)))
         self.effect.note(residual, output)
         return output + residual
 
@@ -150,7 +159,8 @@ class _Residuals:
         varies = self.effect.influence.curve.over_steps
         rows, factors = self._show(window, len(given.x), like, self.arrangement.time(given.t) or 0.0 if varies else 0.0)
         t, context = given.t.to(like.device).expand(len(given.x)), given.context.to(like)
-        residuals = self.encoder(rows.of(self._embedded(like)), t, context, len(window))
+        outermost = bool(self.arrangement.aside)
+        residuals = self.encoder(rows.of(self._embedded(like)), t, context, len(window), outermost)
         return [residual * factors for residual in residuals]
 
     def _show(self, window: Window, batch: int, like: Tensor, time: float) -> tuple[Rows, Tensor]:

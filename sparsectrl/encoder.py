@@ -182,14 +182,18 @@ class SparseEncoder(nn.Module):
         self.controlnet_down_blocks = nn.ModuleList(zero_module(nn.Conv2d(c, c, 1)) for c in shape.outputs)
         self.controlnet_mid_block = zero_module(nn.Conv2d(shape.widths[-1], shape.widths[-1], 1))
 
-    def forward(self, embedded: Tensor, t: Tensor, context: Tensor, frames: int | None = None) -> list[Tensor]:
-        """The residuals for the UNet's skips, from the outside in, and last the middle's.
+    def forward(
+        self, embedded: Tensor, t: Tensor, context: Tensor, frames: int | None = None, outermost: bool = False
+    ) -> list[Tensor]:
+        """The residuals for the UNet's skips, from the outside in, and last the middle's; or the ``outermost`` alone.
 
         ``embedded [(clips frames), width, h, w]`` is the `Embedding` of every frame of a clip, or of several clips of
         ``frames``; ``t [(groups clips frames)]``; ``context [(groups clips frames), tokens, context]``.
         """
-        time = self.time_embedding(t)
         features = [embedded.repeat(len(context) // len(embedded), 1, 1, 1)]
+        if outermost:
+            return [self.controlnet_down_blocks[0](features[0])]
+        time = self.time_embedding(t)
         for level in self.down_blocks:
             features += level(features[-1], time, context, frames or len(embedded))
         x = self.mid_block(features[-1], time, context)

@@ -45,6 +45,7 @@ SLOW = (
         "sampling/test_together.py",
     ),
     *("sampling/test_waits.py", "sparsectrl/test_attach.py", "sparsectrl/test_clips.py", "sparsectrl/test_parity.py"),
+    "sampling/test_step_cache.py",
     *("sparsectrl/test_windows.py", "training/", "weights/test_download.py", "weights/test_library.py"),
 )
 """Where the tests are that take seconds each: the inner loop, ``pytest -m "not slow"``, leaves them out."""

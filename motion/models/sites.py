@@ -31,17 +31,25 @@ class Sites:
     """All sites of a UNet by slot name, the GroupNorms that some families take over all frames, the layers that do the
     work on each frame by itself, and where it decodes.
 
-    ``transformers`` come with their level: how many times the picture is halved there. ``middle`` is the last ResBlock
-    before the decoder; ``decoder`` are the ResBlocks whose input is ``[(groups frames), hidden + skip, h, w]``, in the
-    order they run.
+    ``transformers`` come with their level: how many times the picture is halved there. ``resamplers`` halve and double
+    it. ``middle`` is the last ResBlock before the decoder; ``decoder`` are the ResBlocks whose input is
+    ``[(groups frames), hidden + skip, h, w]``, in the order they run.
     """
 
     by_slot: dict[str, Site]
     resnet_norms: tuple[nn.Module, ...]
     resblocks: tuple[nn.Module, ...]
     transformers: dict[nn.Module, int]
+    resamplers: tuple[nn.Module, ...]
     middle: nn.Module
     decoder: tuple[nn.Module, ...]
+
+    @property
+    def deep(self) -> frozenset[nn.Module]:
+        """All layers between the first convolution and the outermost of the decoder: what is handed to that."""
+        everything = {*self.resblocks, *self.transformers, *self.resamplers}
+        outermost = [site.layer for name, site in self.by_slot.items() if name.startswith("up_blocks")]
+        return frozenset(everything - {*self.decoder[-1:], *outermost[-1:]})
 
 
 def find(unet: nn.Module) -> Sites:
@@ -115,9 +123,12 @@ def widths(channels: Mapping[str, int]) -> str:
 
 def _ldm(unet: nn.Module) -> Sites:
     levels = {"mid_block": [unet.get_submodule("middle_block")]}
+    resamplers: list[nn.Module] = []
     # ldm's Downsample holds its convolution as "op", its Upsample as "conv".
     for kind, blocks, convolution in (("down_blocks", "input_blocks", "op"), ("up_blocks", "output_blocks", "conv")):
         split = _split(_children(unet, blocks), convolution)
+        parts = (part for block in _children(unet, blocks) for part in block.children())
+        resamplers += [part for part in parts if _resamples(part, convolution)]
         levels |= {f"{kind}.{level}": members for level, members in enumerate(split)}
     sites: dict[str, Site] = {}
     all_resblocks: list[nn.Module] = []
@@ -135,7 +146,8 @@ def _ldm(unet: nn.Module) -> Sites:
     norms = [part.get_submodule(norm) for part in all_resblocks for norm in ("in_layers.0", "out_layers.0")]
     middle = [part for part in levels["mid_block"][0].children() if _is_resblock(part)][-1]
     last = [unet.get_submodule("out.0")] if _has(unet, "out") else []
-    return Sites(sites, (*norms, *last), tuple(all_resblocks), all_transformers, middle, tuple(decoder))
+    by_kind = tuple(all_resblocks), all_transformers, tuple(resamplers)
+    return Sites(sites, (*norms, *last), *by_kind, middle, tuple(decoder))
 
 
 def _split(blocks: Iterable[nn.Module], convolution: str) -> list[list[nn.Module]]:
@@ -145,7 +157,7 @@ def _split(blocks: Iterable[nn.Module], convolution: str) -> list[list[nn.Module
         parts = list(block.children())
         if any(map(_is_resblock, parts)):
             levels[-1].append(block)
-        if any(_has(part, convolution) and not _is_resblock(part) for part in parts):
+        if any(_resamples(part, convolution) for part in parts):
             levels.append([])
     return levels
 
@@ -156,6 +168,7 @@ def _diffusers(unet: nn.Module) -> Sites:
         blocks |= {f"{kind}.{level}": block for level, block in enumerate(_children(unet, kind))}
     sites: dict[str, Site] = {}
     all_resnets: list[nn.Module] = []
+    resamplers: list[nn.Module] = []
     all_transformers: dict[nn.Module, int] = {}
     decoder: list[nn.Module] = []
     for name, block in blocks.items():
@@ -165,12 +178,14 @@ def _diffusers(unet: nn.Module) -> Sites:
         for index, (layer, resnet) in enumerate(zip(layers, resnets, strict=False)):  # the middle has a ResBlock more
             sites[f"{name}.motion_modules.{index}"] = Site(layer, _channels(resnet))
         all_resnets += resnets
+        resamplers += [*_children(block, "downsamplers"), *_children(block, "upsamplers")]
         all_transformers |= dict.fromkeys(transformers, _level(name, blocks))
         decoder += resnets if name.startswith("up_blocks") else []
     norms = [resnet.get_submodule(norm) for resnet in all_resnets for norm in ("norm1", "norm2")]
     middle = list(_children(blocks["mid_block"], "resnets"))[-1]
     last = [unet.get_submodule("conv_norm_out")] if _has(unet, "conv_norm_out") else []
-    return Sites(sites, (*norms, *last), tuple(all_resnets), all_transformers, middle, tuple(decoder))
+    by_kind = tuple(all_resnets), all_transformers, tuple(resamplers)
+    return Sites(sites, (*norms, *last), *by_kind, middle, tuple(decoder))
 
 
 def _level(block: str, blocks: Iterable[str]) -> int:
@@ -182,6 +197,10 @@ def _level(block: str, blocks: Iterable[str]) -> int:
 
 def _has(module: nn.Module, *names: str) -> bool:
     return all(module._modules.get(name) is not None for name in names)
+
+
+def _resamples(module: nn.Module, convolution: str) -> bool:
+    return _has(module, convolution) and not _is_resblock(module)
 
 
 def _is_resblock(module: nn.Module) -> bool:

@@ -126,7 +126,7 @@ class _Calls:
     def __init__(self, arrangement: Arrangement) -> None:
         self.arrangement = arrangement
         self.inside = False
-        self.given: tuple[Any, int, list[Window]] | None = None
+        self.given: tuple[Any, int, list[Window], list[tuple[float, ...]]] | None = None
 
     def cut(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.inside:
@@ -135,8 +135,11 @@ class _Calls:
         unet_call.check_clips(batch, self.arrangement.frames)
         self.arrangement.pause()
         windows = self.arrangement.begin(unet_call.time(args, kwargs))
-        self.arrangement.take(windows[0])
-        self.given = (args, kwargs), batch, windows
+        shares = [(1.0,) * len(windows[0])] if len(windows) == 1 else self.arrangement.windows.shares(windows)
+        for hear in self.arrangement.listeners:
+            hear(args, kwargs, batch)
+        self.arrangement.take(windows[0], shares[0])
+        self.given = (args, kwargs), batch, windows, shares
         rows = self.arrangement.rows(batch, self.arrangement.together)
         if rows == list(range(batch)):
             self.given = None
@@ -146,13 +149,12 @@ class _Calls:
     def join(self, unet: nn.Module, args: Any, output: Any) -> Any:
         if self.inside or self.given is None:
             return None
-        (inputs, batch, windows), self.given = self.given, None
+        (inputs, batch, windows, shares), self.given = self.given, None
         average, groups = Average(batch, unet_call.latents(*inputs).device), batch // self.arrangement.frames
-        shares = self.arrangement.windows.shares(windows)
         self.inside = True
         try:
             for number, window in enumerate(windows):
-                self.arrangement.take(window)
+                self.arrangement.take(window, shares[number])
                 together = self.arrangement.together
                 rows = Rows(self.arrangement.rows(batch, together))
                 if number:
@@ -222,7 +224,7 @@ class _Continuation:
         self.factors = factors
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
-        if self.arrangement.still:
+        if self.arrangement.still or module in self.arrangement.aside:
             return None
         if isinstance(output, Tensor):
             return self._run(output)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from motion.errors import MotionError
 from motion.models.motion.temporal import Fusion
@@ -17,8 +18,19 @@ from motion.sampling.windows import Window, Windows
 STEPS = 1000
 """Time steps of the noise schedules that UNets are trained with."""
 
+Listener = Callable[[tuple[Any, ...], Mapping[str, Any], int], None]
+"""Told what a UNet is called with, and the rows of its batch."""
 Reads = Callable[[Window], Iterable[int]]
 """The frames that a window is given to read, by absolute number; those that are its own already count for nothing."""
+
+
+class Told(NamedTuple):
+    """A step as the host tells of it; a sampler's second evaluation of the network counts as one, too."""
+
+    number: int
+    """From 0 on in each pass."""
+    of: int | None
+    """How many the pass has, where the host knows."""
 
 
 def progress(time: float) -> float:
@@ -61,22 +73,35 @@ class Arrangement:
     A step is what is done at one time step of the noise schedule, in one call of the UNet by the host or in several
     (prompt and negative prompt apart); all of them have the same windows. To read the time of a call is to wait for its
     device; where a host says when a step begins (`step_begins`), it is done once in a step.
+
+    ``listeners``: told of each call that a host makes of the UNet, before it is cut into windows. ``spans``: whether
+    what has a start and an end acts at a time step.
     """
 
     windows: Windows
     prompts: int = 1
     rows_at_once: int | None = None
     pause: Callable[[], None] = lambda: None
+    listeners: list[Listener] = field(default_factory=list, init=False, repr=False)
+    spans: list[Callable[[float], bool]] = field(default_factory=list, init=False, repr=False)
     window: Window = field(init=False)
     """The frames of each clip that the call of the UNet in progress is for, in order."""
+    shares: Sequence[float] = field(init=False, repr=False)
+    """How much each of them counts for in the step."""
     together: Window = field(init=False)
     """The frames of each clip in the call: those of its window, and behind them those that it only reads."""
     moving: Window = field(init=False)
     """The first of `together`: those that temporal layers see."""
     still: bool = field(default=False, init=False)
     """Whether the temporal layers, and the norms that join frames for them, stand aside: each frame is by itself."""
+    text: str = field(default="", init=False)
+    """What a technique asks for in the calls in progress besides the step's own predictions."""
+    aside: frozenset[nn.Module] = field(default=frozenset(), init=False, repr=False)
+    """Layers that are not computed in the call in progress: what is hooked to them stands aside with them."""
     step: int = field(default=-1, init=False)
     """The step in progress, counted from 0."""
+    told: Told | None = field(default=None, init=False)
+    """The step that the host has told of; a new one each time."""
     _time: float | None = field(default=None, init=False, repr=False)
     """Of the step in progress."""
     _read: float | None = field(default=None, init=False, repr=False)
@@ -134,27 +159,34 @@ class Arrangement:
         table.append(reads)
         return lambda: table.remove(reads)
 
-    def take(self, window: Window) -> None:
-        """The calls of the UNet that follow are for this window."""
-        self.window = window
+    def take(self, window: Window, shares: Sequence[float] | None = None) -> None:
+        """The calls of the UNet that follow are for this window, whose frames count for so much each (None: whole)."""
+        self.window, self.shares = window, [1.0] * len(window) if shares is None else shares
         self.moving = _extended(window, window, self._shown)
         self.together = _extended(self.moving, window, self._hidden)
 
     @contextmanager
-    def without_motion(self, wanted: bool = True) -> Iterator[None]:
-        """Within, if it is ``wanted``, calls of the UNet draw each frame by itself."""
-        before, self.still = self.still, wanted
+    def further(self, text: str, motion: bool = True) -> Iterator[None]:
+        """Within, calls of the UNet are for a prediction that a technique asks for besides the step's own; without
+        ``motion`` each frame is drawn by itself."""
+        before = self.text, self.still
+        self.text, self.still = text, not motion
         try:
             yield
         finally:
-            self.still = before
+            self.text, self.still = before
 
     def restart(self) -> None:
         """Count the steps from 0 again: another clip begins, another pass over this one, or another round."""
-        self.step, self._time, self._is_read = -1, None, False
+        self.step, self.told, self._time, self._is_read = -1, None, None, False
 
-    def step_begins(self) -> None:
-        """The host says: whatever calls of the UNet follow are at one time step, until this is called again."""
+    def step_begins(self, number: int | None = None, of: int | None = None) -> None:
+        """The host says: whatever calls of the UNet follow are at one time step, until this is called again.
+
+        It is the step of that ``number``, counted from 0 (None: the next), ``of`` so many, where the host knows.
+        """
+        following = 0 if self.told is None else self.told.number + 1
+        self.told = Told(following if number is None else number, of)
         self._host_tells, self._is_read = True, False
 
     def time(self, of_call: Tensor | float | None) -> float | None:

@@ -92,6 +92,9 @@ def attach(
         found = sites.find(unet)
         _check(unet, frames, arrangement)
         undo.callback(arrangement.give(given, to_temporal=clip_norms))
+        if (start, end) != (0, 1):
+            arrangement.spans.append(calls.covers)
+            undo.callback(arrangement.spans.remove, calls.covers)
         undo.callback(patching.before(unet, calls.begin, with_kwargs=True))
         for attention, level in sites.self_attentions(found):
             if levels is None or level in levels:
@@ -192,10 +195,12 @@ class _Calls:
         scale = deviation[:, first : first + 1] / deviation
         return torch.addcmul(mean[:, first : first + 1], clips - mean, scale).flatten(0, 1)
 
+    def covers(self, time: float) -> bool:
+        """Whether frames look at others at that time step."""
+        return self.start <= progress(time) <= self.end
+
     def _acts(self, time: Any) -> bool:
-        if (self.start, self.end) == (0, 1):
-            return True
-        return self.start <= progress(self.arrangement.time(time) or 0.0) <= self.end
+        return (self.start, self.end) == (0, 1) or self.covers(self.arrangement.time(time) or 0.0)
 
     def _call(self, together: Window, groups: int) -> _Call | None:
         at, table = {frame: place for place, frame in enumerate(together)}, self.table_of(together)

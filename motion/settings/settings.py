@@ -29,6 +29,7 @@ from motion.settings.guidance import Guidance
 from motion.settings.hires import HiresSettings
 from motion.settings.layers import LayerSettings
 from motion.settings.source import SourceSettings
+from motion.settings.step_cache import StepCacheSettings
 from motion.settings.structure import StructureSettings
 from motion.techniques.layered_noise import LayeredNoiseSettings
 from motion.techniques.text2video_zero import ZeroShotSettings
@@ -61,7 +62,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Movement(LayerSettings, LayeredNoiseSettings):
+class Movement(StepCacheSettings, LayerSettings, LayeredNoiseSettings):
     """What makes a clip of a picture."""
 
     frames: int = setting(

@@ -28,9 +28,11 @@ from motion.hosts.standalone.vae import decode, encode, encode_frames
 from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.step_cache import is_whole
 from motion.sampling.windows import Windows
 from motion.settings.curves import still_of
 from motion.settings.settings import Clip
+from motion.settings.step_cache import INTERVALS
 from motion.techniques.registry import techniques_of
 from motion.techniques.technique import Detour, Moment, Pass, Pictures, Round, Techniques, Turn
 
@@ -74,7 +76,7 @@ class Sampling:
     def latents(self, progress: Progress | None = None, work: Work | None = None) -> Tensor:
         """Latents of the finished clips, float32 `[(clips frames), 4, height/8, width/8]`.
 
-        With `work` they are kept after each step, and begin where they were kept.
+        With `work` they are kept before each step that takes over nothing, and begin where they were kept.
         """
         run, rounds = self._start(), self.techniques.rounds
         steps, report = len(run.scheduler.timesteps), progress or (lambda done, steps: None)
@@ -87,7 +89,7 @@ class Sampling:
                     self._step(run, t)
                     if run.done in (1, steps):  # the device is waited for: early enough, and at the end
                         check_effects(self.networks.controls, ended=run.done == steps)
-                    if work is not None:
+                    if work is not None and is_whole(INTERVALS[self.clips[0].cache], run.done, steps):
                         work.keep(run)
                     report(run.drawn * steps + run.done, rounds * steps)
                 if run.drawn + 1 == rounds:
@@ -194,6 +196,7 @@ class Sampling:
         return samplers.scheduler(clip.sampler, betas, clip.steps, clip.spacing, self.parts.parameterization)
 
     def _step(self, run: SamplingRun, t: Tensor) -> None:
+        run.arrangement.step_begins(run.done, len(run.scheduler.timesteps))
         predicted = self._predicted(run, t)
         stepped = run.scheduler.step(predicted, t, run.latents, generator=run.generators, return_dict=False)
         run.latents, run.done = stepped[0], run.done + 1
@@ -211,7 +214,7 @@ class Sampling:
 
         def predict(further: Pass) -> Tensor:
             negative, positive = self.conditioning.apart()
-            with run.arrangement.without_motion(not further.motion):
+            with run.arrangement.further(further.text, further.motion):
                 return self._call_unet(noisy, t, negative if further.text == "uncond" else positive)
 
         return self.guidance.edit(predicted, by_text, noisy, NoiseLevel.of(run.scheduler, t), moment, predict)

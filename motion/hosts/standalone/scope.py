@@ -59,6 +59,7 @@ class Scope:
                 scope.enter_context(motion.one_shot.attach(unet, tuned, arrangement.frames, arrangement=arrangement))
             scope.enter_context(motion.cross_frame.attach_by_settings(unet, clip, arrangement, clip.zero_shot))
             scope.enter_context(motion.lora.attach(unet, module, self.networks.attached))
+            scope.enter_context(motion.step_cache.attach_by_settings(unet, clip, arrangement))
             images: list[ImageTokens] = []
             led_by = [ControlNet.of(shown, unet, clip, arrangement.frames) for shown in self.networks.control_clips]
             give = self._give_conditioning(arrangement, images, led_by)

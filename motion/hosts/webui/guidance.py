@@ -74,7 +74,7 @@ class Guidance:
         as it then is."""
 
         def further(wanted: Pass) -> Tensor:
-            with self.arrangement.without_motion(not wanted.motion):
+            with self.arrangement.further(wanted.text, wanted.motion):
                 return predict(wanted.text)
 
         return self.techniques.edit(Step(self._moment(), x, sigma, by_text, further, self.given), x0)

@@ -149,12 +149,15 @@ class Sampling:
             sampler = create(*args, **kwargs)
             denoiser = getattr(sampler, "model_wrap_cfg", None)
             if isinstance(denoiser, nn.Module):
-                undo.callback(patching.before(denoiser, lambda *_: self.arrangement.step_begins()))
+                undo.callback(patching.before(denoiser, self._step_begins))
             if hasattr(sampler, "callback_state"):
                 self.progress.follow_sampler(sampler)
             return sampler
 
         undo.callback(patching.item(vars(samplers), "create_sampler", made))
+
+    def _step_begins(self, denoiser: Any, _: Any) -> None:
+        self.arrangement.step_begins(of=getattr(denoiser, "total_steps", None))
 
     def _faded(self, p: Any) -> Any:
         """The initial image's latents, fading into noise and towards the last frame."""
@@ -181,6 +184,7 @@ class Sampling:
         looking = motion.cross_frame.attach_by_settings(unet, self.tab, self.arrangement, self.tab.zero_shot)
         self._attached.enter_context(looking)
         self._attached.enter_context(motion.lora.attach(unet, self.module, loras))
+        self._attached.enter_context(motion.step_cache.attach_by_settings(unet, self.tab, self.arrangement))
         self.progress.follow_unet(unet, self._attached)
         if self.techniques.have("see"):
             self._attached.callback(attach_inputs(unet, self.arrangement, self.guidance.see))
