@@ -46,8 +46,8 @@ def share(text: str) -> float:
 
 def device(arguments: argparse.Namespace) -> str:
     """The device by name; on several GPUs "cuda" is this process's own from here on."""
+    from motion.hosts.standalone import processes
     from motion.hosts.standalone.device import device_of
-    from motion.training import processes
 
     name = str(device_of(arguments.device))
     processes.team(name)

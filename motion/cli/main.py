@@ -214,6 +214,8 @@ def _render(args: argparse.Namespace) -> None:
     )
     with _Bar() as bar:
         report = task.run(bar)
+    if report is None:  # another process tells
+        return
     line = "{path}: {frames} frames of {width}x{height}, seed {seed}, {seconds} s".format(**report)
     line += "".join(f", {key}: {value}" for key, value in report["sparsectrl"].items() if value)
     sys.stdout.write((json.dumps(report, ensure_ascii=False) if args.json else line) + "\n")

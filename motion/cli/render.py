@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,9 @@ if TYPE_CHECKING:  # at run time torch comes last
     from motion.hosts.standalone.networks.networks import Networks
     from motion.hosts.standalone.work import Work
     from motion.sampling.lora import WeightedLora
+    from motion.sampling.sharing import Sharing
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,13 +96,29 @@ class Job:
 
         dtype_of(self.dtype, device_of(self.device))
 
-    def run(self, progress: Any = None) -> dict[str, Any]:
-        """Draw and write the clip; the report names `path seed seconds parameters` and the clip's measures."""
+    def run(self, progress: Any = None) -> dict[str, Any] | None:
+        """Draw and write the clip; the report names `path seed seconds parameters` and the clip's measures.
+
+        Of several processes that draw it together the first alone writes, is told of the progress and has a report.
+        """
+        from motion.hosts.standalone.device import device_of
+        from motion.hosts.standalone.processes import share_work
+
+        with share_work(device_of(self.device)) as sharing:
+            if self.continuation is not None and sharing.size > 1:
+                raise MotionError("a clip that goes on from another is drawn round by round: start one process alone")
+            if self.clip.cache != "off" and sharing.size > 1:
+                raise MotionError(f"cache is {self.clip.cache}: several processes share no step cache, turn it off")
+            return self._draw(progress, sharing)
+
+    def _draw(self, progress: Any, sharing: Sharing) -> dict[str, Any] | None:
+        """`run` as one of the processes."""
         from diffusers.utils import logging as diffusers_logging
 
-        from motion.hosts.standalone.host import Standalone, windows_of
+        from motion.hosts.standalone.host import Standalone
         from motion.hosts.standalone.networks.networks import Networks
         from motion.hosts.standalone.samplers import schedule_type
+        from motion.hosts.standalone.windows import windows_of
         from motion.hosts.standalone.work import Work, seed_of_work
         from motion.weights.formats.embeddings import open_embedding
 
@@ -108,20 +128,24 @@ class Job:
         family = None if clip.family == "auto" else clip.family
         module = motion.load(self.module, family) if self.module is not None else None
         tuned = motion.one_shot.load(self.one_shot) if self.one_shot is not None else None
-        windows_of(clip, module)
+        windows = windows_of(clip, module)
+        if sharing.size > 1 and sharing.leads and not windows.apart:
+            _log.warning("the UNet is not run window by window for this clip: one of the processes draws it alone")
         attached = self._attached()
         if clip.trigger_words:
             clip = replace(clip, prompt=motion.lora.add_trigger_words(clip.prompt, attached, clip.frames))
-        host = Standalone.open(self.checkpoint, self.device, self.dtype, self.vae, self.prediction)
+        host = Standalone.open(self.checkpoint, self.device, self.dtype, self.vae, self.prediction, sharing)
         place = {"device": str(host.device), "dtype": str(host.dtype).removeprefix("torch.")}
         provenance = {**self._provenance(), "Schedule type": schedule_type(clip, host.parts.parameterization)}
         asked = infotext(clip, {**provenance, **place, "Key images": key_frames.digest(self.controls)})
-        work = Work.of(self.work, clip, asked) if self.work is not None else None
-        clip = seed_of_work(clip, work)
+        work = Work.of(self.work, clip, asked) if self.work is not None and sharing.leads else None
+        clip = sharing.of_first(seed_of_work(clip, work))
         embeddings = tuple(map(open_embedding, self.embeddings))
         prompted = self.image_prompt, self.control_clips, embeddings
         networks = Networks(module, self.loras, attached, self.controls, *prompted, tuned)
-        frames, controls = self._draw(host, clip, networks, progress, work)
+        frames, controls = self._frames(host, clip, networks, progress if sharing.leads else None, work)
+        if not sharing.leads:
+            return None
         parameters, count = infotext(clip, {**provenance, **describe_controls(controls)}), 0
 
         def zoomed() -> Iterator[Frame]:
@@ -140,7 +164,7 @@ class Job:
         report |= {**place, "seconds": round(time.perf_counter() - start, 2), "parameters": parameters}
         return {**report, "sparsectrl": describe_controls(controls)}
 
-    def _draw(
+    def _frames(
         self, host: Standalone, clip: Clip, networks: Networks, progress: Any, work: Work | None
     ) -> tuple[Iterable[Frame], Sequence[Control]]:
         """The frames as they are played, and the controls that were told their effects."""

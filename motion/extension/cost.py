@@ -31,7 +31,7 @@ class Cost:
         cls, settings: Movement, windows: Windows, steps: int, cfg: float, width: int, height: int, clips: int
     ) -> Cost:
         """That of so many ``clips`` of these settings."""
-        together = windows.cut and windows.engine == "denoiser"
+        together = windows.apart
         calls = _windows(windows, steps) if together else steps
         frames = windows.size if together else windows.frames
         return cls(calls * settings.freeinit * clips, frames, 2 if cfg > 1 else 1, width, height)

@@ -20,7 +20,7 @@ from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.casting import CastModule
 from motion.sampling.effect import EffectOfCalls, Factors, MotionEffect
-from motion.sampling.rows import Average, Rows, in_parts, take_call
+from motion.sampling.rows import Average, Part, Rows, in_parts, take_call
 from motion.sampling.windows import Window, Windows
 
 STAND_INS = "_motion_layers"
@@ -138,10 +138,12 @@ class _Calls:
         shares = [(1.0,) * len(windows[0])] if len(windows) == 1 else self.arrangement.windows.shares(windows)
         for hear in self.arrangement.listeners:
             hear(args, kwargs, batch)
-        self.arrangement.take(windows[0], shares[0])
+        # Of more processes than windows the last ones compute one for nothing: a call cannot be left out from here.
+        first = min(self.arrangement.sharing.rank, len(windows) - 1)
+        self.arrangement.take(windows[first], shares[first])
         self.given = (args, kwargs), batch, windows, shares
         rows = self.arrangement.rows(batch, self.arrangement.together)
-        if rows == list(range(batch)):
+        if len(windows) == 1 and rows == list(range(batch)):
             self.given = None
             return None
         return take_call(args, kwargs, Rows(rows), batch)
@@ -150,22 +152,30 @@ class _Calls:
         if self.inside or self.given is None:
             return None
         (inputs, batch, windows, shares), self.given = self.given, None
-        average, groups = Average(batch, unet_call.latents(*inputs).device), batch // self.arrangement.frames
+        average = Average(batch, unet_call.latents(*inputs).device, output)
+        groups = batch // self.arrangement.frames
+        ready = [output]  # of the call that has just ended
+
+        def part(number: int) -> Part:
+            self.arrangement.take(windows[number], shares[number])
+            together = self.arrangement.together
+            rows = Rows(self.arrangement.rows(batch, together))
+            written = (*shares[number], *[0.0] * (len(together) - len(windows[number])))
+            predicted = ready.pop() if ready else self._call(unet, inputs, rows, batch)
+            return average.part(predicted, rows, written * groups)
+
         self.inside = True
         try:
-            for number, window in enumerate(windows):
-                self.arrangement.take(window, shares[number])
-                together = self.arrangement.together
-                rows = Rows(self.arrangement.rows(batch, together))
-                if number:
-                    self.arrangement.pause()
-                    args, kwargs = take_call(inputs[0], inputs[1], rows, batch)
-                    output = unet(*args, **kwargs)
-                written = (*shares[number], *[0.0] * (len(together) - len(window)))
-                average.add(output, rows, written * groups)
+            for found in self.arrangement.sharing.map(part, range(len(windows))):
+                average.add_part(found)
         finally:
             self.inside = False
         return average.result()
+
+    def _call(self, unet: nn.Module, inputs: Any, rows: Rows, batch: int) -> Any:
+        self.arrangement.pause()
+        args, kwargs = take_call(inputs[0], inputs[1], rows, batch)
+        return unet(*args, **kwargs)
 
 
 def _joining(norm: Callable[[Tensor], Tensor], arrangement: Arrangement) -> Callable[[Tensor], Tensor]:

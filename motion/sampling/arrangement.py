@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from motion.errors import MotionError
 from motion.models.motion.temporal import Fusion
 from motion.patching import Undo
+from motion.sampling.sharing import ALONE, Sharing
 from motion.sampling.windows import Window, Windows
 
 STEPS = 1000
@@ -67,6 +68,8 @@ class Arrangement:
     (engine "attention"); None: all. Whoever gives layers something by the row from outside of the UNet's own calls, as
     IP-Adapters do, needs None.
 
+    ``sharing``: the processes that draw the clip, of which each computes some of the windows of a step.
+
     ``pause``: called before each window, in the engine "attention" before each temporal layer; what it raises ends the
     call of the UNet there.
 
@@ -82,6 +85,7 @@ class Arrangement:
     prompts: int = 1
     rows_at_once: int | None = None
     pause: Callable[[], None] = lambda: None
+    sharing: Sharing = ALONE
     listeners: list[Listener] = field(default_factory=list, init=False, repr=False)
     spans: list[Callable[[float], bool]] = field(default_factory=list, init=False, repr=False)
     window: Window = field(init=False)

@@ -48,6 +48,9 @@ class Rows:
         """These rows of ``x``."""
         return x.index_select(0, self.on(x.device))
 
+    def __reduce__(self) -> tuple[type[Rows], tuple[list[int]]]:
+        return Rows, (self.numbers,)  # to another process, whose devices are its own
+
 
 def handed_over(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """``values`` as a tensor on ``device``, which is not waited for."""
@@ -113,30 +116,48 @@ def in_parts(call: Callable[..., Any], most: int) -> Callable[..., Any]:
     return parted
 
 
+Part = tuple[Rows, list[Tensor | None]]
+"""What one call adds to an `Average`: its rows, and for each leaf of its output the rows by their shares."""
+
+
 class Average:
     """The ``batch`` rows put together again, on ``device``, from calls that had some of them each."""
 
-    def __init__(self, batch: int, device: torch.device) -> None:
+    def __init__(self, batch: int, device: torch.device, last: Any = None) -> None:
         self.batch, self.device = batch, device
-        self.last: Any = None
+        self.last = last
         """The newest call's output; what of it is no tensor of rows counts for all."""
         self.sums: list[Tensor | None] = []
 
     def add(self, output: Any, rows: Rows, shares: Sequence[float]) -> None:
         """Count the tensors of ``output`` in, which have ``rows``, with the share of each."""
-        leaves, _ = tree_flatten(output)
-        self.last, self.sums = output, self.sums or [None] * len(leaves)
+        self.add_part(self.part(output, rows, shares))
+
+    def part(self, output: Any, rows: Rows, shares: Sequence[float]) -> Part:
+        """The tensors of ``output`` that have ``rows``, with the share of each."""
+        self.last = output
         there: dict[tuple[torch.device, torch.dtype], Tensor] = {}
-        for number, leaf in enumerate(leaves):
-            if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(rows.numbers):
-                exact = leaf.to(torch.promote_types(leaf.dtype, torch.float32))
-                place = exact.device, exact.dtype
-                if place not in there:
-                    there[place] = handed_over(shares, *place)
-                part = (exact * there[place].view(-1, *[1] * (leaf.ndim - 1))).to(self.device)
+        parts: list[Tensor | None] = []
+        for leaf in tree_flatten(output)[0]:
+            if not (isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(rows.numbers)):
+                parts.append(None)
+                continue
+            exact = leaf.to(torch.promote_types(leaf.dtype, torch.float32))
+            place = exact.device, exact.dtype
+            if place not in there:
+                there[place] = handed_over(shares, *place)
+            parts.append((exact * there[place].view(-1, *[1] * (leaf.ndim - 1))).to(self.device))
+        return rows, parts
+
+    def add_part(self, part: Part) -> None:
+        """Count a part in. Sums depend in their last digits on the order in which this is done."""
+        rows, parts = part
+        self.sums = self.sums or [None] * len(parts)
+        for number, found in enumerate(parts):
+            if found is not None:
                 total = self.sums[number]
-                total = part.new_zeros(self.batch, *part.shape[1:]) if total is None else total
-                self.sums[number] = total.index_add_(0, rows.on(self.device), part)
+                total = found.new_zeros(self.batch, *found.shape[1:]) if total is None else total
+                self.sums[number] = total.index_add_(0, rows.on(self.device), found)
 
     def result(self) -> Any:
         """An output like each call's, with the averages in it."""

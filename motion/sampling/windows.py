@@ -90,6 +90,11 @@ class Windows:
         """Whether there is more than one window."""
         return self.size < self.frames
 
+    @property
+    def apart(self) -> bool:
+        """Whether the UNet runs for each of several windows."""
+        return self.cut and self.engine == "denoiser"
+
     def at(self, step: int, time: float = 0.0) -> list[Window]:
         """The windows of a step, counted from 0, at the noise time ``time`` (1: pure noise, 0: none)."""
         if not self.cut:

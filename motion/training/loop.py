@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from motion.errors import MotionError
-from motion.training import processes
+from motion.hosts.standalone import processes
 from motion.training.metrics import Metrics
 
 SAVE_EVERY_SECONDS = 60.0

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import motion
 from motion.errors import MotionError
 from motion.fields.table import Size
+from motion.hosts.standalone import processes
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.device import DTYPES
 from motion.hosts.standalone.host import Standalone
@@ -25,7 +26,6 @@ from motion.hosts.standalone.parts import Parts
 from motion.models.motion.architecture import SCHEDULES, Architecture, Betas
 from motion.models.motion.model import MotionModel
 from motion.settings.settings import Clip
-from motion.training import processes
 from motion.training.folder import Clips, Source, encode_clips, find
 from motion.training.image import TEXT_DROP, Draw, Loss, Noised, debias_weights, noise_loss
 from motion.training.loop import Plan, train

@@ -21,9 +21,10 @@ import sparsectrl
 from motion.errors import MotionError
 from motion.fields.weighted import Weighted
 from motion.hosts.controls import Control
+from motion.hosts.standalone import processes
 from motion.hosts.standalone.networks.networks import Networks
 from motion.models.motion.model import MotionModel
-from motion.training import masks, processes
+from motion.training import masks
 from motion.training.conditions import Condition, pictures
 from motion.training.files import save_tensors
 from motion.training.image import TEXT_DROP, Loss

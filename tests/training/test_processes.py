@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from motion.training.loop import Plan, train
-
-ROOT = Path(__file__).parents[2]
+from tests.support.teams import start_team
 
 
 def trained(folder: Path, accumulate: int) -> tuple[dict[str, Tensor], list[int]]:
@@ -33,19 +29,9 @@ def trained(folder: Path, accumulate: int) -> tuple[dict[str, Tensor], list[int]
 
 
 def test_two_processes(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    team = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    team |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, __file__, tmp_path / f"run{rank}", tmp_path / f"{rank}.pt"],
-            env={**os.environ, **team, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    started = start_team(2, lambda rank: [__file__, tmp_path / f"run{rank}", tmp_path / f"{rank}.pt"])
+    told = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], told
     (first, told), (second, untold) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert (told, untold) == ([1, 2, 3, 4], [])
     assert sorted(path.name for path in (tmp_path / "run0").iterdir()) == ["line.csv", "line.state.pt"]

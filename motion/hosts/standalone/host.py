@@ -30,9 +30,11 @@ from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.sampling import Progress, Sampling, part_of
 from motion.hosts.standalone.text.prompts import FrameConditioning
 from motion.hosts.standalone.vae import decode, encode_frames, frames_at_once
+from motion.hosts.standalone.windows import windows_of
 from motion.hosts.standalone.work import Work, seed_of_work
 from motion.models.motion.model import MotionModel
 from motion.sampling.animation import is_attached
+from motion.sampling.sharing import ALONE, Sharing
 from motion.sampling.windows import Windows, plan
 from motion.settings.choices import SAMPLERS
 from motion.settings.lora_tags import lora_tags, without_tags
@@ -47,9 +49,6 @@ from motion.weights.formats.embeddings import Embedding
 from motion.weights.paths import OR_FOLDER, check_file
 
 Frames = npt.NDArray[np.uint8]
-STILLS_AT_ONCE = 16
-"""Frames without a motion module that go through the UNet together."""
-
 OWN = ("prompt", "negative", "seed", "fps", "zoom")
 """Settings in which clips drawn in one batch may differ."""
 
@@ -61,6 +60,8 @@ class Standalone:
     parts: Parts
     device: torch.device
     dtype: torch.dtype
+    sharing: Sharing = ALONE
+    """The processes that draw each clip together; all of them call `stream`, and nothing else."""
 
     @classmethod
     def open(
@@ -70,6 +71,7 @@ class Standalone:
         dtype: str = "auto",
         vae: Path | str | None = None,
         prediction: str = "auto",
+        sharing: Sharing = ALONE,
     ) -> Standalone:
         """Open a single-file SD1.5 or SDXL checkpoint or a diffusers folder, offline; see `open_parts`.
 
@@ -80,17 +82,18 @@ class Standalone:
         precision = dtype_of(dtype, place)
         check_file(Path(path), "checkpoint", OR_FOLDER, folders=True)
         with memory_error_told(f"the image model {Path(path).name} does", MODEL_REMEDY):
-            return cls._opened(open_parts(Path(path), Path(vae) if vae else None, prediction), place, precision)
+            parts = open_parts(Path(path), Path(vae) if vae else None, prediction)
+            return cls._opened(parts, place, precision, sharing)
 
     @classmethod
-    def _opened(cls, parts: Parts, place: torch.device, precision: torch.dtype) -> Standalone:
+    def _opened(cls, parts: Parts, place: torch.device, precision: torch.dtype, sharing: Sharing) -> Standalone:
         upcast = precision == torch.float16 and parts.vae.config.force_upcast
         precisions = {parts.unet: precision, parts.vae: torch.float32 if upcast else precision}
         precisions |= {encoder.model: precision for encoder in parts.encoders}
         check_fits(precisions, place)
         for model, its_precision in precisions.items():
             nn.Module.to(model, place, its_precision)  # diffusers' own `to` logs a warning at every cast
-        return cls(parts, place, precision)
+        return cls(parts, place, precision, sharing)
 
     def render(
         self,
@@ -115,10 +118,14 @@ class Standalone:
         """The frames of one clip in the order they are played, uint8 `[height, width, 3]`; see `render_all`.
 
         It is drawn now; the frames are decoded as they are asked for, a few at a time, by each walk over them. `work`
-        keeps how far it is.
+        keeps how far it is. Of processes that share the work the first alone is given frames; the others decode for it
+        now, until it has no more to ask for.
         """
         networks = Networks.of(networks)
         latents = self._latents([clip], networks, progress, work, source, noise)[0]
+        if not self.sharing.leads:
+            self.sharing.serve(partial(self._decode, latents))
+            return Rewindable(lambda: iter(()))
         order = play_order(clip.frames, clip.loop)
         again = partial(self._decoded, latents)
 
@@ -192,9 +199,11 @@ class Standalone:
             with told, merge_loras(self.parts, networks.loras):
                 conditioning = self._encode_prompts(of_pass, windows.frames, networks.embeddings)
                 drawn_with = of_pass, windows, conditioning, networks, source, noise if first is None else None, first
-                sampling = Sampling(self.parts, self.device, self.dtype, *drawn_with)
-                found = sampling.latents(report, None if work is None else replace(work, part=number))
-                drawn = rearrange(found, "(n f) c h w -> n f c h w", n=len(clips))
+                sharing, found = self.sharing if windows.apart else ALONE, None
+                sampling = Sampling(self.parts, self.device, self.dtype, *drawn_with, sharing)
+                if windows.apart or self.sharing.leads:
+                    found = sampling.latents(report, None if work is None else replace(work, part=number))
+                drawn = rearrange(self.sharing.of_first(found), "(n f) c h w -> n f c h w", n=len(clips))
                 drawn_by = {"checkpoint, or a LoRA in it,": self.parts.unet, "motion module": networks.module}
                 check_finite(drawn, self.dtype, drawn_by)
             drawn = drawn[:, : clips[0].frames]
@@ -266,33 +275,17 @@ class Standalone:
         skip, how = clips[0].clip_skip, clips[0].travel
         return FrameConditioning.of(self.parts.encoders, mixes, len(negatives), skip, how, embeddings)
 
-    @torch.inference_mode()
     def _decoded(self, latents: Tensor, numbers: Sequence[int]) -> Iterator[Frame]:
         """Those of the frames of latents `[frames, 4, h, w]`, decoded a few at a time."""
-        vae, (height, width) = self.parts.vae, (8 * side for side in latents.shape[-2:])
+        height, width = (8 * side for side in latents.shape[-2:])
+        parts = torch.split(torch.as_tensor(numbers), frames_at_once(width, height))
+        for frames in self.sharing.map_for_first(partial(self._decode, latents), parts):
+            yield from frames
+
+    @torch.inference_mode()
+    def _decode(self, latents: Tensor, numbers: Tensor) -> Frames:
+        """Those of the frames, decoded together: uint8 `[some, height, width, 3]`."""
+        height, width = (8 * side for side in latents.shape[-2:])
         with memory_error_told(f"frames of {width}x{height} do"):
-            for part in torch.split(torch.as_tensor(numbers), frames_at_once(width, height)):
-                pixels = decode(vae, latents[part]) * 127.5 + 127.5
-                pixels = pixels.round().clamp(0, 255).to(torch.uint8).cpu()
-                yield from rearrange(pixels, "n c h w -> n h w c").numpy()
-
-
-def windows_of(clip: Clip, module: MotionModel | None, base: str | None = None) -> Windows:
-    """How the clip is taken through the UNet, and how many frames are drawn.
-
-    Without a module frames do not see each other, and a few go at a time, unless they are to look at others. Raises
-    MotionError unless the module was made for `base` and the settings fit it.
-    """
-    if module is not None and clip.zero_shot:
-        raise MotionError("zero-shot is for clips without a motion module: leave out one of them")
-    if module is None and clip.cross_frame_mode(clip.zero_shot) != "none":
-        return plan(clip, None)
-    if module is None:
-        return Windows(clip.frames, STILLS_AT_ONCE, schedule="batched", fuse="flat")
-    architecture = module.architecture
-    if base not in (None, architecture.family.base):
-        raise MotionError(
-            f"the motion module is made for {architecture.family.base} and the checkpoint is {base}: "
-            f"choose a motion module for {base}"
-        )
-    return plan(clip, architecture)
+            pixels = decode(self.parts.vae, latents[numbers]) * 127.5 + 127.5
+        return rearrange(pixels.round().clamp(0, 255).to(torch.uint8).cpu(), "n c h w -> n h w c").numpy()

@@ -28,6 +28,7 @@ from motion.hosts.standalone.vae import decode, encode, encode_frames
 from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.sharing import ALONE, Sharing
 from motion.sampling.step_cache import is_whole
 from motion.sampling.windows import Windows
 from motion.settings.curves import still_of
@@ -72,6 +73,8 @@ class Sampling:
     """What they begin with instead of the seeds' noise, `[(clips frames), 4, height/8, width/8]`."""
     first_pass: Tensor | None = None
     """What they are drawn anew from in place of the source's frames, `[clips, clip's frames, 4, height/8, width/8]`."""
+    sharing: Sharing = ALONE
+    """The processes that each compute some of the windows."""
 
     def latents(self, progress: Progress | None = None, work: Work | None = None) -> Tensor:
         """Latents of the finished clips, float32 `[(clips frames), 4, height/8, width/8]`.
@@ -83,11 +86,13 @@ class Sampling:
         with self.scope.enter(run):
             if work is not None:
                 work.resume(run)
+            run.agree(self.sharing)
             report(run.drawn * steps + run.done, rounds * steps)
             while True:
                 for t in run.scheduler.timesteps[run.done :]:
                     self._step(run, t)
-                    if run.done in (1, steps):  # the device is waited for: early enough, and at the end
+                    run.count_together(self.sharing)
+                    if self.sharing.leads and run.done in (1, steps):  # early enough, and at the end: this waits
                         check_effects(self.networks.controls, ended=run.done == steps)
                     if work is not None and is_whole(INTERVALS[self.clips[0].cache], run.done, steps):
                         work.keep(run)
@@ -149,7 +154,8 @@ class Sampling:
             generators = [twin for clip in self.clips for twin in twin_generators(clip, self.windows.frames)]
         scheduler = self._scheduler()
         looks_at_others = self.networks.one_shot or self.clips[0].cross_frame_mode(self.clips[0].zero_shot) != "none"
-        arrangement = Arrangement(self.windows, rows_at_once=None if looks_at_others else ROWS_AT_ONCE)
+        rows_at_once = None if looks_at_others else ROWS_AT_ONCE
+        arrangement = Arrangement(self.windows, rows_at_once=rows_at_once, sharing=self.sharing)
         kept = noise if self.techniques.rounds > 1 else None
         run = SamplingRun(scheduler, arrangement, generators, kept, noise * scheduler.init_noise_sigma)
         levels = samplers.levels(self.clips[0].sampler, scheduler)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from motion.errors import MotionError
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.sharing import Sharing
 from motion.settings.settings import Clip
 from sparsectrl import Effect
 
@@ -54,6 +55,20 @@ class SamplingRun:
             effect.go_on(*counted)
         for name in ("noise", "latents", "drawn", "done"):
             setattr(self, name, state[name])
+
+    def agree(self, sharing: Sharing) -> None:
+        """Begin or go on where the first of the processes that draw the clip does."""
+        if sharing.size > 1:
+            self.restore(sharing.of_first(self.state()))
+
+    def count_together(self, sharing: Sharing) -> None:
+        """Let the effects of the first process be those of all; the others count from 0 again."""
+        if sharing.size == 1 or not self.effects:
+            return
+        of_all = sharing.gather([effect.counted() for effect in self.effects])
+        for effect, counted in zip(self.effects, zip(*of_all, strict=True), strict=True):
+            passes, added, met = map(sum, zip(*counted, strict=True)) if sharing.leads else (0, 0.0, 0.0)
+            effect.go_on(passes, added, met)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def check(p: Any, windows: Windows, looks_at_others: bool = False) -> None:
             raise MotionError(f"{name} and cross-frame attention cannot go together: turn one of them off")
     if any(controlnet.built_in_modules(p, REFERENCE)) and not _references_find_rows():
         raise MotionError("ControlNet's reference units do nothing on the frames of a clip in this WebUI: disable them")
-    if not windows.cut or windows.engine != "denoiser":
+    if not windows.apart:
         return
     for name in (*_enabled(p, OF_ONE_CALL), *controlnet.built_in_modules(p, REFERENCE)):
         raise MotionError(

@@ -20,7 +20,7 @@ from motion.cli import main as cli
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.standalone import Standalone, sampling
-from motion.hosts.standalone.host import windows_of
+from motion.hosts.standalone.windows import windows_of
 from motion.hosts.standalone.work import FILE, Work
 from motion.models.motion.model import MotionModel
 from motion.settings.choices import NOISES, SAMPLERS

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import nn
 
 from motion.errors import MotionError
 from motion.fields.table import Size
@@ -21,23 +19,10 @@ from motion.models.motion.model import MotionModel
 from motion.settings.settings import Clip
 from motion.weights.formats.lora import Lora
 from motion.weights.formats.pairs import Pair
-from sparsectrl.encoder import Shape, SparseEncoder
 
 CLIP = Clip(prompt="a cat", frames=10, steps=3, seed=1, size=Size(64, 64), context_length=4, context_overlap=1)
 IMAGE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 LAYER = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q"
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(4)
-    network = SparseEncoder(Shape((32, 64, 64, 64), 32, positions=8))
-    for parameter in network.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, std=0.2)
-    path = tmp_path_factory.mktemp("encoder") / "rgb.safetensors"
-    save_file(network.state_dict(), path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,32 @@
+"""How the standalone host lays out a clip."""
+
+from __future__ import annotations
+
+from motion.errors import MotionError
+from motion.models.motion.model import MotionModel
+from motion.sampling.windows import Windows, plan
+from motion.settings.settings import Clip
+
+STILLS_AT_ONCE = 16
+"""Frames without a motion module that go through the UNet together."""
+
+
+def windows_of(clip: Clip, module: MotionModel | None, base: str | None = None) -> Windows:
+    """How the clip is taken through the UNet, and how many frames are drawn.
+
+    Without a module frames do not see each other, and a few go at a time, unless they are to look at others. Raises
+    MotionError unless the module was made for `base` and the settings fit it.
+    """
+    if module is not None and clip.zero_shot:
+        raise MotionError("zero-shot is for clips without a motion module: leave out one of them")
+    if module is None and clip.cross_frame_mode(clip.zero_shot) != "none":
+        return plan(clip, None)
+    if module is None:
+        return Windows(clip.frames, STILLS_AT_ONCE, schedule="batched", fuse="flat")
+    architecture = module.architecture
+    if base not in (None, architecture.family.base):
+        raise MotionError(
+            f"the motion module is made for {architecture.family.base} and the checkpoint is {base}: "
+            f"choose a motion module for {base}"
+        )
+    return plan(clip, architecture)
