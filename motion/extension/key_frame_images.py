@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from motion.errors import MotionError
+from motion.extension.places import allowed_folders
 from motion.fields.table import DIGITS, names_kept_picture
 from motion.hosts.controls import Pixels
 from motion.hosts.webui.backends.base import host_module, option
@@ -160,9 +161,3 @@ def allowed_file(text: str) -> Path | None:
         return file if any(file.is_relative_to(folder.resolve()) for folder in allowed_folders()) else None
     except (OSError, RuntimeError, ValueError):
         return None
-
-
-def allowed_folders() -> list[Path]:
-    """From where the host's page may show files: what the user named, and the data folder."""
-    named = host_module("shared").cmd_opts.gradio_allowed_path or []
-    return list(map(Path, [host_module("paths").data_path, *named]))

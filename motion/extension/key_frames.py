@@ -12,6 +12,7 @@ from PIL import Image
 from motion.errors import MotionError
 from motion.extension import key_frame_images
 from motion.extension.models import encoder_library, encoders, load_encoder
+from motion.extension.places import allowed_folders
 from motion.hosts.controls import Control, Pixels
 from motion.hosts.sounds import only_in, settle_sounds
 from motion.hosts.webui.key_frames import Loaded
@@ -49,7 +50,7 @@ def open_last_frame(tab: Tab) -> Tab:
 
 def settle(tab: Tab) -> Tab:
     """A tab with its pictures settled as it is drawn: the last frame as a picture, and sounds as numbers."""
-    find = only_in(key_frame_images.allowed_file, key_frame_images.allowed_folders()[0])
+    find = only_in(key_frame_images.allowed_file, allowed_folders()[0])
     return settle_sounds(open_last_frame(tab), TAB_FIELDS, find)
 
 

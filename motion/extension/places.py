@@ -33,6 +33,12 @@ def check(p: Any, frames: int) -> None:
         raise HostError(f"the disk of {folder} has {free >> 20} MB left: make room for the clip", FULL)
 
 
+def allowed_folders() -> list[Path]:
+    """From where the host's page may show files: the data folder, and what the user named."""
+    named = host_module("shared").cmd_opts.gradio_allowed_path or []
+    return list(map(Path, [host_module("paths").data_path, *named]))
+
+
 def place(p: Any, picture: Any, seed: int, number: int, formats: Sequence[str]) -> Path:
     """Where the host would save a picture of this seed and prompt, under its own name patterns; without a suffix.
 

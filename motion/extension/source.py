@@ -121,7 +121,6 @@ def describe(clip: Source | None) -> dict[str, str]:
 
 
 def _folders() -> list[Path]:
-    """From where the host's page may show files: what the user named, the data folder, and what was uploaded."""
-    named = host_module("shared").cmd_opts.gradio_allowed_path or []
+    """From where a source may be read: what the page may show files of, and what was uploaded."""
     uploads = os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio"
-    return list(map(Path, [host_module("paths").data_path, *named, uploads, places.temporary_folder()]))
+    return [*places.allowed_folders(), Path(uploads), Path(places.temporary_folder())]

@@ -12,8 +12,11 @@ from typing import Any, cast
 from motion.fields.table import Field
 from motion.settings.settings import FIELDS, Clip
 
-SELDOM = ("guidance", "layers", "cross_frame", "zero_shot", "source", "hires", "control")
-"""Groups of settings that infotext leaves out at their defaults."""
+SELDOM = (
+    *("guidance", "layers", "cross_frame", "zero_shot", "source", "hires", "control"),
+    *("cache", "step_noise", "noise_share"),
+)
+"""Groups of settings, and then single ones, that infotext leaves out at their defaults."""
 
 
 def infotext(clip: Clip, extra: Mapping[str, object] = MappingProxyType({})) -> str:
@@ -32,7 +35,7 @@ def infotext(clip: Clip, extra: Mapping[str, object] = MappingProxyType({})) -> 
 
 def is_seldom(row: Field) -> bool:
     """Whether infotext leaves the setting out at its default: few clips have to do with it."""
-    return row.group in SELDOM or row.name in ("step_noise", "noise_share") or "key_frames" in row.needs
+    return row.group in SELDOM or row.name in SELDOM or "key_frames" in row.needs
 
 
 def parse_infotext(text: str) -> tuple[Clip, dict[str, str]]:

@@ -236,9 +236,10 @@ class TemporalTransformer(nn.Module):
         parts = [self._transform(part, fusion, scale) for part in hidden.chunk(self._parts(hidden, windows))]
         hidden = parts[0] if len(parts) == 1 else torch.cat(parts)
         hidden = rearrange(hidden, "(g h w) f c -> g f c h w", h=height, w=width).flatten(0, 1)
-        if isinstance(effect, Tensor):
-            return torch.addcmul(x, hidden.to(x.dtype), effect)
-        return torch.add(x, hidden.to(x.dtype), alpha=effect)
+        hidden = hidden.to(x.dtype)
+        moved = x.addcmul(hidden, effect) if isinstance(effect, Tensor) else x.add(hidden, alpha=effect)
+        # At 1 x 1 the sum may be laid out as `hidden` is, and the UNet's next norm then rounds otherwise.
+        return moved if moved.stride() == x.stride() else torch.empty_like(x).copy_(moved)
 
     def _parts(self, x: Tensor, windows: int) -> int:
         """Positions do not see each other: taken in parts, they bound the kernels' grid and the memory."""
