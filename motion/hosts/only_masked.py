@@ -4,7 +4,8 @@ own, and put back."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -69,8 +70,7 @@ class OnlyMasked(Source):
         first = next(drawn)
         size = Size(first.shape[1], first.shape[0])
         places = in_order(order, lambda: self._places(count, size, blur))
-        yield self._put_back(first, next(places))
-        for frame, place in zip(drawn, places, strict=True):
+        for frame, place in zip(chain([first], drawn), places, strict=True):
             yield self._put_back(frame, place)
 
     def _put_back(self, drawn: Pixels, place: Place) -> Pixels:
@@ -81,13 +81,13 @@ class OnlyMasked(Source):
         return frame
 
     def _places(self, count: int, size: Size, blur: float) -> Iterator[Place]:
-        plain = Source(self.path, self.start, self.stop, self.every, self.mask, self.fps)
-        shape = next(plain.used()).shape
-        own = Size(shape[1], shape[0])
+        plain = Source(**{part.name: getattr(self, part.name) for part in fields(Source)})
+        height, width = next(plain.used()).shape[:2]
+        own = Size(width, height)
         boxes = follow(plain.masks(count, own, blur), self.padding, size.width / size.height)
         if not boxes:
             raise MotionError(f"the mask {self.mask} shows nothing: give one that is white where it is drawn anew")
-        for place in zip(plain.frames(count, own), plain.masks(count, own, blur), boxes, strict=True):
+        for place in zip(plain.pictures(count), plain.masks(count, own, blur), boxes, strict=True):
             yield Place(*place)
 
 

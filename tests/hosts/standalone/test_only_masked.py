@@ -69,6 +69,14 @@ def test_frames_in_another_order_find_their_places(movie: Path, mask: Path) -> N
     assert (back == np.stack(list(Source(movie).frames(4, Size(160, 96))))[order]).all()
 
 
+def test_frames_are_left_out_to_the_target_rate(movie: Path, mask: Path) -> None:
+    """As without the box: at half the rate every second frame, and the mask's."""
+    source, size = OnlyMasked(movie, mask=mask, fps=5.0, padding=24), Size(64, 64)
+    back = np.stack(list(source.put_back(source.frames(2, size), range(2), 2, 0)))
+    assert (back == np.stack(list(Source(movie, fps=5.0).pictures(2)))).all()
+    assert (back == np.stack(list(Source(movie).pictures(4)))[::2]).all()
+
+
 def test_what_cannot_be_followed_is_refused(tmp_path: Path, movie: Path) -> None:
     black = saved(tmp_path / "black.webp", np.zeros((1, 96, 160, 3), np.uint8))
     with pytest.raises(MotionError, match="shows nothing"):
