@@ -168,7 +168,7 @@ def test_a_clip_that_was_cut_off_goes_on_bit_by_bit(
     sampler: str, host: Standalone, v3: MotionModel, tmp_path: Path
 ) -> None:
     """At its last step, whatever the sampler remembers; in any round of FreeInit."""
-    clip = replace(LONG, frames=10, sampler=sampler, freeinit=2)
+    clip = replace(LONG, frames=10, sampler=sampler, freeinit=2, cfg=1.0)
     totals: list[int] = []
     whole = np.stack(list(host.stream(clip, v3, lambda done, total: totals.append(total))))
     for cut in (totals[0] // 2 + 1, totals[0]):
@@ -202,7 +202,7 @@ def test_a_work_folder_keeps_one_clip_and_its_random_seed(tmp_path: Path, host: 
 def test_a_job_that_was_killed_goes_on(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Kill -9 of a process of its own; then the same command again."""
     files = ["--checkpoint", str(tiny / "sd15.safetensors"), "--motion", str(tiny / "v3.safetensors")]
-    options = ["--prompt", "a cat", "--frames", "20", "--context-length", "8", "--steps", "9", "--size", "64x64"]
+    options = ["--prompt", "a cat", "--frames", "20", "--context-length", "8", "--steps", "9", "--size", "64x64", "--cfg", "1"]
     command = ["render", *files, *options, "--device", "cpu", "--sampler", "dpmpp_2m", "--json"]
     work = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "killed.png")]
     code = (
