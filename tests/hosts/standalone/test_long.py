@@ -202,8 +202,8 @@ def test_a_work_folder_keeps_one_clip_and_its_random_seed(tmp_path: Path, host: 
 def test_a_job_that_was_killed_goes_on(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Kill -9 of a process of its own; then the same command again."""
     files = ["--checkpoint", str(tiny / "sd15.safetensors"), "--motion", str(tiny / "v3.safetensors")]
-    options = ["--prompt", "a cat", "--frames", "20", "--context-length", "8", "--steps", "9", "--size", "64x64", "--cfg", "1"]
-    command = ["render", *files, *options, "--device", "cpu", "--sampler", "dpmpp_2m", "--json"]
+    options = ["--prompt", "a cat", "--frames", "20", "--context-length", "8", "--steps", "9", "--size", "64x64"]
+    command = ["render", *files, *options, "--cfg", "1", "--device", "cpu", "--sampler", "dpmpp_2m", "--json"]
     work = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "killed.png")]
     code = (
         "import os, signal, sys\n"
