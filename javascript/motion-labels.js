@@ -6,7 +6,8 @@
     function nameInputs(accordion) {
         for (const input of accordion.querySelectorAll("input:not([aria-label]), textarea:not([aria-label])")) {
             const block = input.closest(".block:not(.input-accordion)");
-            const title = block?.querySelector("[data-testid=block-info]")?.textContent.trim();
+            const info = block?.querySelector("[data-testid=block-info]");  // of a block around others, another's
+            const title = info?.closest(".block") === block && info?.textContent.trim();
             const heading = input.closest(".label-wrap")?.textContent.trim();
             if (title || heading) input.setAttribute("aria-label", title || heading);
         }
