@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
+from PIL import Image
+
 from motion import patching
 from motion.hosts.webui.backends.base import host_module, option
 
@@ -29,7 +31,7 @@ def with_clips(save: Save) -> Save:
     """``save``, and the clips of what it saves beside that, in its list for downloads and in its archive."""
 
     def saved(js_data: str, images: Any, do_make_zip: bool, index: int) -> Any:
-        answer = save(js_data, images, do_make_zip, index)
+        answer = save(js_data, images and [_in_full_colours(item) for item in images], do_make_zip, index)
         update, *others = answer
         files = update.get("value") if isinstance(update, Mapping) else None
         if not files:
@@ -43,6 +45,13 @@ def with_clips(save: Save) -> Save:
         return (update, *others)
 
     return saved
+
+
+def _in_full_colours(item: Any) -> Any:
+    """A picture of the gallery, a clip's too, as Forge can save it: it hides parameters in pixels, not in a palette."""
+    if isinstance(item, tuple | list) and isinstance(item[0], Image.Image) and item[0].mode == "P":
+        return (item[0].convert("RGB"), *item[1:])
+    return item
 
 
 def _chosen(result: Mapping[str, Any], index: int) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
+from PIL import Image
 
 from motion.extension import saving
 from motion.hosts.webui.backends import base
@@ -87,3 +88,16 @@ def test_it_goes_with_the_script(host: Any) -> None:
     assert common.save_files is found
     del common.save_files
     saving.register()
+
+
+def test_the_host_is_given_pictures_in_full_colours(host: Any) -> None:
+    """A GIF's palette too; what it is given otherwise stays as it is."""
+    given: list[Any] = []
+    save = saving.with_clips(lambda _, images, *more: (given.append(images), ({"value": []},))[1])
+    picture, clip = Image.new("RGBA", (2, 2), "red"), Image.new("RGB", (2, 2), "red").convert("P")
+    gallery = [(picture, "one"), (clip, None), {"name": "file"}]
+    save("{}", gallery, False, -1)
+    save("{}", None, False, -1)
+    (one, two, three), nothing = given
+    assert (one, three, nothing) == (gallery[0], gallery[2], None)
+    assert (two[0].mode, two[0].getpixel((1, 1)), two[1]) == ("RGB", (255, 0, 0), None)

@@ -89,9 +89,10 @@ def test_a_clip_is_saved_as_a_clip(page: WebuiPage, webui: Webui) -> None:
     page.click("generate")
     page.clips.first.wait_for(state="visible")
     page.finished()
-    for button in ("save", "save_zip"):
+    listed = page.page.locator("#download_files_txt2img", has_text=".gif")
+    for button, kind in (("save", ".gif"), ("save_zip", ".zip")):
         page.page.click(f"#{button}_txt2img")
-        page.page.locator("#download_files_txt2img", has_text=".gif").wait_for(state="visible")
+        listed.filter(has_text=kind).wait_for(state="visible")
     page.photograph("saved")
     archives = [path for path in webui.server.data.rglob("*.zip")]
     with ZipFile(archives[0]) as archive:
