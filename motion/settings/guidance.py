@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from motion.techniques.cfg_curve import CfgCurveSettings
 from motion.techniques.cfg_ramp import CfgRampSettings
+from motion.techniques.interleaved_smoothing import SmoothingSettings
+from motion.techniques.naive_reuse import NaiveReuseSettings
 from motion.techniques.oscillating import OscillatingSettings
 from motion.techniques.replacement import ReplacementSettings
 from motion.techniques.rescale_cfg import RescaleCfgSettings
@@ -15,6 +17,8 @@ from motion.techniques.thresholding import ThresholdingSettings
 
 @dataclass(frozen=True)
 class Guidance(
+    NaiveReuseSettings,
+    SmoothingSettings,
     ReplacementSettings,
     TemporalGuidanceSettings,
     ThresholdingSettings,

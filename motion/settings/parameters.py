@@ -14,7 +14,7 @@ from motion.settings.settings import FIELDS, Clip
 
 SELDOM = (
     *("guidance", "layers", "cross_frame", "zero_shot", "source", "hires", "control"),
-    *("cache", "step_noise", "noise_share"),
+    *("cache", "step_noise", "noise_share", "naive_reuse", "naive_reuse_end"),
 )
 """Groups of settings, and then single ones, that infotext leaves out at their defaults."""
 

@@ -223,11 +223,6 @@ class Clip(HiresSettings, StructureSettings, SourceSettings, Steering, Movement,
     Raises MotionError naming the first value that is out of range.
     """
 
-    smoothing: float = setting(
-        Number, 0.0, "Interleaved smoothing", "the part of the steps after which frames are drawn anew between their "
-        "neighbours, in two steps (ControlVideo); 0.6 is usual, 0 = off", 0, 1, 0.05, 1,
-        key="Motion interleaved smoothing", group="guidance",
-    )  # fmt: skip
     zero_shot: bool = setting(
         Flag, False, "Zero-shot", "move the picture without a motion module (Text2Video-Zero)",
         key="Motion zero-shot", group="zero_shot",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from motion.errors import MotionError
+from motion.fields.table import Number, setting
 from motion.techniques.technique import HOLD, Plan, Step, Technique
-from motion.video.flow import middle_frame
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +18,17 @@ KEEPING_NOISE = ("DDIM", "Euler")
 """The samplers whose step is a straight way from latents to prediction, so that the noise in between can be kept."""
 STEPS = 2
 """Steps that follow each other: one for the odd frames, one for the even ones."""
+
+
+@dataclass(frozen=True)
+class SmoothingSettings:
+    """When it begins."""
+
+    smoothing: float = setting(
+        Number, 0.0, "Interleaved smoothing", "takes flicker out in two steps, after this part of them; 0 = off",
+        0, 1, 0.05, 1, key="Motion interleaved smoothing", group="guidance",
+        detail="frames are drawn anew between their neighbours (ControlVideo); 0.6 is usual; by DDIM or Euler",
+    )  # fmt: skip
 
 
 def interleave(frames: Sequence[T], step: int, between: Callable[[T, T], T]) -> list[T]:
@@ -54,12 +66,12 @@ class InterleavedSmoothing(Technique):
     order = HOLD
     needs_schedule = True
 
-    def __init__(self, settings: Any) -> None:
+    def __init__(self, settings: SmoothingSettings) -> None:
         self.start = settings.smoothing
 
     @staticmethod
-    def wanted(settings: Any) -> bool:
-        return getattr(settings, "smoothing", 0) > 0  # the WebUIs' tab has no such row
+    def wanted(settings: SmoothingSettings) -> bool:
+        return settings.smoothing > 0
 
     def check(self, plan: Plan) -> None:
         if plan.sampler not in KEEPING_NOISE:
@@ -82,5 +94,7 @@ class InterleavedSmoothing(Technique):
 
 def _between(first: Tensor, second: Tensor) -> Tensor:
     """The picture between two, ``[3, height, width]`` from 0 to 1."""
+    from motion.video.flow import middle_frame  # settings are read before OpenCV is
+
     frames = [(255 * picture).round().byte().permute(1, 2, 0).cpu().numpy() for picture in (first, second)]
     return first.new_tensor(middle_frame(*frames).transpose(2, 0, 1).tolist()) / 255

@@ -11,6 +11,7 @@ from motion.techniques.freeinit import FreeInit
 from motion.techniques.freenoise import SharedNoise
 from motion.techniques.interleaved_smoothing import InterleavedSmoothing
 from motion.techniques.layered_noise import LayeredNoise
+from motion.techniques.naive_reuse import NaiveReuse
 from motion.techniques.oscillating import OscillatingGuidance
 from motion.techniques.replacement import CleanReplacement, Replacement
 from motion.techniques.rescale_cfg import RescaleCfg
@@ -30,6 +31,7 @@ KINDS: tuple[Any, ...] = (
     TemporalGuidance,
     RescaleCfg,
     DynamicThresholding,
+    NaiveReuse,
     InterleavedSmoothing,
     Replacement,
     CleanReplacement,

@@ -98,7 +98,9 @@ class Moment(NamedTuple):
     """The place of its noise level in the schedule; a sampler's second evaluation in a step stands where it looks."""
     steps: int = 1
     sigma_next: float = 0.0
-    """The noise level at which the next step begins; 0 after the last. Known in the standalone host."""
+    """The noise level at which the next step begins; 0 after the last."""
+    window: int = 0
+    """Frames of a window; 0 where the clip is not cut."""
 
 
 class Pictures(NamedTuple):

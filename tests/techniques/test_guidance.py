@@ -70,7 +70,7 @@ def test_without_a_wish_there_is_nothing() -> None:
 def test_every_technique_says_what_it_is() -> None:
     for kind in KINDS:
         assert issubclass(kind, Technique)
-        assert kind.label and kind.paper.startswith("arXiv:")
+        assert kind.label and kind.paper.startswith(("arXiv:", "github.com/"))
 
 
 @pytest.mark.parametrize(("weight", "cfg"), [(0.0, 7.5), (0.5, 7.5), (1.5, 4.0)])

@@ -212,7 +212,8 @@ class Sampling:
         noisy = run.scheduler.scale_model_input(run.latents, t)
         times = run.scheduler.timesteps
         following = NoiseLevel.of(run.scheduler, times[run.done + 1]).sigma if run.done + 1 < len(times) else 0.0
-        moment = Moment(self.windows.frames, self.guidance.kept, run.done, len(times), following)
+        window = self.windows.size if self.windows.cut else 0
+        moment = Moment(self.windows.frames, self.guidance.kept, run.done, len(times), following, window)
         by_text = self._by_text(noisy, t)
         predicted = by_text["cond"]
         if "uncond" in by_text:

@@ -13,9 +13,10 @@ from torch import Tensor
 from motion import patching
 from motion.errors import MotionError
 from motion.sampling.arrangement import Arrangement
-from motion.techniques.technique import Input, Moment, Pass, Step, Techniques
+from motion.techniques.technique import Input, Moment, Pass, Pictures, Step, Techniques
 
-SCHEDULES = ("sigmas", "sigma_sched", "timesteps")
+TIME_STEPS = "timesteps"
+SCHEDULES = ("sigmas", "sigma_sched", TIME_STEPS)
 """The names by which the hosts hand a sampler's function its noise levels, or its time steps."""
 WITHOUT_SCHEDULE = ("DPM fast", "DPM adaptive")
 """The samplers that choose their noise levels on the way."""
@@ -37,26 +38,35 @@ def check_step_noise(kind: str, names: Sequence[str | None]) -> None:
 class Guidance:
     """Of the clips of one job, of which ``kept`` frames each are finished. Latents and predictions are k-diffusion's.
 
-    ``given``: latents ``[c, h, w]`` of the frames that are given as pictures, in the size of the pass.
+    ``given``: latents ``[c, h, w]`` of the frames that are given as pictures, in the size of the pass. ``pictures``:
+    the host's autoencoder.
     """
 
-    def __init__(self, techniques: Techniques, arrangement: Arrangement, kept: int) -> None:
+    def __init__(
+        self, techniques: Techniques, arrangement: Arrangement, kept: int, pictures: Pictures | None = None
+    ) -> None:
         self.techniques = techniques
         self.arrangement = arrangement
         self.kept = kept
+        self.pictures = pictures
         self.given: dict[int, Tensor] = {}
         self._schedule: Tensor | None = None
         self._levels: Tensor | None = None
+        self._alphas: Tensor | None = None
+        """By which time steps are noise levels, where the schedule has those."""
 
     @property
     def acts(self) -> bool:
         """Whether there is anything to do in a step."""
         return bool(self.techniques.have("scales") or self.techniques.have("edit"))
 
-    def watch(self, sampler: Any, undo: ExitStack) -> None:
-        """Learn from ``sampler``, until ``undo`` is closed, its noise levels and where it is, if that is asked for."""
+    def watch(self, sampler: Any, alphas: Tensor, undo: ExitStack) -> None:
+        """Learn from ``sampler``, until ``undo`` is closed, its noise levels and where it is, if that is asked for.
+
+        ``alphas [1000]``: the cumulative ones of the model.
+        """
         if self.techniques.ask("needs_schedule"):
-            undo.callback(patching.item(vars(sampler), "func", self._note_levels(sampler.func)))
+            undo.callback(patching.item(vars(sampler), "func", self._note_levels(sampler.func, alphas)))
             undo.callback(patching.before(sampler.model_wrap_cfg, self._note, with_kwargs=True))
 
     def scales(self, cfg: float) -> list[float]:
@@ -77,25 +87,39 @@ class Guidance:
             with self.arrangement.further(wanted.text, wanted.motion):
                 return predict(wanted.text)
 
-        return self.techniques.edit(Step(self._moment(), x, sigma, by_text, further, self.given), x0)
+        return self.techniques.edit(Step(self._moment(), x, sigma, by_text, further, self.given, self.pictures), x0)
 
     def _moment(self) -> Moment:
-        frames = self.arrangement.frames
+        frames, windows = self.arrangement.frames, self.arrangement.windows
         if self._schedule is None or self._levels is None:
             return Moment(frames, self.kept)
         above = self._schedule > self._levels.flatten()[0].to(self._schedule) * (1 + 1e-4)
-        return Moment(frames, self.kept, int(above.sum()), len(self._schedule) - 1)
+        step, steps = int(above.sum()), len(self._schedule) - 1
+        following = self._schedule.sort(descending=True).values[min(step + 1, steps)]
+        if self._alphas is not None:
+            following = level(self._alphas, following)
+        return Moment(frames, self.kept, step, steps, float(following), windows.size if windows.cut else 0)
 
-    def _note_levels(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _note_levels(self, function: Callable[..., Any], alphas: Tensor) -> Callable[..., Any]:
         """``function`` of a sampler, with its noise levels noted."""
 
         @wraps(function)  # the host looks at its signature
         def noted(*args: Any, **kwargs: Any) -> Any:
-            named = (kwargs[name] for name in SCHEDULES if name in kwargs)
-            self._schedule = next((torch.as_tensor(levels).cpu() for levels in named), None)
+            named = next((name for name in SCHEDULES if name in kwargs), None)
+            self._schedule = None if named is None else torch.as_tensor(kwargs[named]).cpu()
+            self._alphas = alphas.cpu() if named == TIME_STEPS else None
             return function(*args, **kwargs)
 
         return noted
 
     def _note(self, _: Any, args: tuple[Any, ...], kwargs: Any) -> None:
         self._levels = args[1]
+
+
+def level(alphas: Tensor, t: Tensor) -> Tensor:
+    """The noise levels at time steps, also between whole ones, where UniPC has the logarithm of alpha linear."""
+    logarithms, last = alphas.double().log(), len(alphas) - 1
+    t = t.double().clamp(0, last).to(logarithms.device)
+    below = t.floor().long()
+    alpha = torch.lerp(logarithms[below], logarithms[(below + 1).clamp(max=last)], t - below).exp()
+    return ((1 - alpha) / alpha).sqrt()

@@ -18,7 +18,7 @@ import motion
 from motion import patching
 from motion.hosts.webui import detour, rounds
 from motion.hosts.webui.backends.base import as_set, host_module, loaded_base, option
-from motion.hosts.webui.backends.detect import encode, host
+from motion.hosts.webui.backends.detect import encode, host, pictures_within_a_pass
 from motion.hosts.webui.backends.mean import encoding_to_the_mean
 from motion.hosts.webui.guidance import Guidance
 from motion.hosts.webui.key_frames import KeyFrameControls, Loaded
@@ -70,7 +70,7 @@ class Sampling:
         layers = 0 if module is None else len(module.slots)
         self.progress = StepProgress(1 + layers if self.arrangement.whole else len(windows.at(0)))
         self.techniques = techniques_of(tab)
-        self.guidance = Guidance(self.techniques, self.arrangement, tab.frames)
+        self.guidance = Guidance(self.techniques, self.arrangement, tab.frames, pictures_within_a_pass())
         self.keys = KeyFrameControls(tab, controls, self.arrangement, bool(self.techniques.ask("takes_given")))
         self._attached = ExitStack()
         self._copied = False
@@ -119,7 +119,7 @@ class Sampling:
         self.keys.begin(latents)
         self.guidance.given = self.keys.given
         if self.guidance.acts:
-            self.guidance.watch(p.sampler, self._of_pass)
+            self.guidance.watch(p.sampler, self._alphas(), self._of_pass)
             self._of_pass.callback(setattr, self, "_go_on_guiding", nothing)
             self._go_on_guiding = host().guide(p, self.guidance, self._of_pass)
 

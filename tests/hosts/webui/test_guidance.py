@@ -21,6 +21,7 @@ from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.settings.tab import Tab
 from motion.techniques.registry import techniques_of
+from motion.techniques.technique import Moment, Technique, Techniques
 from tests.support.small import far
 
 FRAMES = 4
@@ -273,27 +274,47 @@ def test_both_families_agree(family: Callable[..., Tensor], arrangement: Arrange
     assert far(family(settings, 5.0, arrangement, given=given), mine) <= 1e-6
 
 
+class Watching(Technique):
+    """Notes each moment that it is told."""
+
+    needs_schedule = True
+
+    def __init__(self) -> None:
+        self.moments: list[Moment] = []
+
+    def scales(self, moment: Moment, cfg: float) -> Sequence[float]:
+        self.moments.append(moment)
+        return super().scales(moment, cfg)
+
+
 @pytest.mark.parametrize(
     "schedule", [{"sigmas": torch.tensor([8.0, 4.0, 2.0, 1.0, 0.0])}, {"timesteps": torch.tensor([1, 251, 501, 751])}]
 )
-def test_the_step_is_where_the_noise_level_stands_in_the_samplers_schedule(
-    schedule: dict[str, Tensor], arrangement: Arrangement
-) -> None:
-    guidance = Guidance(techniques_of(Tab(cfg_low=2.0, cfg_low_start=0.0)), arrangement, FRAMES)
-    found: list[list[float]] = []
+def test_the_step_is_where_the_noise_level_stands_in_the_samplers_schedule(schedule: dict[str, Tensor]) -> None:
+    """The level that follows is known as well, of DDIM in k-diffusion's units."""
+    watching = Watching()
+    guidance = Guidance(Techniques([watching]), Arrangement(Windows(FRAMES, 2)), FRAMES)
+
+    levels = sorted(map(float, next(iter(schedule.values()))), reverse=True)
 
     def function(model: nn.Module, x: Tensor, extra_args: Any = None, **kwargs: Any) -> None:
-        for level in sorted(map(float, schedule[next(iter(kwargs))]), reverse=True)[:-1]:
+        for level in levels[:-1]:
             model(x, torch.full((FRAMES,), level), cond=None)
 
     model = nn.Module()
-    model.forward = lambda x, sigma, cond: found.append(guidance.scales(8.0))  # type: ignore[method-assign, misc]
+    model.forward = lambda x, sigma, cond: guidance.scales(8.0)  # type: ignore[method-assign, misc]
     sampler = SimpleNamespace(func=function, model_wrap_cfg=model)
     with ExitStack() as undo:
-        guidance.watch(sampler, undo)
+        guidance.watch(sampler, ALPHAS, undo)
         sampler.func(model, latents(), **schedule)
     assert sampler.func is function
-    assert [scales[0] for scales in found] == [2.0, 8.0, 2.0, 8.0][: len(found)]
+    steps = len(levels) - 1
+    assert [(moment.step, moment.steps, moment.window) for moment in watching.moments] == [
+        (step, steps, 2) for step in range(steps)
+    ]
+    sigmas = ((1 - ALPHAS) / ALPHAS).sqrt()
+    wanted = [float(sigmas[int(level)]) if "timesteps" in schedule else level for level in levels[1:]]
+    assert [moment.sigma_next for moment in watching.moments] == pytest.approx(wanted, rel=1e-12)
 
 
 def test_samplers_without_fixed_steps_are_refused_by_name() -> None:

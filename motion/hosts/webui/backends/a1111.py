@@ -48,6 +48,9 @@ class A1111:
         net: nn.Module = host_module("shared").sd_model.first_stage_model
         return net
 
+    def load_unet(self) -> None:
+        """It is there, or comes when it is called (`--lowvram`, `--medvram`)."""
+
     def memory(self, images: int, width: int, height: int) -> float | None:
         """It estimates nothing."""
         return None

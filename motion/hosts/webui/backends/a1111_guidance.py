@@ -12,7 +12,7 @@ from torch import Tensor
 
 from motion import patching
 from motion.hosts.webui.backends.base import host_module
-from motion.hosts.webui.guidance import Guidance
+from motion.hosts.webui.guidance import Guidance, level
 
 Prompts = Sequence[Sequence[tuple[int, float]]]
 """Of each frame the rows of its prompts among the predictions, with their weights."""
@@ -98,8 +98,8 @@ class _Units:
 
     def __init__(self, denoiser: Any, x: Tensor, sigma: Tensor) -> None:
         self.of_noise = hasattr(denoiser, "alphas")
-        level = _level(denoiser.alphas, sigma).to(x) if self.of_noise else sigma
-        self.sigma = level[:, None, None, None]
+        found = level(denoiser.alphas, sigma).to(x) if self.of_noise else sigma
+        self.sigma = found[:, None, None, None]
         self.x = x * (1 + self.sigma**2).sqrt() if self.of_noise else x
 
     def clean(self, predicted: Tensor) -> Tensor:
@@ -109,12 +109,3 @@ class _Units:
     def back(self, x0: Tensor) -> Tensor:
         """The prediction of ``x0``."""
         return (self.x - x0) / self.sigma if self.of_noise else x0
-
-
-def _level(alphas: Tensor, t: Tensor) -> Tensor:
-    """The noise levels at time steps, also between whole ones, where UniPC has the logarithm of alpha linear."""
-    logarithms, last = alphas.double().log(), len(alphas) - 1
-    t = t.double().clamp(0, last).to(logarithms.device)
-    below = t.floor().long()
-    alpha = torch.lerp(logarithms[below], logarithms[(below + 1).clamp(max=last)], t - below).exp()
-    return ((1 - alpha) / alpha).sqrt()

@@ -55,6 +55,9 @@ class Host(Protocol):
     def vae(self) -> nn.Module:
         """The net of the loaded VAE."""
 
+    def load_unet(self) -> None:
+        """Have the UNet on its device again, when another model may have taken its room within a pass."""
+
     def memory(self, images: int, width: int, height: int) -> float | None:
         """Bytes that the host's own function expects a call of the UNet to take for so many images; None if it has
         none, or nothing is loaded."""

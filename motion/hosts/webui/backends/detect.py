@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from importlib.util import find_spec
 
+import torch
 from torch import Tensor
 
 from motion.hosts.webui.backends.a1111 import A1111
 from motion.hosts.webui.backends.base import Host, host_module, need
 from motion.hosts.webui.backends.forge import Forge
 from motion.hosts.webui.backends.mean import encoding_to_the_mean
+from motion.techniques.technique import Pictures
 
 NEEDED = (
     *("rng.ImageRNG", "sd_models.model_data", "sd_samplers.create_sampler", "sd_samplers_common.InterruptedException"),
@@ -43,3 +46,22 @@ def encode(pixels: Tensor, method: int = WHOLE_VAE) -> Tensor:
     with encoding_to_the_mean(host().vae()):
         latents: Tensor = host_module("sd_samplers_common").images_tensor_to_samples(pixels, method, shared.sd_model)
     return latents
+
+
+def decode(latents: Tensor) -> Tensor:
+    """The inverse of `encode`, by the loaded VAE."""
+    need("sd_samplers_common.samples_to_images_tensor")
+    model = host_module("shared").sd_model
+    shown: Tensor = host_module("sd_samplers_common").samples_to_images_tensor(latents, WHOLE_VAE, model)
+    return (shown / 2 + 0.5).clamp(0, 1)
+
+
+def pictures_within_a_pass() -> Pictures:
+    """`decode` and `encode`, a frame at a time, since a UNet is in memory too; it is back on its device afterwards."""
+
+    def one_by_one(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        found = torch.cat([function(one).float() for one in x.split(1)])  # type: ignore[no-untyped-call]
+        host().load_unet()
+        return found.to(x.device)
+
+    return Pictures(partial(one_by_one, decode), partial(one_by_one, encode))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -24,6 +26,8 @@ from motion.sampling.arrangement import Arrangement
 
 NOISE_LEVELS = ("predictor", "model_sampling")
 """Attributes of the model around the UNet that hold its noise levels: backend's, ldm_patched's."""
+MEMORY_MANAGERS = ("backend", "backend.memory_management"), ("ldm_patched", "ldm_patched.modules.model_management")
+"""The family's packages, and where in them the memory manager is."""
 COMPUTES_IN = ("computation_dtype", "manual_cast_dtype")
 """Attributes of the model around the UNet that say what it computes in, where that is not what its weights are in:
 backend's, ldm_patched's."""
@@ -41,6 +45,10 @@ class Forge:
     def vae(self) -> nn.Module:
         net: nn.Module = host_module("shared").sd_model.forge_objects.vae.first_stage_model
         return net
+
+    def load_unet(self) -> None:
+        module = import_module(next(name for package, name in MEMORY_MANAGERS if find_spec(package) is not None))
+        module.load_model_gpu(_patcher())
 
     def put_schedule(self, alphas: Tensor, undo: ExitStack) -> None:
         model, around_unet = host_module("shared").sd_model, _patcher().model
