@@ -16,7 +16,7 @@ from motion.video.write import write
 from .support.hosts import A1111, CONTROLNET
 from .support.models import FULL_CHECKPOINT, FULL_MODULE
 from .support.networks import CONTROL
-from .support.webui import FRAMES, Frames, Webui, apart, encoded, moving, needs_controlnet, reference
+from .support.webui import FRAMES, Frames, Webui, apart, changed, encoded, moving, needs_controlnet, reference
 from .test_api import AS_A_BATCH
 
 LONGER = FRAMES + 4
@@ -72,6 +72,15 @@ def test_each_frame_has_its_own_hint(webui: Webui, network: str, tmp_path: Path,
     changed = [difference for hint, difference in zip(hints, far, strict=True) if hint]
     others = [difference for hint, difference in zip(hints, far, strict=True) if not hint]
     assert max(others) < 0.01 < 0.04 < min(changed)  # a random network has little say
+
+
+def test_frames_that_look_at_all_others_obey_each_others_hints(webui: Webui, network: str, tmp_path: Path) -> None:
+    """ControlVideo; without it a hint changes its own frame alone, as above."""
+    same, each = (folder(webui, tmp_path / str(hint), [0] + [hint] * (FRAMES - 1)) for hint in (0, 1))
+    before = webui.facts()
+    first = [drawn(webui, network, unit, scale=0, cross_frame="full")[0] for unit in (same, each)]
+    assert apart(*first) > 0.01
+    assert not changed(before, webui.facts())
 
 
 def test_key_frames_alone_obey_their_pictures(webui: Webui, network: str, tmp_path: Path) -> None:

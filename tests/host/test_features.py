@@ -245,6 +245,7 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
     "rescale CFG": {"rescale_cfg": 0.7},
     "dynamic thresholding": {"threshold": 0.9},
     "temporal guidance": {"temporal_guidance": 1.5},
+    "interleaved smoothing": {"smoothing": 0.5},
 }
 IN_WINDOWS = {"frames": 24, "context_length": 8, "context_overlap": 2, "context_schedule": "static"}
 ALL = {"cfg_last": 9.0, "rescale_cfg": 0.7, "threshold": 0.9, "temporal_guidance": 1.5}
@@ -255,6 +256,7 @@ EVERYWHERE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "hires": ({"frames": 4, **ALL}, {**HIRES, "hr_scale": 1.5, "hr_upscaler": "Latent (antialiased)"}),
     "CFG 1": ({"temporal_guidance": 1.5}, {"cfg_scale": 1}),
     "UniPC": (ALL, {"sampler_name": "UniPC"}),
+    "reuse": ({**IN_WINDOWS, "naive_reuse": 0.9, "naive_reuse_end": 0.5}, {}),
 }
 
 
@@ -275,7 +277,7 @@ def test_each_technique_acts_and_is_named(webui: Webui, still: str, name: str, s
 def test_techniques_act_wherever_clips_are_made(webui: Webui, still: str, name: str) -> None:
     fields, request = EVERYWHERE[name]
     wanted = {**CFG, "steps": 4, **request}
-    plain = {field: value for field, value in fields.items() if field not in ALL}
+    plain = {field: value for field, value in fields.items() if field not in {*ALL, "naive_reuse"}}
     first, second = (webui.clip(fields, **wanted).frames for _ in range(2))
     assert (first == second).all()
     assert apart(first, webui.clip(plain, **wanted).frames) > 0
