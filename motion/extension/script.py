@@ -155,11 +155,11 @@ def plan(p: Any, tab: Tab) -> Job:
     windows = plan_windows(tab, None if module is None else module.architecture)
     beside.check(p, windows, tab.cross_frame_mode(tab.zero_shot) != "none")
     tab = key_frames.settle_pictures(tab)
-    drawn = key_frames.settle(tab)
+    drawn = sources.settle_foreground(key_frames.settle(tab))
     clip = sources.open_source(tab)
     controls = key_frames.load(tab, sources.key_images(clip, tab, checks.final_size(p)))
     begins_with = clip if tab.source_latents else None
-    _check_techniques(p, tab, controls, begins_with is None and not hasattr(p, "init_images"))
+    _check_techniques(p, drawn, controls, begins_with is None and not hasattr(p, "init_images"))
     _settle_initial_images(p, tab.frames, windows.frames, begins_with)
     active = loras(tab)
     if module is not None and entry is not None:

@@ -56,6 +56,11 @@ def open_mask(p: Any, tab: Tab, clip: Source | None) -> Source | None:
     return mask
 
 
+def settle_foreground(tab: Tab) -> Tab:
+    """The tab with the path that its foreground means. Raises MotionError for one that may not be read."""
+    return replace(tab, foreground=str(find(tab.foreground))) if tab.foreground.strip() else tab
+
+
 def find(text: str) -> Path:
     """The file or folder that a path means, which the WebUI's page may show files of. Raises MotionError."""
     data = Path(host_module("paths").data_path)

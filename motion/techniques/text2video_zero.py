@@ -6,10 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motion.errors import MotionError
-from motion.fields.table import Number, setting
+from motion.fields.table import Field, Number, setting
 from motion.techniques.technique import Detour, Plan, Technique, Turn
 
 if TYPE_CHECKING:  # settings are read before torch is
@@ -19,6 +20,8 @@ FRESH_SEED = 1 << 18
 """How far from the clip's seed the noise is drawn that moved frames are given again."""
 GRID = 512
 """Pixels of the side of a picture, whatever its size, in which strengths are given."""
+OWN_BACKGROUND = 0.4
+"""Of its own background a frame keeps so much; the rest is the first frame's."""
 FIRST_ORDER = ("DDIM", "Euler", "Euler a", "LCM")
 """The samplers whose step depends on nothing but the latents, so that a schedule can be run in parts."""
 
@@ -44,6 +47,11 @@ class ZeroShotSettings:
         Number, 941, "Motion field t1", "to which noise moved frames go back; farther from t0, they are freer",
         1, 999, 1, 999, key="Motion field t1", group="zero_shot",
         detail="from there on all frames are drawn together",
+    )  # fmt: skip
+    foreground: str = setting(
+        Field, "", "Foreground", "path of a clip of masks, white where the thing is that moves",
+        key="Motion foreground", group="zero_shot",
+        detail="elsewhere frames take over the first one's background, moved by the field",
     )  # fmt: skip
 
 
@@ -95,6 +103,17 @@ def noise_again(latents: Tensor, noise: Tensor, sigma0: float, sigma1: float, ke
     return math.sqrt(kept * grown / (1 + sigma0**2)) * latents + math.sqrt((1 - kept) * grown) * noise
 
 
+def smooth_background(
+    latents: Tensor, masks: Tensor, strength: tuple[float, float], own: float = OWN_BACKGROUND
+) -> Tensor:
+    """The ``latents [frames, C, h, w]``, outside their foreground mixed with the first one's background as the field
+    moves it (equation 9 of the paper). ``masks [frames, 1, h, w]``: 1 where the foreground is."""
+    numbers, first = range(len(latents)), len(latents) * [0]
+    behind = move((latents[:1] * (1 - masks[:1]))[first], numbers, strength)
+    background = (1 - masks) * (1 - move(masks[first], numbers, strength))
+    return latents + background * (1 - own) * (behind - latents)
+
+
 class Text2VideoZero(Technique):
     """The first frame is drawn to t0 and moved, what comes of it is noised again to t1, from where all go on."""
 
@@ -104,6 +123,7 @@ class Text2VideoZero(Technique):
     def __init__(self, settings: Any) -> None:
         self.strength = settings.field_x, settings.field_y
         self.t0, self.t1 = settings.field_t0, settings.field_t1
+        self.foreground = settings.foreground
 
     @staticmethod
     def wanted(settings: Any) -> bool:
@@ -118,6 +138,8 @@ class Text2VideoZero(Technique):
             raise MotionError("a motion field begins with noise: set Motion field x and y to 0 for an initial image")
         if plan.sampler not in FIRST_ORDER:
             raise MotionError(f"the sampler is {plan.sampler}: for a motion field choose {', '.join(FIRST_ORDER)}")
+        if self.foreground:
+            self._masks(plan.frames, (1, 1))
         for axis, strength in zip("xy", self.strength, strict=True):
             if abs(strength) * (plan.frames - 1) >= GRID:
                 raise MotionError(
@@ -134,4 +156,24 @@ class Text2VideoZero(Technique):
         moved = move(turn.before.repeat(turn.frames - 1, 1, 1, 1), range(1, turn.frames), self.strength)
         frames[1:] = noise_again(moved, frames[1:], turn.sigmas[1], turn.sigmas[0], kept)
         frames[:1] = turn.back
-        return frames
+        if not self.foreground:
+            return frames
+        return smooth_background(frames, self._masks(turn.frames, frames.shape[-2:]).to(frames), self.strength)
+
+    def _masks(self, frames: int, size: Sequence[int]) -> Tensor:
+        """The foreground in latents of that height and width, ``[frames, 1, h, w]``, and two cells around it.
+
+        Raises MotionError for what is no clip, and for one of another length; a still is the mask of all frames.
+        """
+        import torch  # settings are read before torch is
+
+        from motion.video.read import open_clip
+
+        shown = [frame.mean(2) / 255 for frame in open_clip(Path(self.foreground)).frames(stop=frames)]
+        if len(shown) not in (1, frames):
+            raise MotionError(
+                f"the foreground {self.foreground} has {len(shown)} frames and the clip {frames}: give as many, or one"
+            )
+        masks = torch.stack([torch.from_numpy(mask)[None] for mask in shown]).expand(frames, -1, -1, -1)
+        cells = torch.nn.functional.interpolate(masks, tuple(size))
+        return torch.nn.functional.max_pool2d(cells, 5, 1, 2)

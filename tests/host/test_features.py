@@ -235,6 +235,7 @@ def test_what_cannot_be_moved_is_refused(webui: Webui, still: str) -> None:
     assert "choose DDIM" in webui.refusal(MOVED, sampler_name="DPM++ 2M").sentence
     assert "farther than the picture" in webui.refusal({**MOVED, "field_x": 128, "frames": 8}).sentence
     assert "field t0 is 950" in webui.refusal({**MOVED, "field_t0": 950}).sentence
+    assert "may not read" in webui.refusal({**MOVED, "foreground": "/"}).sentence
 
 
 CFG = {"cfg_scale": 7}

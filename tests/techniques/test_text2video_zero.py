@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from motion.errors import MotionError
 from motion.models.motion.architecture import SCHEDULES
 from motion.settings.settings import Clip
 from motion.techniques.technique import Plan, Turn
-from motion.techniques.text2video_zero import Text2VideoZero, field_steps, move
+from motion.techniques.text2video_zero import Text2VideoZero, field_steps, move, smooth_background
+from motion.video.write import write
 from tests.support.small import far, run
 
 OracleOf = Callable[[str], dict[str, Tensor]]
@@ -57,6 +59,29 @@ def test_the_whole_procedure_is_the_authors(unet: nn.Module, oracle_of: OracleOf
             a, b = alphas[t].float(), alphas[max(t - 20, 0)].float()
             x = b.sqrt() * (x - (1 - a).sqrt() * noise) / a.sqrt() + (1 - b).sqrt() * noise
     assert far(x, io["after_8_steps"]) <= 1e-5
+
+
+def test_a_foreground_of_another_length_is_refused(tmp_path: Path) -> None:
+    masks = torch.arange(3, dtype=torch.uint8)[:, None, None, None].expand(3, 8, 8, 3).numpy()
+    write(masks, tmp_path / "masks.png", 8)
+    technique = Text2VideoZero(Clip(zero_shot=True, foreground=str(tmp_path / "masks.png")))
+    with pytest.raises(MotionError, match=r"masks\.png has 3 frames and the clip 4"):
+        technique.check(Plan(8, frames=4, sampler="DDIM"))
+
+
+def test_the_smoothed_background_is_the_authors(tmp_path: Path, oracle_of: OracleOf) -> None:
+    io = oracle_of("techniques/t2vz_smooth_bg")
+    masks = (255 * io["mask_image"]).byte()[..., None].expand(-1, -1, -1, 3).numpy()
+    write(masks, tmp_path / "masks.png", 8)
+    technique = Text2VideoZero(Clip(zero_shot=True, foreground=str(tmp_path / "masks.png")))
+    x = io["x_t1_all"][0].transpose(0, 1)
+    found = technique.turn(Turn(x[:1], x[:1], (2.0, 1.0), 4, 0, lambda seed: torch.zeros_like(x)))
+    smoothed = smooth_background(x, io["mask_latent"].transpose(0, 1), technique.strength)
+    assert far(smoothed, io["x_t1_smoothed"][0].transpose(0, 1)) <= 1e-5
+    moved = Text2VideoZero(Clip(zero_shot=True)).turn(
+        Turn(x[:1], x[:1], (2.0, 1.0), 4, 0, lambda seed: torch.zeros_like(x))
+    )
+    assert far(found, smooth_background(moved, io["mask_latent"].transpose(0, 1), technique.strength)) <= 1e-6
 
 
 @pytest.mark.parametrize(
