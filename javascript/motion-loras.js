@@ -22,22 +22,23 @@
         refresh(list);
     }
 
-    // The number is the weight; the slider shows it as far as it reaches.
+    // The text is the weight, a number or a curve; the slider shows a number as far as it reaches.
     function rowOf(list, items, index) {
         const row = list.row.cloneNode(true);
         const [name, weight] = items[index];
-        const [slider, number] = row.querySelectorAll("input");
+        const [slider, typed] = row.querySelectorAll("input");
         row.firstElementChild.textContent = name;
-        Object.assign(number, {min: list.root.dataset.low, max: list.root.dataset.high, value: weight});
-        slider.value = weight;
-        for (const input of [slider, number]) input.setAttribute("aria-label", `${input.ariaLabel}: ${name}`);
-        const change = (value) => {
-            const inside = Math.min(Math.max(Number(value) || 0, number.min), number.max);
-            put(list, items.map((item, at) => (at === index ? [name, inside] : item)));
+        typed.value = weight;
+        Object.assign(slider, {value: weight, disabled: typeof weight === "string"});
+        for (const input of [slider, typed]) input.setAttribute("aria-label", `${input.ariaLabel}: ${name}`);
+        const change = (text) => {
+            const {low, high} = list.root.dataset;
+            const wanted = Number.isNaN(Number(text)) ? text.trim() : Math.min(Math.max(Number(text), low), high);
+            put(list, items.map((item, at) => (at === index ? [name, wanted] : item)));
         };
-        slider.addEventListener("input", () => (number.value = slider.value));
+        slider.addEventListener("input", () => (typed.value = slider.value));
         slider.addEventListener("change", () => change(slider.value));
-        number.addEventListener("change", () => change(number.value));
+        typed.addEventListener("change", () => change(typed.value));
         row.querySelector("button").addEventListener("click", () => put(list, items.filter((_, at) => at !== index)));
         return row;
     }

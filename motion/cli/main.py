@@ -86,7 +86,7 @@ def _add_render(commands: Any) -> None:
     files.add_argument("--one-shot", metavar="FILE", type=Path, help="Tune-A-Video file, in place of a motion module")
     files.add_argument("--no-motion", action="store_true", help="without the motion module of --demo; see --zero-shot")
     files.add_argument(
-        "--motion-lora", metavar="FILE[:WEIGHT]", action="append", default=[], help="motion LoRA; repeatable"
+        "--motion-lora", metavar="FILE[:WEIGHT|CURVE]", action="append", default=[], help="motion LoRA; repeatable"
     )
     files.add_argument("--adapter", metavar="FILE", type=Path, help="domain adapter; see --adapter-scale")
     files.add_argument("--lora", metavar="FILE[=WEIGHT]", action="append", default=[], help="LoRA file; repeatable")
@@ -196,7 +196,7 @@ def _render(args: argparse.Namespace) -> None:
         module,
         args.out,
         loras=tuple(loras),
-        motion_loras=tuple(lora.parse(text, ":") for text in args.motion_lora),
+        motion_loras=tuple(lora.MotionLora.parse(text, clip.frames) for text in args.motion_lora),
         adapter=args.adapter,
         device=args.device,
         dtype=args.dtype,

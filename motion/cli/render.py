@@ -14,7 +14,7 @@ from motion.errors import MotionError
 from motion.fields.weighted import Weighted
 from motion.hosts.continuation import Continuation
 from motion.hosts.controls import Control, describe_controls
-from motion.hosts.sounds import settle_sounds
+from motion.hosts.sounds import settle_curve, settle_sounds
 from motion.hosts.source import Source
 from motion.hosts.standalone.networks import key_frames, lora
 from motion.settings.parameters import infotext
@@ -52,7 +52,7 @@ class Job:
     module: Path | None
     out: str
     loras: tuple[lora.Lora, ...] = ()
-    motion_loras: tuple[lora.Lora, ...] = ()
+    motion_loras: tuple[lora.MotionLora, ...] = ()
     adapter: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -188,8 +188,8 @@ class Job:
     def _attached(self) -> list[WeightedLora]:
         """The motion LoRAs and the adapter, each with its weight."""
         loras = [(motion.lora.load(file.path, "motion"), file.weight) for file in self.motion_loras]
-        adapters = [(motion.lora.load(file, "image"), self.clip.adapter_scale) for file in [self.adapter] if file]
-        return [*loras, *adapters]
+        loras += [(motion.lora.load(file, "image"), self.clip.adapter_scale) for file in [self.adapter] if file]
+        return [(found, settle_curve(weight, self.clip.frames, self.clip.fps)) for found, weight in loras]
 
     def _provenance(self) -> dict[str, str]:
         """Names and hashes of the model files, under the keys the WebUI writes."""

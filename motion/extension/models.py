@@ -12,6 +12,7 @@ import torch
 import motion
 import sparsectrl
 from motion.errors import MotionError
+from motion.fields.curve import Value
 from motion.hosts.webui.backends.base import host_module
 from motion.models.motion.model import MotionModel
 from motion.sampling.lora import WeightedLora
@@ -94,7 +95,7 @@ def loras(tab: Tab) -> list[WeightedLora]:
 
     Raises MotionError for a name that is no file's, and a file that is something else.
     """
-    wanted: list[tuple[str, float, Target]] = [(item.name, item.weight, "motion") for item in tab.loras]
+    wanted: list[tuple[str, Value, Target]] = [(item.name, item.weight, "motion") for item in tab.loras]
     if tab.adapter:
         wanted.append((tab.adapter, tab.adapter_scale, "image"))
     files = lora_library()
@@ -107,7 +108,7 @@ def prompt_loras(named: Iterable[tuple[str, Callable[[], LoraTag]]]) -> list[Wei
     The host itself finds no layer for them and leaves the picture as it is; all others are its own affair, broken
     files too. Raises MotionError for a motion LoRA that cannot be read as one, or at the strength that is asked for.
     """
-    files, found = Library(host_folders()), []
+    files, found = Library(host_folders()), list[WeightedLora]()
     for name, tag in named:
         try:
             entry = files.find(name)

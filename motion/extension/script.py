@@ -161,7 +161,7 @@ def plan(p: Any, tab: Tab) -> Job:
     begins_with = clip if tab.source_latents else None
     _check_techniques(p, drawn, controls, begins_with is None and not hasattr(p, "init_images"))
     _settle_initial_images(p, tab.frames, windows.frames, begins_with)
-    active = loras(tab)
+    active = loras(drawn)
     if module is not None and entry is not None:
         remember_module(module.architecture.family.base, entry.name)
     return Job(

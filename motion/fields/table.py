@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
@@ -73,6 +73,10 @@ class Field:
     def format(self, value: Any) -> Any:
         """`value` as a component of an interface holds it; `check` takes it back."""
         return list(value) if isinstance(value, tuple) else value
+
+    def with_curves(self, value: Any, change: Callable[[str], Any]) -> Any:
+        """`value` with what `change` makes of the text of each curve in it."""
+        return value
 
     def _accept(self, value: Any, valid: bool) -> Any:
         if not valid:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from motion.errors import MotionError
+from motion.fields.curve import Value, short
 from motion.fields.table import Field, is_plain
 
 _BARE = r'[^\s",](?:[^",]*?[^\s",])??'
-_WEIGHTED = re.compile(rf'\s*({_BARE}|"(?:[^"\\]|\\.)*")\s*(?::\s*([-+.0-9eE]+)\s*)?(?:,|$)')
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_WEIGHTED = re.compile(rf"\s*({_BARE}|{_QUOTED})\s*(?::\s*([-+.0-9eE]+|{_QUOTED})\s*)?(?:,|$)")
 
 
 _NO_WEIGHT = re.compile(r'([^"]*):([^:/\\"]*)', re.DOTALL)
@@ -28,14 +30,15 @@ def read_number(text: str, low: float, high: float, what: str) -> float:
 
 
 class Weighted(NamedTuple):
-    """A file by its name and how strongly it counts; written `name:weight`."""
+    """A file by its name and how strongly it counts, which may be a curve; written `name:weight` or `name:"curve"`."""
 
     name: str
-    weight: float = 1.0
+    weight: Value = 1.0
 
     def __str__(self) -> str:
         name = self.name if re.fullmatch(_BARE, self.name) else json.dumps(self.name, ensure_ascii=False)
-        return f"{name}:{str(float(self.weight)).removesuffix('.0')}"
+        weight = json.dumps(self.weight, ensure_ascii=False) if isinstance(self.weight, str) else short(self.weight)
+        return f"{name}:{weight}"
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,10 @@ class Weights(Field):
 
     def check(self, value: Any) -> Any:
         items: Any = _items(value) if isinstance(value, str) else value
-        self._accept(value, isinstance(items, (tuple, list)) and all(map(self._fits, items)))
-        return tuple(Weighted(name, float(weight)) for name, weight in items)
+        self._accept(value, isinstance(items, (tuple, list)))
+        found = [self._weighted(item) for item in items]
+        self._accept(value, None not in found)
+        return tuple(found)
 
     def write(self, value: Any) -> str:
         return ", ".join(map(str, value))
@@ -65,11 +70,17 @@ class Weights(Field):
     def format(self, value: Any) -> Any:
         return json.dumps(value, ensure_ascii=False) if value else ""
 
-    def _fits(self, item: Any) -> bool:
+    def _weighted(self, item: Any) -> Weighted | None:
+        """What `item` says, or None."""
         if not isinstance(item, (tuple, list)) or len(item) != 2 or not isinstance(item[0], str):
-            return False
-        number = isinstance(item[1], (int, float)) and not isinstance(item[1], bool)
-        return item[0] != "" and is_plain(item[0]) and number and self.low <= item[1] <= self.high
+            return None
+        weight = self._weight(*item)
+        return Weighted(item[0], weight) if item[0] and is_plain(item[0]) and weight is not None else None
+
+    def _weight(self, name: str, value: Any) -> Value | None:
+        """The weight of a name; None for what is none."""
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return float(value) if number and self.low <= value <= self.high else None
 
 
 def _items(text: str) -> Any:
@@ -93,7 +104,8 @@ def _items(text: str) -> Any:
                 f"the weight of {amiss[1]:.80} is {amiss[2]!r:.40}: give name:weight, a number such as 0.8"
             )
         try:
-            items.append(Weighted(json.loads(name) if name.startswith('"') else name, float(weight)))
+            how = json.loads(weight) if weight.startswith('"') else float(weight)
+            items.append(Weighted(json.loads(name) if name.startswith('"') else name, how))
         except ValueError:
             return None
     return items

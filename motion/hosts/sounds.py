@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from motion.errors import MotionError
-from motion.fields.curve import Curve, Loudness
+from motion.fields.curve import Loudness, Value
 from motion.fields.curve_text import hertz, read_curve
 from motion.fields.table import Field
-from motion.fields.varying import Varying
 from motion.video.sound import loudness
 
 T = TypeVar("T", bound=Any)
@@ -22,18 +21,24 @@ def settle_sounds(settings: T, rows: Mapping[str, Field], find: Callable[[str], 
 
     ``find`` is the file of a name. Raises MotionError for one that holds no sound.
     """
+    given = {name: getattr(settings, name) for name in rows}
+    heard = {
+        name: row.with_curves(given[name], lambda text: settle_curve(text, settings.frames, settings.fps, find))
+        for name, row in rows.items()
+    }
+    changed = {name: value for name, value in heard.items() if value != given[name]}
+    settled: T = replace(settings, **changed)
+    return settled if changed else settings
+
+
+def settle_curve(value: Value, frames: int, fps: float, find: Callable[[str], Path] = Path) -> Value:
+    """A value of a clip of ``frames`` with the loudness of sounds as keys of its curve, if it is one."""
 
     def hear(sound: Loudness) -> list[float]:
-        return loudness(find(sound.file), hertz(sound.band), settings.frames, settings.fps)
+        return loudness(find(sound.file), hertz(sound.band), frames, fps)
 
-    curves = {name: value for name, value in _curves(settings, rows).items() if value.sounds}
-    heard: T = replace(settings, **{name: str(curve.heard(hear)) for name, curve in curves.items()})
-    return heard if curves else settings
-
-
-def _curves(settings: Any, rows: Mapping[str, Field]) -> dict[str, Curve]:
-    values = {name: getattr(settings, name) for name, row in rows.items() if isinstance(row, Varying)}
-    return {name: read_curve(value) for name, value in values.items()}
+    curve = read_curve(value)
+    return str(curve.heard(hear)) if curve.sounds else value
 
 
 def only_in(allowed: Callable[[str], Path | None], folder: Path) -> Callable[[str], Path]:

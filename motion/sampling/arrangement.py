@@ -100,6 +100,8 @@ class Arrangement:
     """Whether the temporal layers, and the norms that join frames for them, stand aside: each frame is by itself."""
     text: str = field(default="", init=False)
     """What a technique asks for in the calls in progress besides the step's own predictions."""
+    by_row: bool = field(default=False, init=False)
+    """Whether layers of the UNet are given something by the row: each frame keeps rows of its own."""
     aside: frozenset[nn.Module] = field(default=frozenset(), init=False, repr=False)
     """Layers that are not computed in the call in progress: what is hooked to them stands aside with them."""
     step: int = field(default=-1, init=False)

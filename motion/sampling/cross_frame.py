@@ -143,7 +143,7 @@ class _Calls:
         self.arrangement = arrangement
         self.start, self.end = start, end
         self.call: _Call | None = None
-        self._made: dict[tuple[Window, int], _Call | None] = {}
+        self._made: dict[tuple[Window, int, bool], _Call | None] = {}
 
     def begin(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Look up what the frames of the call read."""
@@ -154,7 +154,7 @@ class _Calls:
                 "another extension replaces the UNet's self-attention (perturbed or self-attention guidance, style "
                 "alignment): disable it, or set Motion's cross-frame attention to None"
             )
-        key = together, batch // len(together)
+        key = together, batch // len(together), self.arrangement.by_row
         if key not in self._made:
             self._made = {**self._made, key: self._call(*key)} if len(self._made) < KEPT else {key: self._call(*key)}
         self.call = self._made[key] if self._acts(unet_call.time(args, kwargs)) else None
@@ -202,7 +202,7 @@ class _Calls:
     def _acts(self, time: Any) -> bool:
         return (self.start, self.end) == (0, 1) or self.covers(self.arrangement.time(time) or 0.0)
 
-    def _call(self, together: Window, groups: int) -> _Call | None:
+    def _call(self, together: Window, groups: int, by_row: bool) -> _Call | None:
         at, table = {frame: place for place, frame in enumerate(together)}, self.table_of(together)
 
         def place(frame: int) -> int:
@@ -212,7 +212,7 @@ class _Calls:
         places = [found[id(read)] for read in table]
         if all({*read} == {place} for place, read in enumerate(places)):
             return None
-        shared = all(read == places[0] for read in places)
+        shared = not by_row and all(read == places[0] for read in places)
         count = len(together)
         if shared and places[0] == list(range(count)):
             return _Call(count, None, shared)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,9 +14,8 @@ from motion import patching
 from motion.errors import MotionError
 from motion.fields.curve import Value
 from motion.fields.curve_text import read_curve
-from motion.sampling import unet_call
-from motion.sampling.arrangement import Arrangement, progress
-from motion.sampling.rows import handed_over
+from motion.sampling.arrangement import Arrangement
+from motion.sampling.frame_values import FrameValues, Product, number_of
 from motion.settings.settings import Movement
 
 Factors = tuple[float | Tensor, Tensor | None]
@@ -59,13 +57,8 @@ class EffectOfCalls:
             raise MotionError(f"{odd[0]} is no block with temporal layers here: choose from {', '.join(names)}")
         self.effect = effect
         self.arrangement = arrangement
-        self.curves = [read_curve(value) for value in (effect.effect, effect.scale, *effect.blocks.values())]
-        for curve in self.curves:
-            curve.at(effect.frames)  # says what is not in the clip
-        self.way = 0.0
-        """How far the call in progress is from noise (0) to picture (1), if a curve is over steps."""
-        self._values: dict[Any, tuple[float, ...]] = {}
-        self._tensors: dict[Any, Tensor] = {}
+        given = effect.effect, effect.scale, *effect.blocks.values()
+        self.values = FrameValues(arrangement, effect.frames, given)
 
     @cached_property
     def acts(self) -> bool:
@@ -73,65 +66,41 @@ class EffectOfCalls:
         return read_curve(self.effect.effect).constant != 0
 
     def follow(self, unet: nn.Module) -> patching.Undo:
-        """Learn from ``unet`` how far each call is, if that is asked for: to read it may be to wait for a device."""
-        if not any(curve.over_steps for curve in self.curves):
-            return lambda: None
-        return patching.before(unet, self._begin, with_kwargs=True)
+        """Learn from ``unet`` how far each call is, if that is asked for."""
+        return self.values.follow(unet)
 
     def on(self, slot: str) -> Callable[[Tensor], Factors]:
         """What the layer of a slot is given for ``[rows, c, h, w]``."""
         names = blocks_of(slot)
         values = self.effect.effect, *(value for name, value in self.effect.blocks.items() if name in names)
-        numbers = [number for value in values if (number := read_curve(value).constant) is not None]
+        numbers = [number for value in values if not isinstance(number := number_of(value), str)]
         if self.effect.mask is None and self.effect.scale == 1 and len(numbers) == len(values):
             factors = math.prod(numbers), None
             return lambda x: factors
         return partial(self._factors, values)
 
-    def _begin(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        way = progress(self.arrangement.time(unet_call.time(args, kwargs)) or 0.0)
-        if way != self.way:
-            self.way = way
-            self._values.clear()
-            self._tensors.clear()
-
-    def _factors(self, values: tuple[Value, ...], x: Tensor) -> Factors:
-        effect = self._of_frames(values)
-        scale = self._of_frames((self.effect.scale,))
-        scaled = None if set(scale) == {1.0} else self._on(scale, x)
+    def _factors(self, values: Product, x: Tensor) -> Factors:
+        moving = self.arrangement.moving
+        effect, scale = self.values.of(values, moving), self.values.of((self.effect.scale,), moving)
+        scaled = None if set(scale) == {1.0} else self.values.on(scale, x)
         if set(effect) == {0.0}:
             return 0.0, scaled
         if self.effect.mask is None and len(set(effect)) == 1:
             return effect[0], scaled
-        factor = self._on(effect, x)[:, None, None, None]
+        factor = self.values.on(effect, x)[:, None, None, None]
         masked = factor if self.effect.mask is None else factor * self._mask(self.effect.mask, x)
         return masked.repeat(len(x) // len(effect), 1, 1, 1), scaled
-
-    def _of_frames(self, values: tuple[Value, ...]) -> tuple[float, ...]:
-        """The product of the values of each frame that moves in the call."""
-        key = values, self.arrangement.moving
-        if key not in self._values:
-            curves = [read_curve(value).at(self.effect.frames, self.way) for value in values]
-            last = self.effect.frames - 1
-            places = [min(frame, last) for frame in self.arrangement.moving]
-            self._values[key] = tuple(math.prod(curve[place] for curve in curves) for place in places)
-        return self._values[key]
-
-    def _on(self, values: tuple[float, ...], x: Tensor) -> Tensor:
-        key = values, x.device, x.dtype
-        if key not in self._tensors:
-            self._tensors[key] = handed_over(values, x.device, x.dtype)
-        return self._tensors[key]
 
     def _mask(self, mask: Tensor, x: Tensor) -> Tensor:
         """The mask in the size of ``x``, ``[frames that move, 1, h, w]`` or ``[1, 1, h, w]``."""
         frames = () if len(mask) == 1 else self.arrangement.moving
-        key = "mask", frames, x.shape[-2:], x.device, x.dtype
-        if key not in self._tensors:
+
+        def resized() -> Tensor:
             shown = mask[[min(frame, len(mask) - 1) for frame in frames]] if frames else mask
-            resized = F.adaptive_avg_pool2d(shown[:, None].float(), (x.shape[-2], x.shape[-1]))
-            self._tensors[key] = resized.to(x.device, x.dtype)
-        return self._tensors[key]
+            small = F.adaptive_avg_pool2d(shown[:, None].float(), (x.shape[-2], x.shape[-1]))
+            return small.to(x.device, x.dtype)
+
+        return self.values.kept(("mask", frames, x.shape[-2:]), x, resized)
 
 
 def blocks_of(slot: str) -> tuple[str, ...]:

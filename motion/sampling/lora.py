@@ -2,30 +2,32 @@
 
 The temporal layers are this project's own, so while the scope lasts layers stand in for them on this UNet to whose
 matrices a motion LoRA is added: nothing is left to compute at a step, and other jobs that use the same module see none
-of it. The UNet is the host's, which patches, swaps and quantises its weights for prompt LoRAs
-of its own, at class level in AUTOMATIC1111 and in the weights in Forge. A domain adapter therefore leaves weights and
-classes alone and adds its product to the layer's output in a forward hook.
+of it. Where its weight is a curve they add the product of each frame instead. The UNet is the host's, which patches,
+swaps and quantises its weights for prompt LoRAs of its own, at class level in AUTOMATIC1111 and in the weights in
+Forge. A domain adapter therefore leaves weights and classes alone and adds its product to the layer's output in a
+forward hook.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from motion import patching
 from motion.errors import MotionError
+from motion.fields.curve import Value
 from motion.models import sites
 from motion.models.motion.model import MotionModel
 from motion.models.motion.temporal import TemporalAttention, TemporalTransformer
 from motion.sampling.animation import put_stand_ins, stand_ins
+from motion.sampling.arrangement import Arrangement
+from motion.sampling.frame_values import FrameValues, number_of
+from motion.sampling.lora_products import Change, LayerChanges, Product, merge, strength_of, with_changes
+from motion.sampling.windows import Windows
 from motion.settings.prompt_keys import travels
 from motion.weights.checkpoint import FAMILY_HINT
 from motion.weights.formats.lora import Lora, load
@@ -37,27 +39,36 @@ MIDDLE = "mid_block."
 
 __all__ = ["Lora", "add_trigger_words", "attach", "load", "notes"]
 
-T = TypeVar("T", bound=nn.Module)
-WeightedLora = tuple[Lora, float]
-"""A LoRA and its weight."""
+WeightedLora = tuple[Lora, Value]
+"""A LoRA and its weight, or the curve of it."""
 
 
 @contextmanager
-def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[WeightedLora]) -> Iterator[None]:
+def attach(
+    unet: nn.Module,
+    model: MotionModel | None,
+    loras: Iterable[WeightedLora],
+    frames: int = 16,
+    arrangement: Arrangement | None = None,
+) -> Iterator[None]:
     """Within the scope ``model`` and ``unet`` compute with ``W + weight * alpha / rank * up @ down``.
 
-    ``loras`` are pairs of a LoRA and its weight. Motion LoRAs change what ``model``, the motion module beside which
-    this is used, does on ``unet`` and on no other: the model itself stays as it is. Domain adapters go to the attention
-    of ``unet`` (any that `motion.attach` takes). Several add up, in whatever order; one of weight 0 is as if it were
-    not there. The product follows device and dtype of what it is added to, and gradients reach the matrices of a LoRA
-    that asks for them. On exit the UNet is exactly as it was found.
+    ``loras`` are pairs of a LoRA and its weight, a number or a curve over ``frames``, those of the finished clip: then
+    every layer computes with the weight of each frame, as they lie in the ``arrangement`` of the `motion.attach` beside
+    it. Motion LoRAs change what ``model``, the motion module beside which this is used, does on ``unet`` and on no
+    other: the model itself stays as it is. Domain adapters go to the attention of ``unet`` (any that `motion.attach`
+    takes). Several add up, in whatever order; one of weight 0 is as if it were not there. The product follows device
+    and dtype of what it is added to, and gradients reach the matrices of a LoRA that asks for them. On exit the UNet is
+    exactly as it was found.
 
     Of a motion LoRA for modules with a middle block (v2) the other layers go with modules without one (v1, v3), which
     is logged. Raises MotionError before anything is changed for a LoRA that changes other layers which are not there
-    or of another shape, or was trained on another family of motion modules, and for a motion LoRA without a motion
-    module.
+    or of another shape, or was trained on another family of motion modules, for a motion LoRA without a motion
+    module, and for curves with keys that are not in the clip.
     """
-    active = [(lora, weight) for lora, weight in loras if weight != 0]
+    active = _active(loras)
+    varying = [weight for _, weight in active if isinstance(weight, str)]
+    values = FrameValues(arrangement or Arrangement(Windows(frames)), frames, varying)
     with ExitStack() as undo:
         unet = undo.enter_context(patching.uncompiled(unet))
         running = _running(unet, model)
@@ -68,14 +79,17 @@ def attach(unet: nn.Module, model: MotionModel | None, loras: Iterable[WeightedL
             _log.warning(note)
         spatial = list(_spatial_changes(unet, [(lora, weight) for lora, weight in active if lora.target == "image"]))
         if model is not None and temporal:
-            merged = {
-                (layer, name): _merged(layer._parameters[name], parts) for (layer, name), parts in temporal.items()
-            }
-            changed = {own: _with_parameters(running[name], merged) for name, own in model.slots.items()}
-            undo.callback(put_stand_ins(unet, changed))
+            changed = _changed(temporal, values)
+            undo.callback(
+                put_stand_ins(unet, {own: with_changes(running[name], changed) for name, own in model.slots.items()})
+            )
         for layer, pair, weight in spatial:
             # First: what others make of the layer's output may have other rows than its input.
-            undo.callback(patching.after(layer, _Product(pair, weight), first=True))
+            undo.callback(patching.after(layer, Product(pair, strength_of(weight, values.of_rows)), first=True))
+        if varying:
+            undo.callback(values.follow(unet, rows=True))
+            if spatial:
+                undo.callback(patching.item(vars(values.arrangement), "by_row", True))
         yield
 
 
@@ -84,8 +98,8 @@ def notes(model: MotionModel | None, loras: Iterable[WeightedLora]) -> list[str]
     return [
         f"the motion LoRA {lora.name} changes a middle block too, which this {model.architecture.family.name} motion "
         "module lacks: its other layers count"
-        for lora, weight in loras
-        if model is not None and weight != 0 and _skips_middle(lora, model)
+        for lora, _ in _active(loras)
+        if model is not None and _skips_middle(lora, model)
     ]
 
 
@@ -95,31 +109,51 @@ def add_trigger_words(prompt: str, loras: Iterable[WeightedLora], frames: int) -
     All frames are told them.
     """
     behind = "\n" if travels(prompt, frames) else ", "
-    for trigger in (lora.trigger for lora, weight in loras if weight != 0):
+    for trigger in (lora.trigger for lora, _ in _active(loras)):
         if trigger.casefold() not in prompt.casefold():
             prompt = f"{prompt}{behind}{trigger}" if prompt.strip() else trigger
     return prompt
 
 
-Change = tuple[slice, Pair, float]
+def adapts_frames(loras: Iterable[WeightedLora]) -> bool:
+    """Whether one of ``loras`` changes layers of the UNet itself otherwise in each frame."""
+    return any(isinstance(weight, str) and lora.target == "image" for lora, weight in _active(loras))
+
+
+def copied(loras: Iterable[WeightedLora]) -> list[Pair]:
+    """What goes to the device of the UNet beside the weights of a motion module, into which the others are merged."""
+    beside = (lora for lora, weight in _active(loras) if lora.target == "image" or isinstance(weight, str))
+    return [pair for lora in beside for pair in lora.pairs.values()]
+
+
+def _active(loras: Iterable[WeightedLora]) -> list[WeightedLora]:
+    """Those that do something, each with its number, or with the text of a curve that changes."""
+    numbered = [(lora, number_of(weight)) for lora, weight in loras]
+    return [(lora, weight) for lora, weight in numbered if weight != 0]
+
+
 Changes = dict[tuple[nn.Module, str], list[Change]]
+
+
+def _changed(changes: Changes, values: FrameValues) -> LayerChanges:
+    """The matrices that numbers are merged into, and the products of curves for the layers that multiply by them."""
+    merged, products = {}, defaultdict(list)
+    for (module, name), parts in changes.items():
+        matrix = module.get_parameter(name)
+        if fixed := [part for part in parts if not isinstance(part.weight, str)]:
+            merged[module, name] = merge(matrix, fixed)
+        multiplying = module.project if isinstance(module, TemporalAttention) else module
+        for part in parts:
+            if isinstance(part.weight, str):
+                strength = strength_of(part.weight, values.along_frames)
+                products[multiplying].append(Product(part.pair, strength, part.rows))
+    return LayerChanges(merged, products)
 
 
 def _running(unet: nn.Module, model: MotionModel | None) -> dict[str, TemporalTransformer]:
     """What runs on ``unet`` for each of the model's slots: its own layer, or what another scope has put there."""
     put = stand_ins(unet)
     return {} if model is None else {name: put.get(layer, layer) for name, layer in model.slots.items()}
-
-
-def _with_parameters(layer: T, parameters: Mapping[tuple[nn.Module, str], Tensor]) -> T:
-    """A module like ``layer`` with those of its parameters, which shares all else with it; itself if it has none."""
-    own = {name: parameters.get((layer, name), found) for name, found in layer._parameters.items()}
-    parts = {name: part and _with_parameters(part, parameters) for name, part in layer._modules.items()}
-    if parts == layer._modules and not any((layer, name) in parameters for name in own):
-        return layer
-    other = copy.copy(layer)
-    vars(other).update(_parameters=own, _modules=parts)
-    return other
 
 
 def _temporal_changes(
@@ -149,7 +183,7 @@ def _temporal_changes(
                     f"as {name}: give the motion module it was trained on"
                 )
             module, parameter, rows = place
-            changes[module, parameter].append((rows, pair, weight))
+            changes[module, parameter].append(Change(rows, pair, weight))
     return changes
 
 
@@ -189,21 +223,7 @@ def _rows(module: nn.Module, parameter: str, rows: slice) -> Tensor:
     return found
 
 
-def _merged(weight: Any, parts: Sequence[Change]) -> Tensor:
-    """``weight`` with the products added to its rows: a tensor of the graph where one of them is being trained."""
-    # The products are summed up first: so two of them come out the same in either order.
-    with torch.inference_mode(False):
-        small = weight.dtype.itemsize == 1
-        wide = torch.float32 if small else torch.promote_types(weight.dtype, torch.float32)
-        total = torch.zeros_like(weight, dtype=wide, requires_grad=False)
-        for rows, pair, strength in parts:
-            total[rows] += strength * pair.delta(like=total)
-        # Eight bits would round most of a change away: such a matrix is a wider one while the scope lasts.
-        merged = (weight.detach().to(wide) + total).to(wide if small else weight.dtype)
-    return merged if merged.requires_grad else nn.Parameter(merged, requires_grad=False)
-
-
-def _spatial_changes(unet: nn.Module, loras: Sequence[WeightedLora]) -> Iterator[tuple[nn.Module, Pair, float]]:
+def _spatial_changes(unet: nn.Module, loras: Sequence[WeightedLora]) -> Iterator[tuple[nn.Module, Pair, Value]]:
     layers = sites.attention_layers(unet) if loras else {}
     for lora, weight in loras:
         for name, pair in lora.pairs.items():
@@ -220,25 +240,3 @@ def _takes(layer: nn.Module, pair: Pair) -> bool:
     """Whether the shapes fit; a host's quantised layer, of whose matrix only a packed form is left, does not tell."""
     sizes = (getattr(layer, "out_features", None), getattr(layer, "in_features", None))
     return None in sizes or pair.fits(*map(int, sizes))  # type: ignore[arg-type]
-
-
-class _Product:
-    """The forward hook that adds ``weight * scale * up @ down @ x`` to what a linear layer makes of ``x``."""
-
-    def __init__(self, pair: Pair, weight: float) -> None:
-        self.strength = weight * pair.scale
-        self.matrices = (pair.down, pair.up)
-
-    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        down, up = self._following(args[0])
-        product = F.linear(F.linear(args[0], down), up)
-        return torch.add(output, product.to(output.dtype), alpha=self.strength)
-
-    def _following(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        down, up = self.matrices
-        if down.requires_grad or up.requires_grad:
-            return down.to(x), up.to(x)
-        if down.device != x.device or down.dtype != x.dtype:
-            with torch.inference_mode(False):  # the scope may outlive the host's inference mode
-                self.matrices = (down.to(x), up.to(x))
-        return self.matrices

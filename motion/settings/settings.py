@@ -146,8 +146,8 @@ class Movement(StepCacheSettings, LayerSettings, LayeredNoiseSettings):
         Choice, "linear", "Prompt travel", "how prompts of lines such as '0: spring' blend", TRAVELS,
         key="Motion prompt travel", group="motion",
     )  # fmt: skip
-    adapter_scale: float = setting(
-        Number, 1.0, "Adapter scale", "strength of the domain adapter; 0 = off", 0, 1, 0.05, 1,
+    adapter_scale: float | str = setting(
+        Varying, 1.0, "Adapter scale", "strength of the domain adapter; 0 = off; or a curve", 0, 1, 0.05, 1,
         key="Motion adapter scale", group="lora", needs=("adapter",),
     )  # fmt: skip
     trigger_words: bool = setting(

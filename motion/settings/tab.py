@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from motion.fields.table import Choice, Field, Flag, Image, Number, Several, check, setting, table
-from motion.fields.varying import check_curves
-from motion.fields.weighted import Weighted, Weights
+from motion.fields.varying import VaryingWeights, check_curves
+from motion.fields.weighted import Weighted
 from motion.settings.key_frames import KeyFrame, KeyImages
 from motion.settings.settings import MOST_FRAMES, Movement, Steering
 from motion.settings.source import SourceClip
@@ -40,8 +40,8 @@ class Switch:
         Field, "", "Motion module", "what makes your checkpoint move; files lie in models/motion", key="Motion module"
     )
     loras: tuple[Weighted, ...] = setting(
-        Weights, (), "Motion LoRA", "camera moves and other learned motions, each with its strength", -10, 10,
-        key="Motion LoRA", group="lora", detail="as text name:weight, name:weight ...",
+        VaryingWeights, (), "Motion LoRA", "camera moves and other learned motions, each with its strength", -10, 10,
+        key="Motion LoRA", group="lora", detail='as text name:weight, name:"curve" ...',
     )  # fmt: skip
     adapter: str = setting(
         Field, "", "Domain adapter", "the image LoRA that belongs to some motion modules (v3)",

@@ -62,7 +62,7 @@ def parse(text: str) -> tuple[Weighted, ...]:
 def check(mixture: Sequence[Weighted]) -> tuple[Weighted, ...]:
     """The mixture; MotionError if it names what is no pattern, or gives none a weight."""
     unknown = next((name for name, _ in mixture if name not in PATTERNS), None)
-    if unknown is not None or not sum(weight for _, weight in mixture) > 0:
+    if unknown is not None or not sum(float(weight) for _, weight in mixture) > 0:
         told = "without any weight" if unknown is None else unknown
         raise MotionError(f"masks is {told}: give name:weight, ... of {', '.join(PATTERNS)}")
     return tuple(mixture)

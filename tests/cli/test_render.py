@@ -116,6 +116,9 @@ def test_motion_loras_and_the_adapter_from_files(
     assert said["prompt"] == "a red circle, slow pan"
     alone, _ = drawn("alone.webp", *ours[:2])
     assert (alone != moved).any() and (alone != plain).any()
+    curved, said = drawn("curve.webp", "--motion-lora", f"{tmp_path / 'pan.safetensors'}:0: 0, -1: 0.8")
+    assert (curved != alone).any() and (curved != plain).any()
+    assert said["Motion LoRA"] == 'pan:"0: 0, -1: 0.8"'
     nothing, said = drawn("zero.webp", "--motion-lora", f"{tmp_path / 'pan.safetensors'}:0", "--trigger-words", "yes")
     assert (nothing == plain).all() and said["prompt"] == "a red circle"
 

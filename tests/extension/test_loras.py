@@ -137,7 +137,7 @@ def test_sampling_wears_the_tabs_and_the_prompts_loras(
     seen: list[Any] = []
 
     @contextmanager
-    def attach(unet: nn.Module, model: MotionModel, loras: Any) -> Iterator[None]:
+    def attach(unet: nn.Module, model: MotionModel, loras: Any, *_: Any) -> Iterator[None]:
         seen.append([(lora.name, weight) for lora, weight in loras])
         yield
 

@@ -66,7 +66,8 @@ CLIPS = st.builds(
     key_fit=st.sampled_from(list(FITS)),
     **DRAWN,
 ) | st.builds(Clip, spacing=st.sampled_from(list(SPACINGS)))
-WEIGHTED = st.builds(Weighted, WORDS.filter(bool), st.floats(-10, 10))
+CURVES = st.sampled_from(["0: 0.5", "@0: 1, @0.5: -2", 'audio("a, \\"b.wav", bass) * 0: 2'])
+WEIGHTED = st.builds(Weighted, WORDS.filter(bool), st.floats(-10, 10) | CURVES)
 TABS = st.builds(
     Tab,
     enabled=st.booleans(),
@@ -149,7 +150,27 @@ def test_weighted_names_as_people_write_them() -> None:
         ("pan", 0.8), ("zoom", 1.0), ("C:\\x.safetensors", -1.0)
     )  # fmt: skip
     assert row.parse('"a, b":2, "c:d", e:f:1, C:\\x') == (("a, b", 2), ("c:d", 1), ("e:f", 1), ("C:\\x", 1))
+    assert row.parse('pan: "0:0,-1:1" , zoom:"1"') == (("pan", "0: 0, -1: 1"), ("zoom", 1.0))
     assert row.parse("") == row.parse(" ") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('pan:"0: 1, 8: 11"', "the weight of pan is '0: 1, 8: 11', which comes to 11: stay from -10 to 10"),
+        ('zoom, pan:"0; 1"', "the weight of pan is '0; 1': at character 1"),
+        ('pan:"12"', "the weight of pan is 12: give a number from -10 to 10, or a curve"),
+    ],
+)
+def test_a_weight_that_is_no_curve_is_named(text: str, complaint: str) -> None:
+    with pytest.raises(MotionError) as raised:
+        TAB_FIELDS["loras"].parse(text)
+    assert complaint in str(raised.value)
+
+
+def test_a_weight_with_keys_that_are_not_in_the_clip_is_refused() -> None:
+    with pytest.raises(MotionError, match="20 is not in a clip of 16 frames"):
+        Tab(loras=(Weighted("pan", "0: 0, 20: 1"),))
 
 
 @pytest.mark.parametrize("text", ["pan:abc", "zoom, pan:abc", "pan:abc, zoom:1", "C:\\x\\pan:abc"])

@@ -1,4 +1,5 @@
-"""Motion LoRAs on the page: a list to add from, and a row for each, which `javascript/motion-loras.js` draws."""
+"""Motion LoRAs on the page: a list to add from, and a row for each, which `javascript/motion-loras.js` draws: a slider,
+and the weight to type, which may be a curve."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ ROW = f"""
 <li class="motion-lora">
   <span class="motion-lora-name"></span>
   <input type="range" min="-2" max="2" step="0.05" aria-label="{WEIGHT}">
-  <input type="number" step="0.05" aria-label="{WEIGHT}">
+  <input type="text" aria-label="{WEIGHT}">
   <button type="button" title="{REMOVE}" aria-label="{REMOVE}">&#10005;</button>
 </li>"""
 

@@ -28,10 +28,11 @@ from motion.hosts.standalone.vae import decode, encode, encode_frames
 from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.lora import adapts_frames
 from motion.sampling.sharing import ALONE, Sharing
 from motion.sampling.step_cache import is_whole
 from motion.sampling.windows import Windows
-from motion.settings.curves import still_of
+from motion.settings.curves import still_of, value_of_first
 from motion.settings.settings import Clip
 from motion.settings.step_cache import INTERVALS
 from motion.techniques.registry import techniques_of
@@ -154,7 +155,8 @@ class Sampling:
             generators = [twin for clip in self.clips for twin in twin_generators(clip, self.windows.frames)]
         scheduler = self._scheduler()
         looks_at_others = self.networks.one_shot or self.clips[0].cross_frame_mode(self.clips[0].zero_shot) != "none"
-        rows_at_once = None if looks_at_others else ROWS_AT_ONCE
+        all_rows = looks_at_others or adapts_frames(self.networks.attached)
+        rows_at_once = None if all_rows else ROWS_AT_ONCE
         arrangement = Arrangement(self.windows, rows_at_once=rows_at_once, sharing=self.sharing)
         kept = noise if self.techniques.rounds > 1 else None
         run = SamplingRun(scheduler, arrangement, generators, kept, noise * scheduler.init_noise_sigma)
@@ -179,7 +181,9 @@ class Sampling:
 
     def _turned(self, way: Detour, levels: samplers.Levels) -> Tensor:
         """What the clips go on from where they go back on their way; the first frames are drawn by themselves."""
-        stills, networks = [still_of(clip) for clip in self.clips], replace(self.networks, controls=())
+        stills, frames = [still_of(clip) for clip in self.clips], self.clips[0].frames
+        loras = [(lora, value_of_first(weight, frames)) for lora, weight in self.networks.attached]
+        networks = replace(self.networks, controls=(), attached=loras)
         alone, entered = replace(self, windows=Windows(1), clips=stills, networks=networks), []
         first = alone._start()
         with alone.scope.enter(first):
@@ -190,8 +194,8 @@ class Sampling:
         of_clips = zip(
             self.clips, *((entered[step] / levels.scales[step]).chunk(len(stills)) for step in way), strict=True
         )
-        sigmas, frames = (levels.sigmas[way.back], levels.sigmas[way.before]), self.windows.frames
-        turns = [Turn(back, before, sigmas, frames, clip.seed, self._fresh) for clip, back, before in of_clips]
+        sigmas, drawn = (levels.sigmas[way.back], levels.sigmas[way.before]), self.windows.frames
+        turns = [Turn(back, before, sigmas, drawn, clip.seed, self._fresh) for clip, back, before in of_clips]
         return torch.cat(list(map(self.techniques.turn, turns))) * levels.scales[way.back]
 
     def _scheduler(self) -> Any:

@@ -58,7 +58,8 @@ class Scope:
             if (tuned := self.networks.one_shot) is not None:
                 scope.enter_context(motion.one_shot.attach(unet, tuned, arrangement.frames, arrangement=arrangement))
             scope.enter_context(motion.cross_frame.attach_by_settings(unet, clip, arrangement, clip.zero_shot))
-            scope.enter_context(motion.lora.attach(unet, module, self.networks.attached))
+            loras = self.networks.attached
+            scope.enter_context(motion.lora.attach(unet, module, loras, clip.frames, arrangement))
             scope.enter_context(motion.step_cache.attach_by_settings(unet, clip, arrangement))
             images: list[ImageTokens] = []
             led_by = [ControlNet.of(shown, unet, clip, arrangement.frames) for shown in self.networks.control_clips]

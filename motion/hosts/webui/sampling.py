@@ -124,15 +124,14 @@ class Sampling:
             self._go_on_guiding = host().guide(p, self.guidance, self._of_pass)
 
     def _to_come(self) -> Sequence[Tensor]:
-        """The weights that this pass copies to where the UNet computes; motion LoRAs are in the module's already.
+        """The weights that this pass copies to where the UNet computes; most motion LoRAs are in the module's already.
 
         The copies of what is attached for the whole scope stay from its first pass on, those of encoders are of a pass.
         """
         weights: list[Tensor] = [weights for _, encoder in self.keys.shown for weights in encoder.parameters()]
         if self._copied:
             return weights
-        adapters = (lora for lora, weight in self.loras if lora.target == "image" and weight != 0)
-        pairs = [pair for lora in adapters for pair in lora.pairs.values()]
+        pairs = motion.lora.copied(self.loras)
         temporal = [] if self.module is None else self.module.parameters()
         return [*temporal, *weights, *(matrix for pair in pairs for matrix in (pair.down, pair.up))]
 
@@ -183,7 +182,7 @@ class Sampling:
         self._attached.enter_context(scope)
         looking = motion.cross_frame.attach_by_settings(unet, self.tab, self.arrangement, self.tab.zero_shot)
         self._attached.enter_context(looking)
-        self._attached.enter_context(motion.lora.attach(unet, self.module, loras))
+        self._attached.enter_context(motion.lora.attach(unet, self.module, loras, self.tab.frames, self.arrangement))
         self._attached.enter_context(motion.step_cache.attach_by_settings(unet, self.tab, self.arrangement))
         self.progress.follow_unet(unet, self._attached)
         if self.techniques.have("see"):

@@ -100,6 +100,13 @@ class PositionTable(nn.Module):
         return x + self.pe[:, : x.shape[1]].to(x)
 
 
+class Projection(nn.Module):
+    """The product with a matrix of its owner's: a layer, so that hooks see what goes in and what comes out."""
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return linear(x, weight)
+
+
 class TemporalAttention(nn.Module):
     """Self-attention along f of ``n f c``, the keys of each frame times ``scale [n f]``.
 
@@ -113,12 +120,13 @@ class TemporalAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.to_qkv = nn.Parameter(torch.empty(3 * channels, channels))
+        self.project = Projection()
         self.to_out = nn.ModuleList([Linear(channels, channels)])
         self.pos_encoder: nn.Module = PositionTable(channels, positions)
         nn.init.uniform_(self.to_qkv, -(channels**-0.5), channels**-0.5)
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        qkv = linear(self.pos_encoder(x), self.to_qkv)
+        qkv = self.project(self.pos_encoder(x), self.to_qkv)
         q, k, v = rearrange(qkv, "n f (qkv heads d) -> qkv n heads f d", qkv=3, heads=self.heads)
         k = k if scale is None else k * scale[:, None, :, None]
         x = F.scaled_dot_product_attention(q, k, v)

@@ -164,8 +164,8 @@ def test_loras_have_a_row_each(page: WebuiPage, webui: Webui) -> None:
     page.element("lora_add").click()
     row = page.motion.locator(".motion-lora")
     row.wait_for(state="visible")
-    row.locator("input[type=number]").fill("0.7")
-    row.locator("input[type=number]").press("Tab")
+    row.locator("input[type=text]").fill("0.7")
+    row.locator("input[type=text]").press("Tab")
     page.photograph("lora")
     assert page.loras_text == '[["sprites-pan-left",0.7]]'
     row.get_by_role("button", name="Remove").press("Enter")

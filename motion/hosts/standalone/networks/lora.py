@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from motion.errors import MotionError
-from motion.settings.lora_tags import check_weight, lora_tags
+from motion.fields.curve import Value
+from motion.fields.curve_text import read_curve
+from motion.fields.varying import read_value
+from motion.settings.lora_tags import HIGH, LOW, check_weight, lora_tags
 from motion.weights.paths import SUFFIXES, check_file
 
 
@@ -23,6 +26,24 @@ class Lora(NamedTuple):
         return f"{self.path.stem}: {text}{self.weight:g}"
 
 
+class MotionLora(NamedTuple):
+    """A motion LoRA's file and its strength, which may be a curve."""
+
+    path: Path
+    weight: Value = 1.0
+
+    @classmethod
+    def parse(cls, text: str, frames: int) -> MotionLora:
+        """Of `FILE`, `FILE:weight` or `FILE:curve`, for a clip of ``frames``. Raises MotionError if there is no such
+        file, and for weights out of range."""
+        ends = [at for at, letter in enumerate(text) if letter == ":"]
+        end = next((at for at in (len(text), *ends) if Path(text[:at]).exists()), (ends or [len(text)])[0])
+        path, weight = Path(text[:end]), read_value(text[end + 1 :] or "1", "LoRA weight", LOW, HIGH)
+        check_file(path, "LoRA", ", or FILE:weight")
+        read_curve(weight).placed(frames)
+        return cls(path, weight)
+
+
 def gather(prompt: str, given: Sequence[Lora] = (), folder: Path | None = None) -> list[Lora]:
     """All LoRAs of a job: the `given` ones and those that `prompt` names, at the weights it names.
 
@@ -35,16 +56,16 @@ def gather(prompt: str, given: Sequence[Lora] = (), folder: Path | None = None) 
     return list(loras.values())
 
 
-def parse(text: str, mark: str = "=") -> Lora:
-    """`FILE` or `FILE=weight`, or with another `mark`. Raises MotionError if there is no such file."""
-    name, weight = split_weight(text, mark)
-    check_file(name, "LoRA", f", or FILE{mark}weight")
+def parse(text: str) -> Lora:
+    """`FILE` or `FILE=weight`. Raises MotionError if there is no such file."""
+    name, weight = split_weight(text)
+    check_file(name, "LoRA", ", or FILE=weight")
     return Lora(name, check_weight(weight))
 
 
-def split_weight(text: str, mark: str = "=") -> tuple[Path, str]:
+def split_weight(text: str) -> tuple[Path, str]:
     """The path and the weight in `PATH` or `PATH=weight`; what exists under its whole name has weight "1"."""
-    path, found, weight = text.rpartition(mark)
+    path, found, weight = text.rpartition("=")
     return (Path(text), "1") if Path(text).exists() or not found else (Path(path), weight)
 
 

@@ -1,0 +1,149 @@
+"""LoRAs whose weight is a curve: each layer computes as if they were merged at the weight of the frame in the row."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import motion
+from motion.errors import MotionError
+from motion.fields.curve_text import read_curve
+from motion.models import sites
+from motion.models.motion.model import MotionModel
+from motion.sampling.animation import stand_ins
+from motion.sampling.arrangement import Arrangement
+from motion.sampling.lora import WeightedLora
+from motion.sampling.windows import Window, Windows
+from motion.weights.formats.lora import Lora
+from tests.sampling.test_lora import ATTENTION, BLOCK, adapter, motion_lora
+from tests.support import small
+from tests.support.small import far, random_model, run
+
+FRAMES = 6
+ENGINES = {
+    "one window": Windows(FRAMES),
+    "denoiser": Windows(FRAMES, 4, 2),
+    "attention": Windows(FRAMES, 4, 2, engine="attention"),
+}
+CURVE = "0: 0, 2: 0, 4: 1.5, 5: -0.5"
+WEIGHTS = read_curve(CURVE).at(FRAMES)
+pytestmark = pytest.mark.usefixtures("inference")
+batch = partial(small.batch, FRAMES, 2)
+
+
+@contextmanager
+def attached(
+    unet: nn.Module, model: MotionModel, loras: Sequence[WeightedLora], arrangement: Arrangement
+) -> Iterator[None]:
+    with (
+        motion.attach(unet, model, FRAMES, arrangement=arrangement),
+        motion.lora.attach(unet, model, loras, FRAMES, arrangement),
+    ):
+        yield
+
+
+@pytest.fixture
+def model() -> MotionModel:
+    torch.manual_seed(0)
+    return random_model()
+
+
+def drawn(
+    unet: nn.Module,
+    model: MotionModel,
+    *loras: WeightedLora,
+    time: float = 400,
+    arrangement: Arrangement | None = None,
+) -> Tensor:
+    torch.manual_seed(0)
+    x, _, text = batch()
+    with attached(unet, model, loras, arrangement or Arrangement(ENGINES["one window"])):
+        return run(unet, (x, torch.full((len(x),), time), text))
+
+
+class Layer(NamedTuple):
+    """A layer that is called, its matrix and bias, and what a LoRA of weight 1 adds to the matrix."""
+
+    module: nn.Module
+    weight: Tensor
+    bias: Tensor | None
+    delta: Tensor
+
+
+def temporal_layers(unet: nn.Module, model: MotionModel, lora: Lora) -> dict[str, Layer]:
+    slot = "up_blocks.0.motion_modules.0"
+    block: Any = stand_ins(unet)[model.slots[slot]].transformer_blocks[0]
+    attention, last = block.attention_blocks[1], block.ff.net["2"]
+    parts: dict[str, tuple[Any, Tensor, Tensor | None, list[str]]] = {
+        "projections": (attention.project, attention.to_qkv, None, [f"{BLOCK}.1.to_{part}" for part in "qkv"]),
+        "output": (attention.to_out[0], attention.to_out[0].weight, attention.to_out[0].bias, [f"{BLOCK}.1.to_out.0"]),
+        "feed-forward": (last, last.weight, last.bias, ["transformer_blocks.0.ff.net.2"]),
+    }
+    return {
+        part: Layer(*found, torch.cat([lora.pairs[f"{slot}.temporal_transformer.{name}"].delta() for name in names]))
+        for part, (*found, names) in parts.items()
+    }
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_layer_is_the_merged_one_frame_by_frame(unet: nn.Module, model: MotionModel, engine: str) -> None:
+    arrangement, moves, looks = Arrangement(ENGINES[engine]), motion_lora(model), adapter(unet)
+    seen: list[tuple[str, Tensor, Tensor, Window]] = []
+    with attached(unet, model, [(moves, CURVE), (looks, CURVE)], arrangement):
+        layers = temporal_layers(unet, model, moves)
+        own: Any = sites.attention_layers(unet)[ATTENTION]
+        layers["image"] = Layer(own, own.weight, own.bias, looks.pairs[ATTENTION].delta())
+
+        def note(part: str, _: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            windows = tuple(frame for window in arrangement.seen for frame in window)
+            whole = part in ("feed-forward", "image")
+            seen.append((part, args[0], output, arrangement.together if whole else windows))
+
+        handles = [layer.module.register_forward_hook(partial(note, part)) for part, layer in layers.items()]
+        run(unet, batch())
+        for handle in handles:
+            handle.remove()
+    assert {part for part, *_ in seen} == layers.keys()
+    for part, x, output, frames in seen:
+        layer, rows = layers[part], (len(x) if part == "image" else x.shape[:2].numel())
+        of_rows = torch.tensor(frames).repeat(rows // len(frames)).view(x.shape[: 1 if part == "image" else 2])
+        for frame in set(frames):
+            here = of_rows == frame
+            wanted = F.linear(x[here], layer.weight + WEIGHTS[frame] * layer.delta, layer.bias)
+            assert far(output[here], wanted) < 1e-5
+
+
+def test_frames_that_read_others_have_weights_of_their_own(unet: nn.Module, model: MotionModel) -> None:
+    precise, arrangement = copy.deepcopy(unet).double(), Arrangement(ENGINES["one window"])
+    looks = adapter(unet)
+    wanted = drawn(precise, model.double(), (looks, 0.7))
+    with motion.cross_frame.attach(precise, FRAMES, "first", arrangement=arrangement):
+        number = drawn(precise, model, (looks, 0.7), arrangement=arrangement)
+        found = drawn(precise, model, (looks, "0: 0.7, 1: 0.7000000001, 2: 0.7"), arrangement=arrangement)
+    assert far(found, number) < 1e-6
+    assert far(found, wanted) > 1e-3
+
+
+def test_a_constant_curve_is_bit_equal_to_the_number(unet: nn.Module, model: MotionModel) -> None:
+    moves, looks = motion_lora(model), adapter(unet)
+    number = drawn(unet, model, (moves, 0.7), (looks, 0.5))
+    assert torch.equal(drawn(unet, model, (moves, "0: 0.7, -1: 0.7"), (looks, "@0: 0.5"), (looks, "0: 0")), number)
+
+
+def test_steps_are_told_by_the_time_of_the_call(unet: nn.Module, model: MotionModel) -> None:
+    precise, moves = copy.deepcopy(unet).double(), motion_lora(model)
+    half = drawn(precise, model.double(), (moves, "@0: 0, @1: 1"), time=499.5)
+    assert far(half, drawn(precise, model, (moves, 0.5), time=499.5)) < 1e-6
+
+
+def test_keys_that_are_not_in_the_clip_are_refused(unet: nn.Module, model: MotionModel) -> None:
+    with pytest.raises(MotionError, match="9 is not in a clip of 6 frames"):
+        drawn(unet, model, (motion_lora(model), "0: 1, 9: 0"))
