@@ -12,9 +12,10 @@ from motion.hosts.continuation import GIVEN, Continuation
 from motion.hosts.only_masked import OnlyMasked
 from motion.hosts.source import Source
 from motion.hosts.standalone.networks.lora import split_weight
+from motion.settings.choices import MOST_FRAMES
 from motion.settings.few_steps import contradiction, find_recipe
 from motion.settings.lora_tags import lora_tags
-from motion.settings.settings import FIELDS, MOST_FRAMES
+from motion.settings.settings import FIELDS
 
 if TYPE_CHECKING:  # it imports torch
     from motion.hosts.standalone.networks.control_net import ControlClip
@@ -47,7 +48,8 @@ def read_continuation(args: argparse.Namespace) -> Continuation | None:
         return None
     given = GIVEN if args.extend_given is None else _count(args.extend_given, "extend given")
     length = None if args.extend_to is None else _count(args.extend_to, "extend to")
-    return Continuation(args.extend, given, length, args.connect)
+    onto = None if args.connect is None else Source(args.connect)
+    return Continuation(Source(args.extend), given, length, onto)
 
 
 def _count(text: str, what: str) -> int:

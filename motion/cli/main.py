@@ -17,7 +17,6 @@ from motion import __version__
 from motion.errors import MotionError
 from motion.fields.table import Flag
 from motion.hosts.continuation import GIVEN
-from motion.hosts.source import Source
 from motion.settings.parameters import is_infotext, parse_infotext
 from motion.settings.settings import FIELDS, Clip
 
@@ -173,7 +172,7 @@ def _render(args: argparse.Namespace) -> None:
     of_clip = source or inverted
     followed = inputs.follow(of_clip, given) if of_clip is not None else {}
     if continuation is not None:
-        followed = inputs.follow(Source(continuation.path), {**given, "frames": True})
+        followed = inputs.follow(continuation.clip, {**given, "frames": True})
     options = {**followed, **(DEMO if args.demo else {}), **given}
     if args.no_motion or (args.one_shot is not None and args.motion is None):
         options.pop("motion", None)

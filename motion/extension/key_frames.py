@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from PIL import Image
 
@@ -16,6 +17,7 @@ from motion.extension.places import allowed_folders
 from motion.hosts.controls import Control, Pixels
 from motion.hosts.sounds import only_in, settle_sounds
 from motion.hosts.webui.key_frames import Loaded
+from motion.models.motion.model import MotionModel
 from motion.settings.key_frames import KeyFrame
 from motion.settings.tab import TAB_FIELDS, Tab
 from motion.weights.library import Entry
@@ -70,6 +72,15 @@ def load(tab: Tab, of_source: Mapping[int, Pixels] = MappingProxyType({})) -> li
         by_encoder.setdefault(usual, [])
     entries = {name: None if name is None else _entry(name) for name in by_encoder}
     return [_loaded(entries[name], keys, tab.frames, others.get(name, {})) for name, keys in by_encoder.items()]
+
+
+def fits_usual_encoder(module: MotionModel | None, scale: Any) -> bool:
+    """Whether there is an encoder that pictures are shown, is to act and fits the checkpoint that ``module`` moves."""
+    kinds = encoders()
+    if module is None or module.architecture.family.base != "sd15" or scale == 0 or not kinds:
+        return False
+    widths = load_encoder(_entry(usual_encoder(kinds))).shape.widths
+    return {slot.channels for slot in module.architecture.slots} == set(widths)
 
 
 def usual_encoder(kinds: Mapping[str, str]) -> str:

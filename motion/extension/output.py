@@ -10,7 +10,8 @@ import numpy as np
 from motion.extension import places
 from motion.extension.files import Files, Written
 from motion.hosts.webui.backends.base import option
-from motion.hosts.webui.job import FinishedClip, Job
+from motion.hosts.webui.finished import FinishedClip
+from motion.hosts.webui.job import Job
 from motion.settings.tab import TAB_FIELDS
 
 IN_AN_IMAGE_TAG = ("gif", "webp", "apng")
@@ -28,15 +29,16 @@ def deliver(p: Any, processed: Any, job: Job, clips: Sequence[FinishedClip]) -> 
     files = Files(p)
     covers = [_cover(clip) for clip in clips]
     for number, (clip, cover) in enumerate(zip(clips, covers, strict=True)):
-        seed = processed.all_seeds[number * job.frames]
-        facts = Written("", None, None, len(clip.pictures), job.tab.fps, seed, picture=cover)
+        seed = processed.all_seeds[number * job.frames * len(job.parts)]
+        facts = Written("", None, None, job.length(len(clip.pictures)), job.tab.fps, seed, picture=cover)
         animate(cover, _write(files, job, clip, number, facts))
     shown = [] if job.several_prompts else [_for_gallery(p, job, clip) for clip in clips]
     processed.images = [*covers, *(picture for clip in shown for picture in clip.pictures)]
     processed.infotexts = [*(clip.texts[0] for clip in clips), *(text for clip in shown for text in clip.texts)]
     _play(processed, clips, files.written)
     if "Seed" in p.extra_generation_params:  # until now each frame's own
-        seeds = processed.all_seeds[: len(clips) * job.frames : job.frames]
+        drawn = job.frames * len(job.parts)
+        seeds = processed.all_seeds[: len(clips) * drawn : drawn]
         p.extra_generation_params["Seed"] = seeds[0] if len(seeds) == 1 else seeds
     files.list_in(processed, processed.js)
     return files
@@ -75,7 +77,7 @@ def _write(files: Files, job: Job, clip: FinishedClip, number: int, facts: Writt
             stem = places.place(files.p, clip.pictures[0], facts.seed, number, formats(job))
             if formats(job) and option("save_txt", False):
                 stem.with_name(f"{stem.name}.txt").write_text(f"{clip.texts[0]}\n", encoding="utf-8")
-        return files.write(stem, formats(job), facts, lambda: frames, clip.texts[0])
+        return files.write(stem, formats(job), facts, lambda: job.played(frames), clip.texts[0])
     return []
 
 

@@ -17,7 +17,8 @@ from motion import patching
 from motion.extension.files import Files, Written
 from motion.extension.output import animate, formats
 from motion.hosts.webui.backends.base import host_module
-from motion.hosts.webui.job import FinishedClip, Job
+from motion.hosts.webui.finished import FinishedClip
+from motion.hosts.webui.job import Job
 from motion.hosts.webui.refusals import Refused
 
 ATTRIBUTE = "_motion_run"

@@ -16,11 +16,14 @@ from motion.extension import source as sources
 from motion.extension.models import library, load, loras, prompt_loras, remember_module
 from motion.extension.page import panel
 from motion.extension.page.plan_row import HOST
+from motion.fields.table import Size
 from motion.hosts.source import Source
 from motion.hosts.webui import beside, checks, initial_images
 from motion.hosts.webui import job as jobs
 from motion.hosts.webui.backends.base import host_module, option
 from motion.hosts.webui.backends.detect import host
+from motion.hosts.webui.continuation import Continued
+from motion.hosts.webui.finished import gather
 from motion.hosts.webui.guidance import check_samplers, check_step_noise
 from motion.hosts.webui.initial_images import Initial
 from motion.hosts.webui.job import Job
@@ -28,6 +31,7 @@ from motion.hosts.webui.key_frames import Loaded
 from motion.hosts.webui.prompt import named_loras
 from motion.hosts.webui.sampling import Sampling
 from motion.hosts.webui.source import SourceLatents
+from motion.models.motion.model import MotionModel
 from motion.sampling.windows import plan as plan_windows
 from motion.settings.tab import TAB_FIELDS, Tab
 from motion.techniques.registry import check, techniques_of
@@ -101,6 +105,8 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
             pp.images[:] = pp.images[: job.tab.frames]
             finish.finish(p, job.tab, job.sampling.keys.controls, pp.images)
             job.done += 1
+            if job.continued is not None:
+                job.continued.round_ends(job.done, pp.images, job.sampling.keys)
 
     def postprocess_maskoverlay(self, p: Any, ppmo: Any, *args: Any) -> None:
         if (job := Job.of(p)) and job.masks:
@@ -113,7 +119,7 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
         jobs.end(p, job)
         if job.done and not getattr(p, "enable_hr", False):
             cost.of_job(p, job).remember(time.monotonic() - job.started)
-        clips, others = jobs.gather(job, processed.images, processed.infotexts, _pictures_per_frame(p))
+        clips, others = gather(job, processed.images, processed.infotexts, _pictures_per_frame(p))
         files = output.deliver(p, processed, job, clips)
         if run := runs.of(p):
             run.gather(job, clips, processed.images[: len(clips)], files)
@@ -154,10 +160,12 @@ def plan(p: Any, tab: Tab) -> Job:
     module = None if entry is None else load(entry, tab.family)
     windows = plan_windows(tab, None if module is None else module.architecture)
     beside.check(p, windows, tab.cross_frame_mode(tab.zero_shot) != "none")
-    tab = key_frames.settle_pictures(tab)
+    asked, size = key_frames.settle_pictures(tab), checks.final_size(p)
+    source = sources.open_source(asked)
+    tab, continued = _continued(asked, source, module, size)
     drawn = sources.settle_foreground(key_frames.settle(tab))
-    clip = sources.open_source(tab)
-    controls = key_frames.load(tab, sources.key_images(clip, tab, checks.final_size(p)))
+    clip = source if continued is None else None
+    controls = key_frames.load(tab, sources.key_images(clip, tab, size) if continued is None else continued.images())
     begins_with = clip if tab.source_latents else None
     _check_techniques(p, drawn, controls, begins_with is None and not hasattr(p, "init_images"))
     _settle_initial_images(p, tab.frames, windows.frames, begins_with)
@@ -171,14 +179,23 @@ def plan(p: Any, tab: Tab) -> Job:
         clips=jobs.clip_count(p),
         own=jobs.own_values(p),
         infotext={
-            **infotext.to_infotext(tab, entry, hasattr(p, "init_images"), option(options.ALL_SETTING, False)),
-            **sources.describe(clip),
+            **infotext.to_infotext(asked, entry, hasattr(p, "init_images"), option(options.ALL_SETTING, False)),
+            **sources.describe(source),
         },
         several_prompts=isinstance(p.prompt, list),
-        hints=sources.hints(clip, tab, windows.frames, checks.final_size(p)),
+        hints=sources.hints(clip, tab, windows.frames, size),
         initial=_initial_images(p, tab, windows.frames, begins_with),
+        continued=continued,
         prompted=partial(motion.lora.add_trigger_words, loras=active, frames=tab.frames) if tab.trigger_words else str,
     )
+
+
+def _continued(tab: Tab, source: Source | None, module: MotionModel | None, size: Size) -> tuple[Tab, Continued | None]:
+    """The clip that goes on, if there is one, and the tab as its rounds are drawn."""
+    continued = sources.open_continuation(tab, source, size)
+    if continued is None:
+        return tab, None
+    return continued.clip.settings(tab, key_frames.fits_usual_encoder(module, tab.key_scale)), continued
 
 
 def _check_techniques(p: Any, tab: Tab, controls: Sequence[Loaded], begins_with_noise: bool) -> None:

@@ -12,15 +12,19 @@ from typing import Any
 from motion.errors import MotionError
 from motion.extension import places
 from motion.fields.table import Number, Size
+from motion.hosts.continuation import Continuation
 from motion.hosts.controls import Pixels
 from motion.hosts.source import Measures, Source
-from motion.hosts.webui.backends.base import host_module
+from motion.hosts.webui.backends.base import host_module, option
+from motion.hosts.webui.continuation import Continued
 from motion.settings.source import parse_range
 from motion.settings.tab import TAB_FIELDS, Tab
 from motion.weights.library import short_hash
 
 LONGEST_PATH = 1024
 FRAMES, RATE = TAB_FIELDS["frames"], TAB_FIELDS["fps"]
+OUTPUTS = ("outdir_samples", "outdir_txt2img_samples", "outdir_img2img_samples", "outdir_videos")
+"""The host's settings that say where clips lie."""
 HASH = "Motion source hash"
 """The key of a file's digits in infotext."""
 IDLE = (
@@ -37,6 +41,20 @@ def open_source(tab: Tab) -> Source | None:
     clip = Source(find(tab.source), start, stop, tab.source_every, fps=tab.source_fps or None)
     clip.measure(1)
     return clip
+
+
+def open_continuation(tab: Tab, clip: Source | None, size: Size) -> Continued | None:
+    """The source clip as one that goes on in ``size``; None where it does not. Raises MotionError where it cannot."""
+    if clip is None or not tab.extend:
+        return None
+    if tab.key_frames or tab.source_keys or tab.source_control:
+        raise MotionError(
+            "a clip that goes on is given its own last frames alone: take key frames and Source for ControlNet away, "
+            "or set Extend to 0"
+        )
+    path = Continuation(clip, tab.extend, tab.extend_to or None)
+    path.check(tab)
+    return Continued(path, tab.frames, size)
 
 
 def open_mask(p: Any, tab: Tab, clip: Source | None) -> Source | None:
@@ -79,17 +97,20 @@ def find(text: str) -> Path:
 
 def follow(given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a request, with the frames and the rate of its source clip where it names none itself."""
-    asked = {name: value for name, value in given.items() if name in TAB_FIELDS and name.startswith("source")}
+    own = {name for name, row in TAB_FIELDS.items() if row.group == "source"}
+    asked = {name: given[name] for name in own & given.keys()}
     if not asked.get("source") or not given.get("enabled", True) or {"frames", "fps"} <= given.keys():
         return dict(given)
-    clip = open_source(Tab(**asked))
-    return {**(measured(clip.measure()) if clip else {}), **given}
+    tab = Tab(**asked)
+    clip = open_source(tab)
+    return {**(measured(clip.measure(), tab.extend > 0) if clip else {}), **given}
 
 
-def measured(found: Measures) -> dict[str, Any]:
-    """The settings that a clip takes from a source; a still has neither frames nor a rate to take."""
+def measured(found: Measures, extended: bool = False) -> dict[str, Any]:
+    """The settings that a clip takes from a source; a still has neither frames nor a rate to take, and one that is
+    ``extended`` does not say how many are drawn at a time."""
     assert isinstance(RATE, Number)
-    taken: dict[str, Any] = {"frames": found.frames} if found.frames > 1 else {}
+    taken: dict[str, Any] = {"frames": found.frames} if found.frames > 1 and not extended else {}
     if found.fps is not None:
         taken["fps"] = round(min(max(found.fps, RATE.low), RATE.high), 3)
     return taken
@@ -126,6 +147,7 @@ def describe(clip: Source | None) -> dict[str, str]:
 
 
 def _folders() -> list[Path]:
-    """From where a source may be read: what the page may show files of, and what was uploaded."""
+    """From where a source may be read: what the page may show files of, what was uploaded, and what was drawn."""
     uploads = os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio"
-    return [*places.allowed_folders(), Path(uploads), Path(places.temporary_folder())]
+    drawn = [Path(folder) for name in OUTPUTS if (folder := option(name, ""))]
+    return [*places.allowed_folders(), Path(uploads), Path(places.temporary_folder()), *drawn]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Pixels, fit_image
+from motion.hosts.source import Source
 from motion.settings.settings import Movement, Steering
-from motion.video.read import open_clip
 
 GIVEN = 8
 Drawn = TypeVar("Drawn", bound=Steering)
@@ -22,17 +21,17 @@ Drawn = TypeVar("Drawn", bound=Steering)
 class Continuation:
     """The clip, and how many of its last frames are ``given`` in each round of drawing."""
 
-    path: Path
+    clip: Source
     given: int = GIVEN
     length: int | None = None
     """Frames of the whole; it is drawn round by round until there are so many. None: one round."""
-    onto: Path | None = None
+    onto: Source | None = None
     """The clip that it leads over to, of which as many first frames are given."""
 
     def __str__(self) -> str:
         """The names, and how many frames were given."""
-        onto = "" if self.onto is None else f" to {self.onto.name}"
-        return f"{self.path.name}{onto}, {self.given} frames given"
+        onto = "" if self.onto is None else f" to {self.onto}"
+        return f"{self.clip}{onto}, {self.given} frames given"
 
     def check(self, settings: Movement) -> None:
         """Raise MotionError unless the settings leave frames to be drawn, in a clip that has an end."""
@@ -58,15 +57,20 @@ class Continuation:
         if self.length is None:
             yield new
             return
-        have = sum(1 for _ in open_clip(self.path).frames())
+        have = self.have()
         if self.length <= have:
             raise MotionError(f"the clip has {have} frames and is to have {self.length}: give a number above {have}")
         for left in range(self.length - have, 0, -new):
             yield min(new, left)
 
+    def have(self) -> int:
+        """How many frames the clip has."""
+        return sum(1 for _ in self.clip.used())
+
     def end(self, size: Size) -> list[Pixels]:
         """Its last frames, which are given. Raises MotionError if it has fewer."""
-        return self._given(deque(self._shown(self.path, size), self.given), self.path)
+        last = deque(self.clip.used(), self.given)
+        return self._given((fit_image(frame, size, "crop") for frame in last), self.clip)
 
     def images(self, end: list[Pixels], frames: int, size: Size) -> dict[int, Pixels]:
         """The given pictures by their frames in a round that draws ``frames``, where the clip ends as ``end`` does."""
@@ -78,16 +82,16 @@ class Continuation:
 
     def whole(self, new: Iterable[Pixels], size: Size) -> Iterator[Pixels]:
         """The clip in the size that is drawn, the ``new`` frames behind it, and the one that it leads over to."""
-        yield from self._shown(self.path, size)
+        yield from self._shown(self.clip, size)
         yield from new
         if self.onto is not None:
             yield from self._shown(self.onto, size)
 
-    def _shown(self, path: Path, size: Size) -> Iterator[Pixels]:
-        return (fit_image(frame, size, "crop") for frame in open_clip(path).frames())
+    def _shown(self, clip: Source, size: Size) -> Iterator[Pixels]:
+        return (fit_image(frame, size, "crop") for frame in clip.used())
 
-    def _given(self, frames: Iterable[Pixels], path: Path) -> list[Pixels]:
+    def _given(self, frames: Iterable[Pixels], clip: Source) -> list[Pixels]:
         found = list(frames)
         if len(found) < self.given:
-            raise MotionError(f"{path} has {len(found)} frames, and {self.given} are to be given: give fewer")
+            raise MotionError(f"{clip.path} has {len(found)} frames, and {self.given} are to be given: give fewer")
         return found

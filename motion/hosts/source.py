@@ -15,7 +15,8 @@ from PIL import Image, ImageFilter
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Pixels, fit_image
-from motion.settings.settings import FIELDS, MOST_FRAMES
+from motion.settings.choices import MOST_FRAMES
+from motion.settings.settings import FIELDS
 from motion.settings.source import parse_range
 from motion.video.read import open_clip
 

@@ -1,10 +1,12 @@
-"""What settings choose from: option names, with the labels that interfaces and infotext have for them."""
+"""What settings choose from: option names, with the labels that interfaces and infotext have for them, and numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
+MOST_FRAMES = 10_000
+"""Of the longest clip, twenty minutes at 8 a second."""
 SAMPLERS: Mapping[str, str] = MappingProxyType(
     {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M", "lcm": "LCM"}
 )

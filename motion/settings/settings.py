@@ -17,6 +17,7 @@ from motion.settings.choices import (
     FREEINIT_FILTERS,
     LOOPS,
     MODULE_FAMILIES,
+    MOST_FRAMES,
     NOISES,
     SAMPLERS,
     SEED_MODES,
@@ -35,8 +36,6 @@ from motion.techniques.layered_noise import LayeredNoiseSettings
 from motion.techniques.text2video_zero import ZeroShotSettings
 
 RANDOM_SEED = -1
-MOST_FRAMES = 10_000
-"""Frames of the longest clip, twenty minutes at 8 a second."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from motion.errors import MotionError
 from motion.fields.table import Field, Flag, Number, setting
+from motion.settings.choices import MOST_FRAMES
 
 _RANGE = re.compile(r"\s*(\d*)\s*-\s*(\d*)\s*", re.ASCII)
 
@@ -59,7 +60,7 @@ class SourceSettings:
 
 @dataclass(frozen=True)
 class SourceClip:
-    """The source of a WebUI's clip, and what it feeds."""
+    """The source of a WebUI's clip, and what it feeds, or how it goes on."""
 
     source: str = setting(
         Field, "", "Source clip", "path of a clip or a folder of frames that this one is made of",
@@ -93,4 +94,13 @@ class SourceClip:
     source_keys: int = setting(
         Number, 0, "Key frames every", "each n-th source frame is a key frame; 0 = none", 0, 1000, 1, 32,
         key="Motion source keys", group="source", needs=("source",),
+    )  # fmt: skip
+    extend: int = setting(
+        Number, 0, "Extend: frames given", "the source goes on from so many of its last frames; 0 = it does not",
+        0, 1000, 1, 16, key="Motion extend", group="source", needs=("source",),
+        detail="new frames are put behind it; Frames is how many are drawn at a time, with those given",
+    )  # fmt: skip
+    extend_to: int = setting(
+        Number, 0, "Extend to", "frames of the whole, drawn round by round; 0 = one round", 0, MOST_FRAMES, 1, 256,
+        key="Motion extend to", group="source", needs=("extend",),
     )  # fmt: skip

@@ -10,8 +10,9 @@ from typing import Any
 from motion.fields.table import Choice, Field, Flag, Image, Number, Several, check, setting, table
 from motion.fields.varying import VaryingWeights, check_curves
 from motion.fields.weighted import Weighted
+from motion.settings.choices import MOST_FRAMES
 from motion.settings.key_frames import KeyFrame, KeyImages
-from motion.settings.settings import MOST_FRAMES, Movement, Steering
+from motion.settings.settings import Movement, Steering
 from motion.settings.source import SourceClip
 
 FORMATS: Mapping[str, str] = MappingProxyType(

@@ -79,7 +79,7 @@ class Bench:
         def draw(scene: Scene, real: Frames, seed: int) -> Measured:
             with TemporaryDirectory() as folder:
                 write(real[:GIVEN], Path(folder) / "clip.webp", 8, "")
-                path = Continuation(Path(folder) / "clip.webp", GIVEN)
+                path = Continuation(Source(Path(folder) / "clip.webp"), GIVEN)
                 new, _ = continue_clip(self.host, demo_clip(scene.caption, seed), networks, path)
             given, found = read_clip(real[:GIVEN]), read_clip(new)
             right = all(s is not None and (s.colour, s.shape) == (scene.colour, scene.shape) for s in found)

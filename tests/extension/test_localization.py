@@ -25,6 +25,7 @@ def test_every_text_of_the_table_is_translated(path: Path) -> None:
     shown |= {row.detail for row in rows if row.detail} | set(filter(None, SECTIONS.values()))
     shown |= {text for use in PRESETS.values() for text in (use.label, use.help)}
     assert shown <= translated.keys()
-    page = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "motion" / "extension").rglob("*.py"))
+    drawn = [*(ROOT / "motion" / "extension").rglob("*.py"), *(ROOT / "javascript").glob("*.js")]
+    page = "".join(file.read_text(encoding="utf-8") for file in drawn)
     assert all(f'"{text}"' in page for text in translated.keys() - shown)
     assert all(isinstance(text, str) and text for text in translated.values())

@@ -13,7 +13,8 @@ from PIL import Image
 from motion.extension import files, output, places
 from motion.extension.files import Written
 from motion.hosts.webui.backends import base
-from motion.hosts.webui.job import FinishedClip
+from motion.hosts.webui.finished import FinishedClip
+from motion.hosts.webui.job import Job
 from motion.hosts.webui.refusals import HostError
 from motion.settings.tab import Tab
 from motion.video.write import write
@@ -48,9 +49,9 @@ def processing(folder: Path, **attributes: Any) -> Any:
 def delivered(p: Any, formats: tuple[str, ...], clips: int = 1) -> Any:
     """The host's result, whose pictures are a clip's."""
     picture = Image.new("RGB", (8, 8), "red")
-    job = SimpleNamespace(tab=Tab(formats=formats), frames=2, several_prompts=False)
+    job = Job(Tab(formats=formats, frames=2), None, 2, clips, {}, {}, several_prompts=False)
     processed = SimpleNamespace(js=lambda: "{}", all_seeds=[5 + clip for clip in range(clips) for _ in range(2)])
-    output.deliver(p, processed, job, [FinishedClip([picture, picture], ["text", "text"])] * clips)  # type: ignore[arg-type]
+    output.deliver(p, processed, job, [FinishedClip([picture, picture], ["text", "text"])] * clips)
     processed.info = json.loads(processed.js())
     return processed
 

@@ -92,6 +92,28 @@ def test_a_masked_clip_is_the_source_outside(webui: Webui, still: str, source: F
     assert "is for img2img" in webui.refusal(fields).sentence
 
 
+def test_a_clip_goes_on_round_by_round(webui: Webui, still: str, source: Frames) -> None:
+    """The file begins with the source, bit by bit, and is as long as was asked; a second batch is another clip."""
+    have, given, to = len(source), 8, len(source) + 12
+    fields = of_source(extend=given, extend_to=to, source_control=False)
+    reply = webui.txt2img(**moving(formats=["apng"], **fields), n_iter=2)
+    first, second = reply.clips
+    for clip in (first, second):
+        assert len(clip.frames) == to and clip.files[0]["frames"] == to
+        assert (clip.frames[:have] == source).all()
+        assert apart(clip.frames[have - 1 : -1], clip.frames[have:]) > 0
+    assert (first.frames[have:] != second.frames[have:]).any()
+    assert f"Motion extend: {given}" in reply.info["infotexts"][0]
+    for asked, said in (
+        (of_source(extend=FRAMES), f"{FRAMES} are given"),
+        (of_source(extend=8, loop="closed"), "has an end"),
+        (of_source(extend=8, extend_to=have), f"to have {have}"),
+        (of_source(extend=8, source_keys=4), "its own last frames alone"),
+    ):
+        refused = webui.refusal(asked)
+        assert (refused.status, said in refused.sentence) == (422, True), refused.body
+
+
 def test_with_hires_fix_and_held_key_frames(webui: Webui, still: str, source: Frames) -> None:
     fields = of_source(source_latents=False, source_keys=5, hold_keys="noised", key_scale=0)
     held = webui.clip(fields).frames

@@ -15,11 +15,21 @@ from motion.errors import MotionError
 from motion.fields.table import Image, Size, markdown
 from motion.fields.weighted import Weighted
 from motion.models.motion.architecture import SCHEDULES
-from motion.settings.choices import BETAS, FITS, FREEINIT_FILTERS, LOOPS, SAMPLERS, SEED_MODES, SPACINGS, TRAVELS
+from motion.settings.choices import (
+    BETAS,
+    FITS,
+    FREEINIT_FILTERS,
+    LOOPS,
+    MOST_FRAMES,
+    SAMPLERS,
+    SEED_MODES,
+    SPACINGS,
+    TRAVELS,
+)
 from motion.settings.cross_frame import LEVELS, MODES
 from motion.settings.parameters import infotext, parse_infotext
 from motion.settings.sections import SECTIONS
-from motion.settings.settings import FIELDS, MOST_FRAMES, RANDOM_SEED, Clip
+from motion.settings.settings import FIELDS, RANDOM_SEED, Clip
 from motion.settings.tab import FORMATS, STARTS, TAB_FIELDS, Tab
 from motion.techniques.replacement import HOLDS
 

@@ -15,8 +15,8 @@ from motion.hosts.source import Measures
 from motion.settings.tab import Tab
 from motion.video.files import CLIPS
 
-SETTINGS = ("source", "source_range", "source_every", "source_fps")
-"""What says which frames are used."""
+SETTINGS = ("source", "source_range", "source_every", "source_fps", "extend")
+"""What says which frames are used, and what for."""
 FOLLOWING = ("frames", "fps")
 SIZE = ("width", "height")
 """The host's own components that follow besides, as `plan_row.HOST` names them."""
@@ -40,7 +40,7 @@ class SourceRow:
         following = [made[name] for name in FOLLOWING] + [host[name] for name in SIZE]
         for changing in (made["enabled"], *fields):
             changing.change(describe, inputs=fields, outputs=[self.said], show_progress=False)
-        for typed in fields:
+        for typed in fields[: SETTINGS.index("extend")]:
             typed.input(taken, inputs=fields, outputs=following, show_progress=False)
         dropped = self.drop.upload(_path, inputs=[self.drop], outputs=[made["source"]], show_progress=False)
         dropped.then(taken, inputs=fields, outputs=following, show_progress=False)
@@ -66,8 +66,10 @@ def taken(*values: Any) -> list[Any]:
         found = None
     if found is None:
         return [gr.update()] * (len(FOLLOWING) + len(SIZE))
-    settings = source.measured(found)
-    return [*(settings.get(name, gr.update()) for name in FOLLOWING), *found.size]
+    extended = bool(values[SETTINGS.index("extend")])
+    settings = source.measured(found, extended)
+    size = [gr.update()] * len(SIZE) if extended else found.size
+    return [*(settings.get(name, gr.update()) for name in FOLLOWING), *size]
 
 
 def _measure(values: tuple[Any, ...]) -> Measures | None:

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from motion.errors import MotionError
-from motion.hosts.webui import controlnet
 from motion.hosts.webui.backends.base import option
+from motion.hosts.webui.controlnet import units as controlnet
 from motion.sampling.windows import Windows
 
 OF_ONE_CALL = ("selfattentionguidance integrated", "first block cache / teacache integrated")

@@ -14,11 +14,12 @@ from typing import Any
 
 from motion.hosts.controls import Pixels
 from motion.hosts.memory import memory_error_told
-from motion.hosts.webui import controlnet
 from motion.hosts.webui.backends.detect import host
 from motion.hosts.webui.backends.mean import encoding_to_the_mean
-from motion.hosts.webui.controlnet_inputs import Clip as ControlNetClip
-from motion.hosts.webui.controlnet_inputs import Strengths
+from motion.hosts.webui.continuation import Continued
+from motion.hosts.webui.controlnet import units as controlnet
+from motion.hosts.webui.controlnet.inputs import Clip as ControlNetClip
+from motion.hosts.webui.controlnet.inputs import Strengths
 from motion.hosts.webui.initial_images import Initial, encode_one_by_one
 from motion.hosts.webui.prompt import name_once, put_styles_around
 from motion.hosts.webui.refusals import Refused, refusals
@@ -136,7 +137,8 @@ class Sample:
 
 @dataclass
 class Job:
-    """A clip that is being made: `frames` of each are drawn and `tab.frames` kept; `clips` in all, one a batch."""
+    """A clip that is being made: `frames` of each are drawn and `tab.frames` kept; `clips` in all, each a batch or, of
+    one that goes on, several."""
 
     tab: Tab
     sampling: Any
@@ -155,6 +157,8 @@ class Job:
     """How strongly ControlNet's enabled units count in each frame."""
     masks: Sequence[Any] = ()
     """The mask of each frame in its size, where they have masks of their own."""
+    continued: Continued | None = None
+    """The clip that goes on; its rounds are batches of their own."""
     started: float = field(default_factory=time.monotonic)
     done: int = 0
     """Clips that the host has finished."""
@@ -164,6 +168,24 @@ class Job:
     def together(self) -> str:
         """What the UNet computes at a time, in a sentence, with its verb."""
         return f"{self.sampling.arrangement.windows.size} frames at a time do"
+
+    @property
+    def parts(self) -> Sequence[Sequence[int]]:
+        """The frames that stay of each batch of a clip, in the order they are played."""
+        return [play_order(self.tab.frames, self.tab.loop)] if self.continued is None else self.continued.parts
+
+    @property
+    def batches(self) -> int:
+        """Of the host's, for all clips."""
+        return self.clips * len(self.parts)
+
+    def length(self, new: int) -> int:
+        """How many frames a clip has with so many that were drawn."""
+        return new if self.continued is None else self.continued.have + new
+
+    def played(self, drawn: Pixels) -> Iterable[Pixels]:
+        """The frames of a clip's file, of those that were drawn of it, ``[n, h, w, 3]``."""
+        return drawn if self.continued is None else self.continued.whole(drawn)
 
     @classmethod
     def of(cls, p: Any) -> Job | None:
@@ -216,13 +238,13 @@ def clip_count(p: Any) -> int:
 
 def _take_over(p: Any, job: Job) -> None:
     """One clip is one batch of the host's."""
-    p.batch_size, p.n_iter = job.frames, job.clips
+    p.batch_size, p.n_iter = job.frames, job.batches
     put_styles_around(p, job.tab.frames, job.undo)
     p.prompt = list(map(job.prompted, p.prompt)) if isinstance(p.prompt, list) else job.prompted(p.prompt)
     for name in ("prompt", "negative_prompt", "seed", "subseed"):
         value = getattr(p, name)
         if isinstance(value, list):
-            setattr(p, name, [one for one in value for _ in range(job.frames)])
+            setattr(p, name, [one for one in value for _ in range(job.frames * len(job.parts))])
     clip = ControlNetClip(job.frames, job.tab.frames, job.hints)
     job.strengths = controlnet.units_per_frame(p, clip, job.undo)
     p.do_not_save_grid = True
@@ -242,7 +264,7 @@ def name_seeds(p: Any, job: Job) -> None:
         return
     for name, fixed in (("all_seeds", p.subseed_strength != 0), ("all_subseeds", False)):
         first = getattr(p, name)[0]
-        each = [first + (0 if fixed else clip) + frame for clip in range(job.clips) for frame in range(job.frames)]
+        each = [first + (0 if fixed else clip) + frame for clip in range(job.batches) for frame in range(job.frames)]
         setattr(p, name, each)
     # As a list: Classic's answer is no JSON where an entry is a function.
     seeds = p.all_seeds
@@ -265,24 +287,3 @@ def end(p: Any, job: Job) -> None:
     vars(p)[ATTRIBUTE].leave(p)
     for name, value in job.own.items():
         setattr(p, name, value)
-
-
-@dataclass(frozen=True)
-class FinishedClip:
-    """One finished clip: its frames as the host's pictures, and their texts, in the order they are played."""
-
-    pictures: Sequence[Any]
-    texts: Sequence[str]
-
-
-def gather(job: Job, pictures: Sequence[Any], texts: Sequence[str], each: int) -> tuple[list[FinishedClip], list[Any]]:
-    """The clips among the host's pictures, and what other extensions have put behind them.
-
-    The host made `each` pictures per frame (masks follow their frame) of the batches that are done, and at least one
-    text.
-    """
-    size = job.tab.frames
-    order = play_order(size, job.tab.loop)
-    starts = range(0, job.done * size, size)
-    clips = [FinishedClip([pictures[(at + n) * each] for n in order], [texts[at + n] for n in order]) for at in starts]
-    return clips, list(pictures[job.done * size * each :])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 import sparsectrl
 from motion import patching
 from motion.fields.table import Size
-from motion.hosts.controls import Control, check_effects, condition, given_latents, influence
+from motion.hosts.controls import Control, Pixels, check_effects, condition, given_latents, influence
 from motion.hosts.webui.backends.base import host_module
 from motion.hosts.webui.backends.detect import encode, host
 from motion.sampling.arrangement import Arrangement
@@ -77,6 +77,12 @@ class KeyFrameControls:
             self._detach()
             self._failed = error
             self._attached.callback(patching.before(host().unet(), self._fail))
+
+    def show(self, images: Mapping[int, Pixels]) -> None:
+        """Let these be the images of each control from the next pass on."""
+        for control in self.controls:
+            control.images = images
+        self._encoded = None
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from motion.demo.world import draw_clip, parse_caption
+from motion.video.read import read
 from motion.video.write import write
 
 from ..support.page import WebuiPage, prepare
@@ -36,3 +37,19 @@ def test_a_dropped_movie_is_followed_and_drawn(page: WebuiPage, tmp_path: Path, 
     page.finished()
     page.clips.first.wait_for(state="attached")
     page.photograph(f"source-{tab}-drawn")
+
+
+def test_a_result_goes_on_at_a_click(page: WebuiPage) -> None:
+    """Its last frames are given, and the new clip begins with the old one."""
+    page.go("txt2img")
+    prepare(page)
+    page.fill("frames", FRAMES)
+    page.generate()
+    page.page.locator("#motion_result_txt2img button").click()
+    page.page.locator("#txt2img_interrupt").wait_for(state="visible")
+    page.finished()
+    assert page.value("extend") == "8" and page.value("source").endswith(".gif")
+    page.page.locator("#motion_result_txt2img a").first.wait_for(state="visible")
+    result = page.page.locator("#motion_result_txt2img a").first.get_attribute("title") or ""
+    assert len(read(Path(result)).frames) == FRAMES + FRAMES - 8
+    page.photograph("extended")

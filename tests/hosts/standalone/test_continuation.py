@@ -13,6 +13,7 @@ from motion.cli import main as cli
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.continuation import Continuation
+from motion.hosts.source import Source
 from motion.hosts.standalone import Networks, Standalone
 from motion.hosts.standalone.continuation import continue_clip
 from motion.settings.settings import Clip
@@ -40,7 +41,7 @@ def clip(tmp_path: Path) -> Path:
     ("given", "length", "rounds"), [(2, None, [2]), (2, 6, [1]), (2, 10, [2, 2, 1]), (3, 8, [1, 1, 1])]
 )
 def test_rounds_fill_the_length(clip: Path, given: int, length: int | None, rounds: list[int]) -> None:
-    assert list(Continuation(clip, given, length).rounds(4)) == rounds
+    assert list(Continuation(Source(clip), given, length).rounds(4)) == rounds
 
 
 def test_each_round_is_given_the_end_of_the_one_before(tiny: Path, clip: Path, monkeypatch: Any) -> None:
@@ -55,7 +56,7 @@ def test_each_round_is_given_the_end_of_the_one_before(tiny: Path, clip: Path, m
 
     monkeypatch.setattr(Standalone, "render", noted)
     steps: list[tuple[int, int]] = []
-    new, _ = continue_clip(host, CLIP, Networks(), Continuation(clip, 2, 8), lambda *done: steps.append(done))
+    new, _ = continue_clip(host, CLIP, Networks(), Continuation(Source(clip), 2, 8), lambda *done: steps.append(done))
     (first, images, frames), (second, later, more) = seen
     assert [image.mean() for image in images.values()] == [30, 40] and list(images) == [0, 1]
     assert (frames[:2] == np.stack(list(images.values()))).all()
@@ -85,23 +86,24 @@ def test_two_clips_are_connected(clip: Path, tmp_path: Path) -> None:
     frames = read(tmp_path / "out").frames
     assert len(frames) == 5 + 2 + 3
     assert (frames[:5] == read(clip).frames).all() and (frames[-3:] == read(other).frames).all()
-    images = Continuation(clip, 2, onto=other).images(list(read(clip).frames[-2:]), 6, SIZE)
+    images = Continuation(Source(clip), 2, onto=Source(other)).images(list(read(clip).frames[-2:]), 6, SIZE)
     assert {frame: image.mean() for frame, image in images.items()} == {0: 30, 1: 40, 4: 200, 5: 210}
 
 
 def test_what_does_not_do_is_named(clip: Path) -> None:
+    source = Source(clip)
     for path, settings, named in (
-        (Continuation(clip, 4), CLIP, "4 are given"),
-        (Continuation(clip, 2, onto=clip), CLIP, "4 are given"),
-        (Continuation(clip, 2), replace(CLIP, loop="ping-pong"), "loop is ping-pong"),
-        (Continuation(clip, 1, 9, clip), CLIP, "leave out how long"),
+        (Continuation(source, 4), CLIP, "4 are given"),
+        (Continuation(source, 2, onto=source), CLIP, "4 are given"),
+        (Continuation(source, 2), replace(CLIP, loop="ping-pong"), "loop is ping-pong"),
+        (Continuation(source, 1, 9, source), CLIP, "leave out how long"),
     ):
         with pytest.raises(MotionError, match=named):
             path.check(settings)
     with pytest.raises(MotionError, match="has 5 frames and is to have 5"):
-        list(Continuation(clip, 2, 5).rounds(4))
+        list(Continuation(source, 2, 5).rounds(4))
     with pytest.raises(MotionError, match="has 5 frames, and 8 are to be given"):
-        Continuation(clip).end(SIZE)
+        Continuation(source).end(SIZE)
 
 
 @pytest.mark.parametrize(

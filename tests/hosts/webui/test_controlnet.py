@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from motion.errors import MotionError
-from motion.hosts.webui import controlnet
-from motion.hosts.webui.controlnet_inputs import Clip
+from motion.hosts.webui.controlnet import units as controlnet
+from motion.hosts.webui.controlnet.inputs import Clip
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.video.write import write

@@ -14,6 +14,7 @@ import torch
 from motion.errors import MotionError
 from motion.hosts.webui import checks
 from motion.hosts.webui import job as jobs
+from motion.hosts.webui.finished import gather
 from motion.hosts.webui.job import Job
 from motion.hosts.webui.refusals import Refused
 from motion.sampling.arrangement import Arrangement
@@ -312,7 +313,7 @@ def test_clips_are_gathered_without_masks_and_in_the_order_of_play(each: int) ->
     job = begun(Processing(), frames=3, loop="ping-pong")
     pictures = [picture for n in range(6) for picture in (n, *["mask"] * (each - 1))]
     job.done = 2
-    clips, others = jobs.gather(job, [*pictures, "map"], [f"text {n}" for n in range(7)], each)
+    clips, others = gather(job, [*pictures, "map"], [f"text {n}" for n in range(7)], each)
     assert others == ["map"]
     assert [clip.pictures for clip in clips] == [[0, 1, 2, 1], [3, 4, 5, 4]]
     assert clips[1].texts[0] == "text 3"
@@ -320,9 +321,9 @@ def test_clips_are_gathered_without_masks_and_in_the_order_of_play(each: int) ->
 
 def test_an_interrupted_job_has_the_clips_that_were_done() -> None:
     job = begun(Processing())
-    assert jobs.gather(job, [], [], 1) == ([], [])
+    assert gather(job, [], [], 1) == ([], [])
     job.done = 1
-    assert len(jobs.gather(job, range(4), "abcd", 1)[0]) == 1
+    assert len(gather(job, range(4), "abcd", 1)[0]) == 1
 
 
 def test_a_rate_or_a_size_that_a_format_does_not_take_is_refused() -> None:

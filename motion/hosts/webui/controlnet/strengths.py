@@ -11,7 +11,7 @@ from torch import Tensor
 
 from motion import patching
 from motion.errors import MotionError
-from motion.hosts.webui.controlnet_inputs import Strengths
+from motion.hosts.webui.controlnet.inputs import Strengths
 from motion.sampling.arrangement import Arrangement
 
 WEIGHED = ("ControlNet", "ControlLoRA", "InstantID", "ControlNetUnion", "T2I_Adapter")

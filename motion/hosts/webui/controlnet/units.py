@@ -21,8 +21,8 @@ from torch import Tensor
 
 from motion import patching
 from motion.errors import MotionError
-from motion.hosts.webui.controlnet_inputs import Clip, Shown, Strengths, fitted, read_input, write_pictures
-from motion.hosts.webui.controlnet_strengths import weigh_networks, weigh_patchers
+from motion.hosts.webui.controlnet.inputs import Clip, Shown, Strengths, fitted, read_input, write_pictures
+from motion.hosts.webui.controlnet.strengths import weigh_networks, weigh_patchers
 from motion.sampling.arrangement import Arrangement
 
 TITLE = "controlnet"

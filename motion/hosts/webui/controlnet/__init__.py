@@ -1,0 +1,1 @@
+"""ControlNet's units on a clip: what they are shown in each frame, and how strongly they count there."""
