@@ -19,7 +19,7 @@ from motion.hosts.webui.backends.mean import encoding_to_the_mean
 from motion.hosts.webui.continuation import Continued
 from motion.hosts.webui.controlnet import units as controlnet
 from motion.hosts.webui.controlnet.inputs import Clip as ControlNetClip
-from motion.hosts.webui.controlnet.inputs import Strengths
+from motion.hosts.webui.controlnet.inputs import Shown
 from motion.hosts.webui.initial_images import Initial, encode_one_by_one
 from motion.hosts.webui.prompt import name_once, put_styles_around
 from motion.hosts.webui.refusals import Refused, refusals
@@ -76,7 +76,7 @@ class Sample:
             raise self.refusal
         with self._over_if_it_fails() as job, ExitStack() as undo:
             undo.enter_context(job.sampling.scope(self.p))
-            controlnet.hints_by_frame(self.p, job.sampling.arrangement, undo, job.strengths)
+            controlnet.hints_by_frame(self.p, job.sampling.arrangement, undo, job.shown)
             return self.original(*args, **kwargs)
 
     def networks(self) -> None:
@@ -153,8 +153,8 @@ class Job:
     """What frames begin with in img2img, where the host is not to encode its own images all at once."""
     hints: Callable[[], Iterable[Pixels]] | None = None
     """What ControlNet's units without an image of their own are shown, one for each frame that is drawn."""
-    strengths: Sequence[Strengths | None] = ()
-    """How strongly ControlNet's enabled units count in each frame."""
+    shown: Sequence[Shown | None] = ()
+    """What ControlNet's enabled units are shown frame by frame."""
     masks: Sequence[Any] = ()
     """The mask of each frame in its size, where they have masks of their own."""
     continued: Continued | None = None
@@ -245,8 +245,8 @@ def _take_over(p: Any, job: Job) -> None:
         value = getattr(p, name)
         if isinstance(value, list):
             setattr(p, name, [one for one in value for _ in range(job.frames * len(job.parts))])
-    clip = ControlNetClip(job.frames, job.tab.frames, job.hints)
-    job.strengths = controlnet.units_per_frame(p, clip, job.undo)
+    clip = ControlNetClip(job.frames, job.tab.frames, job.hints, job.tab.loop == "closed")
+    job.shown = controlnet.units_per_frame(p, clip, job.undo)
     p.do_not_save_grid = True
     if "frames" not in job.tab.formats:
         p.do_not_save_samples = True

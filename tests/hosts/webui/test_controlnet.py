@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from motion.errors import MotionError
 from motion.hosts.webui.controlnet import units as controlnet
-from motion.hosts.webui.controlnet.inputs import Clip
+from motion.hosts.webui.controlnet.inputs import Clip, Shown
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.video.write import write
@@ -225,7 +225,7 @@ def test_lines_that_would_do_nothing_are_refused(folder: Path, lines: str, said:
         controlnet.units_per_frame(p, CLIP, undo)
 
 
-@pytest.mark.parametrize("module", ["ip-adapter-auto", "CLIP-ViT-H (IPAdapter)", "InsightFace (InstantID)"])
+@pytest.mark.parametrize("module", ["ip-adapter_pulid", "InsightFace+CLIP-H (IPAdapter)", "InsightFace (InstantID)"])
 def test_what_is_of_one_picture_takes_no_folder_and_no_source(folder: Path, module: str) -> None:
     p = processing({"enabled": True, "module": module, "batch_images": str(folder)})
     with ExitStack() as undo, pytest.raises(MotionError, match="takes one picture for a clip"):
@@ -240,8 +240,8 @@ def test_key_frames_have_a_picture_and_a_strength_each(folder: Path) -> None:
     plain = {"enabled": True, "batch_images": f"{folder}\n\nstrength:1,0.5"}
     p = processing({"enabled": False}, unit, plain, {"enabled": True, "image": "x"})
     with ExitStack() as undo:
-        strengths = controlnet.units_per_frame(p, Clip(FRAMES + 1, FRAMES), undo)
-        assert strengths == [[0.5, 0, 2, 1, 0], [1, 0.5, 0.5, 0.5, 0.5], None]
+        shown = controlnet.units_per_frame(p, Clip(FRAMES + 1, FRAMES), undo)
+        assert [own and own.strengths for own in shown] == [[0.5, 0, 2, 1, 0], [1, 0.5, 0.5, 0.5, 0.5], None]
         assert shades(Path(p.script_args_value[2]["batch_images"]))[:4] == [1, 1, 2, 0]
 
 
@@ -251,7 +251,8 @@ def test_units_without_an_image_are_shown_the_source(forge: bool) -> None:
     units = {"enabled": True}, {"enabled": True, "image": "x"}, {"enabled": False}
     p = built_in(*(BuiltIn(**unit) for unit in units)) if forge else processing(*units)
     with ExitStack() as undo:
-        assert controlnet.units_per_frame(p, source, undo) == [None, None]
+        shown, other = controlnet.units_per_frame(p, source, undo)
+        assert shown is not None and (shown.strengths, shown.mixed, other) == (None, None, None)
         _, fed, own, off, _ = p.script_args_value
         folder = fed.batch_image_dir if forge else fed["batch_images"]
         assert shades(Path(folder)) == [0, 10, 20, 30]
@@ -316,7 +317,7 @@ def test_what_a_network_says_counts_by_frame_in_each_window() -> None:
     arrangement = Arrangement(Windows(FRAMES, closed=True))
     x = torch.zeros(2 * FRAMES, 4)
     with ExitStack() as undo:
-        controlnet.hints_by_frame(p, arrangement, undo, [strengths, None])
+        controlnet.hints_by_frame(p, arrangement, undo, [Shown(Path(), strengths), None])
         arrangement.take(*arrangement.begin(1))
         wanted = [strengths[frame] for frame in arrangement.frame_numbers(len(x))]
         for rows in network(x=x, hint=params[0].hint_cond):
@@ -327,7 +328,7 @@ def test_what_a_network_says_counts_by_frame_in_each_window() -> None:
         params[0].control_model_type = SimpleNamespace(name=wrong)
         params[1].control_model = network
         with ExitStack() as undo, pytest.raises(MotionError, match=said):
-            controlnet.hints_by_frame(p, arrangement, undo, [strengths, None])
+            controlnet.hints_by_frame(p, arrangement, undo, [Shown(Path(), strengths), None])
 
 
 class ControlNetPatcher:
@@ -350,7 +351,7 @@ def test_the_built_in_ones_are_told_the_weights_of_frames_before_each_pass() -> 
     weighed, plain = (SimpleNamespace(model=ControlNetPatcher()) for _ in range(2))
     vars(p.script).update(current_params={0: weighed, 1: plain}, process_unit_before_every_sampling=hand_over)
     with ExitStack() as undo:
-        controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), undo, [[0.0, 1.0, 1.0, 0.0], None])
+        controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), undo, [Shown(Path(), [0.0, 1.0, 1.0, 0.0]), None])
         for params in (weighed, plain, weighed):
             p.script.process_unit_before_every_sampling(p, None, params)
     assert weighed.model.seen == [[0.0, 1.0, 1.0, 0.0]] * 2 and plain.model.seen == [None]
@@ -358,4 +359,4 @@ def test_the_built_in_ones_are_told_the_weights_of_frames_before_each_pass() -> 
     assert weighed.model.advanced_frame_weighting is None
     weighed.model = SimpleNamespace()
     with ExitStack() as undo, pytest.raises(MotionError, match="counts in all frames"):
-        controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), undo, [[0.0, 1.0, 1.0, 0.0], None])
+        controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), undo, [Shown(Path(), [0.0, 1.0, 1.0, 0.0]), None])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from PIL import Image
+from torch import Tensor
 
 from motion.errors import MotionError
 from motion.fields.weighted import read_number
 from motion.hosts.controls import Pixels
 from motion.video.files import is_clip_file, stills
-from motion.video.read import open_clip
+from motion.video.read import ClipReader, open_clip
 from sparsectrl.key_frames import parse
 
 T = TypeVar("T")
@@ -29,11 +30,12 @@ Strengths = Sequence[float]
 @dataclass(frozen=True)
 class Clip:
     """A clip of which ``kept`` frames stay of those that are ``drawn``, and what units without a picture of their own
-    are shown in these, if they are to be."""
+    are shown in these, if they are to be; a ``closed`` one leads around."""
 
     drawn: int
     kept: int
     source: Callable[[], Iterable[Pixels]] | None = None
+    closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,17 @@ class Shown:
 
     folder: Path
     strengths: Strengths | None = None
+    mixed: Tensor | None = None
+    """Of an IP-Adapter how much of each picture each frame is given, ``[drawn, pictures]``."""
 
 
-def read_input(given: Any, clip: Clip, undo: ExitStack) -> Shown:
+def read_input(given: Any, clip: Clip, undo: ExitStack, mix: Callable[[Sequence[int]], Tensor] | None = None) -> Shown:
     """What a batch input means: a folder or a clip, and below it lines `keyframe:0,8,-1` and `strength:1,0.5`.
 
     Fewer pictures than frames: the last one stays; more: the rest is left out. With key frames there are as many, and
     the unit does nothing at other frames. Strengths are of key frames or else of frames, where the last one stays.
+    Of an IP-Adapter ``mix`` says how much of the pictures at some frames each frame is given: it acts between key
+    frames too, and at all frames as strongly.
     The folder is removed when ``undo`` is closed. Raises MotionError for what is not there, and for lines that mean
     something else.
     """
@@ -58,6 +64,8 @@ def read_input(given: Any, clip: Clip, undo: ExitStack) -> Shown:
     if (source.is_dir() and not stills(source)) or (not source.is_dir() and not is_clip_file(source)):
         raise MotionError(f"ControlNet's batch input {source} holds no images: give a folder of images or a video")
     pictures = open_clip(source)
+    if mix is not None:
+        return _mixed(pictures, lines, clip, undo, mix)
     if KEY_FRAMES not in lines:
         found = fitted(list(pictures.frames(stop=clip.drawn)), clip.drawn)
         return Shown(write_pictures(found, undo), _by_frame(lines.get(STRENGTHS), clip))
@@ -70,6 +78,18 @@ def read_input(given: Any, clip: Clip, undo: ExitStack) -> Shown:
     nearest = (min(keys, key=lambda key: abs(key - frame)) for frame in range(clip.drawn))
     folder = write_pictures((by_key[key] for key in nearest), undo)
     return Shown(folder, [by_frame.get(frame, 0.0) for frame in range(clip.drawn)])
+
+
+def _mixed(
+    pictures: ClipReader, lines: Mapping[str, str], clip: Clip, undo: ExitStack, mix: Callable[[Sequence[int]], Tensor]
+) -> Shown:
+    if STRENGTHS in lines:
+        raise MotionError(f"an IP-Adapter counts in all frames: take its line {STRENGTHS} away")
+    if KEY_FRAMES in lines:
+        keys = parse(lines[KEY_FRAMES], clip.kept, pictures.count())
+    else:
+        keys = list(range(min(pictures.count(), clip.kept)))
+    return Shown(write_pictures(pictures.frames(stop=len(keys)), undo), mixed=mix(keys))
 
 
 def write_pictures(pictures: Iterable[Pixels], undo: ExitStack) -> Path:

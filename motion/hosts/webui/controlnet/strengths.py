@@ -12,12 +12,13 @@ from torch import Tensor
 from motion import patching
 from motion.errors import MotionError
 from motion.hosts.webui.controlnet.inputs import Strengths
+from motion.hosts.webui.controlnet.patchers import Put, put_otherwise
 from motion.sampling.arrangement import Arrangement
 
 WEIGHED = ("ControlNet", "ControlLoRA", "InstantID", "ControlNetUnion", "T2I_Adapter")
 """The kinds of sd-webui-controlnet's networks whose residuals are rows of the batch, by its own names."""
-PATCHER, BEFORE = "ControlNetPatcher", "process_before_every_sampling"
-"""The class of the Forge family's networks of those kinds, and the method that hands one of them to the UNet."""
+PATCHER = "ControlNetPatcher"
+"""The class of the Forge family's networks of those kinds."""
 BY_FRAME = "advanced_frame_weighting"
 """Its attribute with a weight for each picture of a batch."""
 
@@ -57,31 +58,27 @@ def weigh_patchers(script: Any, strengths: Sequence[Strengths | None], undo: Exi
 
     Raises MotionError for units whose frames cannot count differently.
     """
-    by_unit = {id(params): own for params, own in zip(script.current_params.values(), strengths, strict=True)}
-    for params in script.current_params.values():
-        if by_unit[id(params)] is not None and PATCHER not in {kind.__name__ for kind in type(params.model).__mro__}:
-            raise MotionError("a ControlNet unit that is no ControlNet counts in all frames: take its lines away")
-    name = f"process_unit_{BEFORE.removeprefix('process_')}"
-    hand_over: Callable[..., Any] = getattr(script, name)
-
-    def handed(p: Any, unit: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
-        own = by_unit.get(id(params))
+    ways: dict[int, Callable[[Any, Put], Put]] = {}
+    for params, own in zip(script.current_params.values(), strengths, strict=True):
         if own is None:
-            return hand_over(p, unit, params, *args, **kwargs)
-        model = params.model
-        put: Callable[..., Any] = getattr(model, BEFORE)
+            continue
+        if PATCHER not in {kind.__name__ for kind in type(params.model).__mro__}:
+            raise MotionError("a ControlNet unit that is no ControlNet counts in all frames: take its lines away")
+        ways[id(params)] = _way(own)
+    put_otherwise(script, ways, undo)
 
+
+def _way(strengths: Strengths) -> Callable[[Any, Put], Put]:
+    """The way in which a network is put into the UNet with these strengths."""
+
+    def way(model: Any, put: Put) -> Put:
         def weighed(*args: Any, **kwargs: Any) -> Any:
-            taken_back = patching.item(vars(model), BY_FRAME, list(own))  # the host clears it before
+            taken_back = patching.item(vars(model), BY_FRAME, list(strengths))  # the host clears it before
             try:
                 return put(*args, **kwargs)
             finally:
                 taken_back()
 
-        unpatch = patching.item(vars(model), BEFORE, weighed)
-        try:
-            return hand_over(p, unit, params, *args, **kwargs)
-        finally:
-            unpatch()
+        return weighed
 
-    undo.callback(patching.item(vars(script), name, handed))
+    return way

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +22,32 @@ from torch import Tensor
 
 from motion import patching
 from motion.errors import MotionError
-from motion.hosts.webui.controlnet.inputs import Clip, Shown, Strengths, fitted, read_input, write_pictures
+from motion.hosts.webui.controlnet.image_prompts import (
+    prompt_networks,
+    prompt_patchers,
+    shares,
+    takes_image_prompt,
+)
+from motion.hosts.webui.controlnet.inputs import Clip, Shown, fitted, read_input, write_pictures
 from motion.hosts.webui.controlnet.strengths import weigh_networks, weigh_patchers
 from motion.sampling.arrangement import Arrangement
 
 TITLE = "controlnet"
 BATCHES = ("batch_images", "batch_image_dir", "batch_input_gallery")
 """The fields of units that name several images."""
-OF_ONE = ("ip-adapter", "ipadapter", "instant_id", "instantid", "revision", "clip_vision", "pulid")
+OF_ONE = ("instant_id", "instantid", "insightface", "revision", "clip_vision", "pulid")
 """Parts of the names of preprocessors whose results cannot be told apart by frame."""
 NOT_PREPARED = "ControlNet could not prepare its units (the log says why): mend or disable them"
 
 
-def units_per_frame(p: Any, clip: Clip, undo: ExitStack) -> list[Strengths | None]:
+def units_per_frame(p: Any, clip: Clip, undo: ExitStack) -> list[Shown | None]:
     """Let the enabled units with a batch input take one image per frame, until `undo` is closed, and those without an
-    image the clip's source; how strongly each counts by frame, of those that are enabled.
+    image the clip's source; what each of those that are enabled is shown so.
 
     Raises MotionError as `read_input` does, and for a source that no unit takes.
     """
     script = _script(p)
-    strengths: list[Strengths | None] = []
+    found: list[Shown | None] = []
     if script is not None:
         args = list(p.script_args)
         undo.callback(setattr, p, "script_args_value", p.script_args)
@@ -52,14 +59,14 @@ def units_per_frame(p: Any, clip: Clip, undo: ExitStack) -> list[Strengths | Non
                 shown = _shown(unit, clip, undo)
                 fed += _has_no_image(unit)
                 args[index] = per_frame(unit, script, clip, shown, undo)
-                strengths.append(None if shown is None else shown.strengths)
+                found.append(shown)
         p.script_args_value = type(p.script_args)(args)
     if clip.source is not None and (script is None or not fed):
         raise MotionError(
             "no ControlNet unit is shown the source clip: enable one without an image of its own, or turn "
             "Source for ControlNet off"
         )
-    return strengths
+    return found
 
 
 def stand_down(p: Any) -> None:
@@ -81,10 +88,16 @@ def _shown(unit: Any, clip: Clip, undo: ExitStack) -> Shown | None:
     if getattr(mode, "value", mode) == "batch" and given:
         if _takes_one(unit):
             raise MotionError(f"ControlNet's {_field(unit, 'module')} takes one picture for a clip: give it no folder")
-        return read_input(given, clip, undo)
+        return read_input(given, clip, undo, partial(shares, clip) if _is_prompt(unit) else None)
     if clip.source is not None and _has_no_image(unit):
-        return Shown(write_pictures(clip.source(), undo))
+        mixed = shares(clip, range(clip.drawn)) if _is_prompt(unit) else None
+        return Shown(write_pictures(clip.source(), undo), mixed=mixed)
     return None
+
+
+def _is_prompt(unit: Any) -> bool:
+    """Whether it draws after pictures: an IP-Adapter's."""
+    return takes_image_prompt(str(_field(unit, "module", "")))
 
 
 def _has_no_image(unit: Any) -> bool:
@@ -100,12 +113,16 @@ def _takes_one(unit: Any) -> bool:
 
 
 def _extension_unit(unit: Any, script: Any, clip: Clip, shown: Shown | None, undo: ExitStack) -> Any:
-    """A unit of sd-webui-controlnet that takes each frame's image from a folder, or the unit as it is."""
+    """A unit of sd-webui-controlnet that takes each frame's image from a folder, an IP-Adapter's that takes them all,
+    or the unit as it is."""
     if shown is None:
         return unit
     mode = _field(unit, "input_mode", "batch")
     # Left in its batch mode, the extension would make a job of its own of each image.
     simple = "simple" if isinstance(mode, str) else type(mode)("simple")
+    if shown.mixed is not None:
+        images = [{"image": str(file)} for file in sorted(shown.folder.iterdir())]
+        return _changed(unit, {"input_mode": simple, "image": images})
     return _changed(unit, {"input_mode": simple, "animatediff_batch": True, "batch_images": str(shown.folder)})
 
 
@@ -119,6 +136,11 @@ def _built_in_unit(unit: Any, script: Any, clip: Clip, shown: Shown | None, undo
             return unit
         unit = made[0]
     fields = vars(type(unit)())
+    if shown is not None and shown.mixed is not None:  # the others are its IP-Adapter's affair
+        first, simple = min(shown.folder.iterdir()), {}
+        if "input_mode" in fields:
+            simple = {"input_mode": type(fields["input_mode"])("simple")}
+        return _changed(unit, {**_as_drawn(unit, first), **simple})
     if "batch_image_dir" not in fields:  # Classic's class has the name, but no unit of it
         return unit if shown is None else _shown_one_by_one(unit, shown.folder, script, undo)
     modes = {mode.value: mode for mode in type(fields["input_mode"])}
@@ -173,22 +195,24 @@ def built_in_modules(p: Any, prefix: str) -> list[str]:
     return [f"ControlNet's {module}" for module in modules if module.startswith(prefix)]
 
 
-def hints_by_frame(
-    p: Any, arrangement: Arrangement, undo: ExitStack, strengths: Sequence[Strengths | None] = ()
-) -> None:
+def hints_by_frame(p: Any, arrangement: Arrangement, undo: ExitStack, shown: Sequence[Shown | None] = ()) -> None:
     """While the job samples, hand each call of a control network the hints of its own rows, and let enabled units count
-    in each frame by their ``strengths``, if any does.
+    in each frame, and IP-Adapters mix their pictures, as what they are ``shown`` says.
 
     Raises MotionError if the extension could not prepare its units, without which it goes on, and for units whose
     frames cannot count differently.
     """
     script = _script(p)
+    strengths = [None if own is None else own.strengths for own in shown]
+    mixed = any(own is not None and own.mixed is not None for own in shown)
     if script is not None and _is_built_in(script):
         units = script.get_enabled_units(list(p.script_args[script.args_from : script.args_to]))
         if len(getattr(script, "current_params", ())) < len(units):
             raise MotionError(NOT_PREPARED)
         if any(strengths):
             weigh_patchers(script, strengths, undo)
+        if mixed:
+            prompt_patchers(script, shown, arrangement, undo)
         return
     if script is None or not getattr(script, "enabled_units", None):
         return
@@ -197,6 +221,8 @@ def hints_by_frame(
         raise MotionError(NOT_PREPARED)
     if any(strengths):
         weigh_networks(network.control_params, strengths, arrangement, undo)
+    if mixed:
+        prompt_networks(network.control_params, shown, arrangement, undo)
     for param in network.control_params:
         rows = getattr(param.hint_cond, "shape", (1,))[0]
         if rows in (arrangement.frames, 2 * arrangement.frames):
