@@ -19,7 +19,7 @@ from motion.extension import files, places, runs
 from motion.extension.files import Files, Written
 from motion.hosts.webui import refusals
 from motion.hosts.webui.backends import base
-from motion.hosts.webui.job import FinishedClip
+from motion.hosts.webui.finished import FinishedClip
 from motion.hosts.webui.refusals import Refused
 from motion.settings.tab import Tab
 from motion.video.read import read
