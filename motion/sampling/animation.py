@@ -179,42 +179,44 @@ class _Calls:
 
 
 def _joining(norm: Callable[[Tensor], Tensor], arrangement: Arrangement) -> Callable[[Tensor], Tensor]:
-    """``norm`` with one statistic over the frames that move together; those that are only read keep their own."""
+    """``norm`` with one statistic over the frames that move together; the others keep their own."""
 
     def joined(x: Tensor) -> Tensor:
         if arrangement.still or x.ndim == 5:  # another scope has joined them already
             return norm(x)
-        moving, read = _apart(x, arrangement)
+        moving, others = _apart(x, arrangement)
         output = per_frame(norm(over_frames(moving, len(arrangement.moving))))
-        return output if read is None else _together(output, norm(read), arrangement)
+        return output if others is None else _together(output, norm(others), arrangement)
 
     return joined
 
 
 def move(x: Tensor, arrangement: Arrangement, layer: Callable[[Tensor, int, Fusion | None], Tensor]) -> Tensor:
     """What a temporal ``layer`` makes of the rows ``x`` that it is given, their number of frames and their windows; the
-    rows that are only read stay."""
+    other rows stay."""
     if arrangement.whole:
         arrangement.pause()
-    moving, read = _apart(x, arrangement)
+    moving, others = _apart(x, arrangement)
     moved = layer(moving, len(arrangement.moving), arrangement.fusion(x))
-    return moved if read is None else _together(moved, read, arrangement)
+    return moved if others is None else _together(moved, others, arrangement)
 
 
 def _apart(x: Tensor, arrangement: Arrangement) -> tuple[Tensor, Tensor | None]:
-    """The rows of the frames that move together, and of those that are only read, if there are any."""
-    frames, moving = len(arrangement.together), len(arrangement.moving)
-    if frames == moving:
+    """The rows of the frames that move together, and if there are any, of the others: those of clips that stand still,
+    then those that are only read."""
+    frames, moving, still = len(arrangement.together), len(arrangement.moving), arrangement.still_rows
+    if frames == moving and not still:
         return x, None
-    clips = rearrange(x, "(g f) ... -> g f ...", f=frames)
-    return clips[:, :moving].flatten(0, 1), clips[:, moving:].flatten(0, 1)
+    clips = rearrange(x[still:], "(g f) ... -> g f ...", f=frames)
+    return clips[:, :moving].flatten(0, 1), torch.cat([x[:still], clips[:, moving:].flatten(0, 1)])
 
 
-def _together(moving: Tensor, read: Tensor, arrangement: Arrangement) -> Tensor:
+def _together(moving: Tensor, others: Tensor, arrangement: Arrangement) -> Tensor:
     """The inverse of `_apart`."""
+    still, read = others.tensor_split([arrangement.still_rows])
     groups = len(moving) // len(arrangement.moving)
     clips = [rearrange(part, "(g f) ... -> g f ...", g=groups) for part in (moving, read)]
-    return torch.cat(clips, dim=1).flatten(0, 1)
+    return torch.cat([still, torch.cat(clips, dim=1).flatten(0, 1)])
 
 
 class _Continuation:

@@ -98,6 +98,8 @@ class Arrangement:
     """The first of `together`: those that temporal layers see."""
     still: bool = field(default=False, init=False)
     """Whether the temporal layers, and the norms that join frames for them, stand aside: each frame is by itself."""
+    still_clips: int = field(default=0, init=False)
+    """For how many clips of the batch, the first ones, that is so in the calls in progress."""
     text: str = field(default="", init=False)
     """What a technique asks for in the calls in progress besides the step's own predictions."""
     by_row: bool = field(default=False, init=False)
@@ -145,6 +147,11 @@ class Arrangement:
         return list(filter(None, (self.moving, self.together[len(self.moving) :])))
 
     @property
+    def still_rows(self) -> int:
+        """The rows of `still_clips` in the call in progress."""
+        return self.still_clips * len(self.together)
+
+    @property
     def longest(self) -> int:
         """Frames that temporal layers see together at most."""
         if not self._shown:
@@ -181,6 +188,16 @@ class Arrangement:
             yield
         finally:
             self.text, self.still = before
+
+    @contextmanager
+    def beside(self, still_clips: int) -> Iterator[None]:
+        """Within, the first ``still_clips`` of each batch are drawn frame by frame, the others as ever. They are groups
+        of their own, so ``prompts`` is 1."""
+        before, self.still_clips = self.still_clips, still_clips
+        try:
+            yield
+        finally:
+            self.still_clips = before
 
     def restart(self) -> None:
         """Count the steps from 0 again: another clip begins, another pass over this one, or another round."""

@@ -6,7 +6,7 @@ levels and latents are k-diffusion's in every host: noisy latents are ``x = x0 +
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
@@ -202,6 +202,10 @@ class Technique:
         """What the network sees instead; the sampler keeps its own latents and noise level."""
         return given
 
+    def passes(self, texts: Collection[str]) -> Sequence[Pass]:
+        """What `edit` asks for in each step that has these ``texts``; where there is room, it comes with them."""
+        return ()
+
     def edit(self, step: Step, x0: Tensor) -> Tensor:
         """The guided prediction ``x0 [rows, c, h, w]`` as the sampler is to take it."""
         return x0
@@ -266,6 +270,10 @@ class Techniques:
         for member in self.members:
             given = member.see(given)
         return given
+
+    def passes(self, texts: Collection[str]) -> list[Pass]:
+        """`Technique.passes` of all."""
+        return [further for member in self.members for further in member.passes(texts)]
 
     def edit(self, step: Step, x0: Tensor) -> Tensor:
         """`Technique.edit` of all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,9 @@ class TemporalGuidance(Technique):
     def wanted(settings: TemporalGuidanceSettings) -> bool:
         return settings.temporal_guidance != 1
 
+    def passes(self, texts: Collection[str]) -> Sequence[Pass]:
+        return [Pass("uncond" if "uncond" in texts else "cond", motion=False)]
+
     def edit(self, step: Step, x0: Tensor) -> Tensor:
-        text = "uncond" if "uncond" in step.x0 else "cond"
-        still = step.predict(Pass(text, motion=False))
-        return x0 + (self.weight - 1) * (step.x0[text] - still)
+        (still,) = self.passes(step.x0)
+        return x0 + (self.weight - 1) * (step.x0[still.text] - step.predict(still))

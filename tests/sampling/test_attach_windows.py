@@ -245,3 +245,23 @@ def test_temporal_layers_that_stand_aside_are_as_if_not_there(host: nn.Module, f
     with motion.attach(host, random_model(family), LENGTH, arrangement=arrangement):
         still = run(host, inputs)
     assert torch.equal(still, run(host, inputs))
+
+
+@pytest.mark.parametrize(("family", "engine"), [("v1", "denoiser"), ("v3", "attention")])
+def test_clips_that_stand_still_beside_others_are_those_of_no_module(
+    precise: nn.Module, family: str, engine: str
+) -> None:
+    """And the others those that they are by themselves, with frames that are only read, too."""
+    model, inputs = random_model(family), batch(2)
+    arrangement = Arrangement(Windows(FRAMES, LENGTH, 1, engine=engine))
+    arrangement.give(lambda window: (0,))
+    plain = run(precise, inputs)
+    with motion.attach(precise, model, FRAMES, arrangement=arrangement):
+        moving = run(precise, inputs)
+        arrangement.restart()
+        with arrangement.beside(1):
+            found = run(precise, inputs)
+    assert arrangement.still_clips == 0
+    still, moved = found.chunk(2)
+    assert far(still, plain[:FRAMES]) <= 1e-9 and far(moved, moving[FRAMES:]) <= 1e-9
+    assert far(moving, plain) > 1e-3

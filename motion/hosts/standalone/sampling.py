@@ -48,8 +48,9 @@ ROWS_AT_ONCE = 32
 """Frames that a spatial layer takes at a time in the engine that runs the UNet for all: two windows of the usual 16."""
 
 GUIDED_AT_ONCE = 16 * 512 * 512
-"""Pixels of frames, counted for both prompts, up to which prompt and negative prompt go through the UNet together where
-a clip is cut into windows; larger frames keep it busy one prompt after the other, in less memory."""
+"""Pixels of frames, counted for each pass, up to which prompt and negative prompt go through the UNet together where a
+clip is cut into windows, and what techniques ask for with them; larger frames keep it busy one pass after the other, in
+less memory."""
 
 
 def part_of(progress: Progress | None, number: int, count: int) -> Progress | None:
@@ -218,32 +219,47 @@ class Sampling:
         following = NoiseLevel.of(run.scheduler, times[run.done + 1]).sigma if run.done + 1 < len(times) else 0.0
         window = self.windows.size if self.windows.cut else 0
         moment = Moment(self.windows.frames, self.guidance.kept, run.done, len(times), following, window)
-        by_text = self._by_text(noisy, t)
+        made = self._together(run.arrangement, noisy, t)
+        by_text = {wanted.text: found for wanted, found in made.items() if wanted.motion}
         predicted = by_text["cond"]
         if "uncond" in by_text:
             predicted = self.guidance.combine(by_text["uncond"], predicted, moment)
 
         def predict(further: Pass) -> Tensor:
+            if further in made:
+                return made[further]
             negative, positive = self.conditioning.apart()
             with run.arrangement.further(further.text, further.motion):
                 return self._call_unet(noisy, t, negative if further.text == "uncond" else positive)
 
         return self.guidance.edit(predicted, by_text, noisy, NoiseLevel.of(run.scheduler, t), moment, predict)
 
-    def _by_text(self, noisy: Tensor, t: Tensor) -> dict[str, Tensor]:
-        """What is predicted for the prompt, and for the negative prompt if there is one."""
-        if not self.conditioning.negatives:
-            return {"cond": self._call_unet(noisy, t, self.conditioning)}
-        if self._take_turns():
-            unguided, guided = (self._call_unet(noisy, t, half) for half in self.conditioning.apart())
-        else:
-            unguided, guided = self._call_unet(noisy.repeat(2, 1, 1, 1), t, self.conditioning).chunk(2)
-        return {"uncond": unguided, "cond": guided}
+    def _together(self, arrangement: Arrangement, noisy: Tensor, t: Tensor) -> dict[Pass, Tensor]:
+        """What is predicted for the prompt, for the negative prompt if there is one, and of what techniques ask for
+        besides that which there is room for."""
+        conditioning, count = self.conditioning, len(self.clips)
+        own = [Pass("uncond"), Pass("cond")] if conditioning.negatives else [Pass("cond")]
+        if len(own) > 1 and self.windows.cut and not self._has_room(len(own)):
+            halves = zip(own, conditioning.apart(), strict=True)
+            return {wanted: self._call_unet(noisy, t, half) for wanted, half in halves}
+        still = Pass(own[0].text, motion=False)  # in front, where groups of negative prompts are
+        if still not in self.techniques.passes([wanted.text for wanted in own]) or not self._has_room(1 + len(own)):
+            return self._called(own, noisy, t, conditioning)
+        with arrangement.beside(count):
+            return self._called([still, *own], noisy, t, conditioning.first_again(count))
 
-    def _take_turns(self) -> bool:
+    def _called(
+        self, passes: Sequence[Pass], noisy: Tensor, t: Tensor, conditioning: FrameConditioning
+    ) -> dict[Pass, Tensor]:
+        """All of them in one call of the UNet."""
+        shown = noisy if len(passes) == 1 else noisy.repeat(len(passes), 1, 1, 1)
+        return dict(zip(passes, self._call_unet(shown, t, conditioning).chunk(len(passes)), strict=True))
+
+    def _has_room(self, passes: int) -> bool:
+        """Whether so many of them go through the UNet together."""
         windows, (width, height) = self.windows, self.clips[0].size
         frames = windows.frames if windows.engine == "attention" else windows.size
-        return windows.cut and 2 * len(self.clips) * frames * width * height > GUIDED_AT_ONCE
+        return passes * len(self.clips) * frames * width * height <= GUIDED_AT_ONCE
 
     def _call_unet(self, noisy: Tensor, t: Tensor, conditioning: FrameConditioning) -> Tensor:
         predicted: Tensor = self.parts.unet(noisy, t, frame_conditioning=conditioning, return_dict=False)[0]

@@ -14,7 +14,7 @@ import torch
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Control
-from motion.hosts.standalone import Standalone
+from motion.hosts.standalone import Standalone, sampling
 from motion.hosts.standalone.guidance import NoiseLevel
 from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.samplers import scheduler
@@ -63,6 +63,25 @@ def test_clips_in_one_batch_are_each_guided_by_themselves(engine: str, host: Sta
     clips = [clip, replace(clip, prompt="a cat", seed=2)]
     for drawn, one in zip(host.render_all(clips, v3), clips, strict=True):
         assert np.abs(drawn.astype(int) - host.render(one, v3)).max() <= 1
+
+
+@pytest.mark.parametrize(("engine", "cfg"), [("denoiser", 5.0), ("attention", 1.0)])
+def test_the_pass_without_motion_goes_with_the_others_where_there_is_room(
+    engine: str, cfg: float, host: Standalone, v3: MotionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one call of the UNet for each window, in place of one or two more; with the same clips."""
+    clip = replace(WINDOWS, context_engine=engine, temporal_guidance=1.5, cfg=cfg, steps=1)
+    clips = [clip, replace(clip, prompt="a cat", seed=2)]
+    rows: list[int] = []
+    hook = host.parts.unet.conv_in.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    together = host.render_all(clips, v3)
+    calls, texts = len(rows), 1 + (cfg > 1)
+    monkeypatch.setattr(sampling, "GUIDED_AT_ONCE", 1)
+    apart = host.render_all(clips, v3)
+    hook.remove()
+    assert len(rows) == calls + calls * (1 + texts)
+    assert set(rows[:calls]) == {(1 + texts) * number for number in rows[calls:]}
+    assert np.abs(together.astype(int) - apart).max() <= 1
 
 
 @pytest.mark.parametrize(("name", "value"), ALL.items())

@@ -60,6 +60,10 @@ class FrameConditioning:
         at = self.negatives
         return replace(self, mixes=self.mixes[:at]), replace(self, mixes=self.mixes[at:], negatives=0)
 
+    def first_again(self, groups: int) -> FrameConditioning:
+        """With so many of the first groups, which are all negative prompts or none, in front once more."""
+        return replace(self, mixes=[*self.mixes[:groups], *self.mixes], negatives=2 * self.negatives)
+
     def negative_rows(self, batch: int) -> list[bool]:
         """Of a batch's rows, which are of negative prompts."""
         return [row // (batch // len(self.mixes)) < self.negatives for row in range(batch)]
