@@ -88,7 +88,8 @@ def test_layers_of_a_middle_block_are_left_out_with_a_comment(webui: Webui, stil
     folder = webui.server.data / "models/motion"
     tensors = load_file(folder / "pan.safetensors")
     block = next(iter(tensors)).split(".motion_modules")[0]
-    middle = {name.replace(block, "mid_block"): tensor for name, tensor in tensors.items() if name.startswith(block)}
+    named = [name for name in tensors if name.startswith(block)]
+    middle = {name.replace(block, "mid_block"): tensors[name].clone() for name in named}
     save_file({**tensors, **middle}, folder / "roll.safetensors")
     with webui.calls("modules.processing.StableDiffusionProcessing.comment") as comments:
         result = webui.clip({"loras": "roll:0.8"})
