@@ -93,6 +93,19 @@ TABS = st.builds(
 )
 
 
+WRITTEN_FOR_0_1_0: dict[str, Any] = {
+    **{"module": "v3", "loras": "pan:0.8", "adapter": "look", "adapter_scale": 0.5, "trigger_words": True},
+    **{"frames": 24, "fps": 12, "scale": 1.1, "loop": "ping-pong", "seed_mode": "frame", "noise": "repeated"},
+    **{"betas": "scaled_linear", "context_length": 16, "context_overlap": 8, "context_stride": 2},
+    **{"context_schedule": "composite", "context_fuse": "overlap-linear", "context_engine": "attention"},
+    **{"freeinit": 2, "freeinit_filter": "ideal", "steady_colours": 0.5, "travel": "spherical"},
+    **{"key_frames": [{"frame": 0, "image": "0123456789abcdef", "encoder": "rgb", "strength": 1}], "key_scale": 2},
+    **{"key_start": 0.1, "key_end": 0.9, "on_keys": 2, "off_keys": 0.5, "key_fit": "pad", "key_nearest": False},
+    **{"colour_match": True, "formats": ["webp", "frames"], "start": "first", "fade_power": 2, "fade_scale": 16},
+}
+"""What a script sends that somebody wrote for the API of 0.1.0: each of its settings but the last frame, changed."""
+
+
 def test_the_table_and_the_dataclass_name_the_same_settings() -> None:
     assert list(FIELDS) == [field.name for field in dataclasses.fields(Clip)]
     assert len({row.label for row in FIELDS.values()}) == len({row.flag for row in FIELDS.values()}) == len(FIELDS)
@@ -112,6 +125,11 @@ def test_both_tables_call_the_same_setting_the_same() -> None:
     keys = [row.key for row in TAB_FIELDS.values() if row.key]
     assert len(set(keys)) == len(keys)
     assert all(key.startswith("Motion ") for key in keys)
+
+
+def test_what_was_written_for_0_1_0_is_taken() -> None:
+    tab = Tab(**WRITTEN_FOR_0_1_0)
+    assert [name for name in WRITTEN_FOR_0_1_0 if getattr(tab, name) == TAB_FIELDS[name].default] == []
 
 
 def test_every_setting_of_the_tab_has_a_place() -> None:
