@@ -2,22 +2,25 @@
 (function () {
     const accordions = () => gradioApp().querySelectorAll("[id$='_motion_enabled'].input-accordion");
 
-    // Sliders and lists have their title beside them, not as their label.
+    const INFO = "[data-testid=block-info]";
+
+    // Sliders and lists have their title beside them, not as their label; buttons to choose one of have names, but not
+    // what they are choices of.
     function nameInputs(accordion) {
         for (const input of accordion.querySelectorAll("input:not([aria-label]), textarea:not([aria-label])")) {
             const block = input.closest(".block:not(.input-accordion)");
-            const info = block?.querySelector("[data-testid=block-info]");  // of a block around others, another's
-            const title = info?.closest(".block") === block && info?.textContent.trim();
-            const heading = input.closest(".label-wrap")?.textContent.trim();
-            if (title || heading) input.setAttribute("aria-label", title || heading);
+            const info = block?.querySelector(INFO);
+            const beside = info?.closest(".block") === block;  // of a block around others it is another's
+            const title = (beside ? info : input.closest(".label-wrap, label"))?.textContent.trim();
+            if (title) (input.type === "radio" ? block : input).setAttribute("aria-label", title);
         }
     }
 
-    // A button beside the title opens what the line of help has no room for.
+    // A button in the title opens what the line of help has no room for. A checkbox has its title beside it.
     function addDetails(accordion) {
         for (const detail of accordion.querySelectorAll(".motion-details li")) {
             const block = gradioApp().getElementById(detail.dataset.for);
-            const title = block?.querySelector("[data-testid=block-info]");
+            const title = block?.querySelector(INFO) || block?.querySelector("label > span");
             if (!title || block.querySelector(".motion-detail")) continue;
             const text = Object.assign(document.createElement("p"), {className: "motion-note", hidden: true});
             const button = Object.assign(document.createElement("button"), {type: "button", className: "motion-detail"});
@@ -29,8 +32,10 @@
                 text.hidden = !text.hidden;
                 button.setAttribute("aria-expanded", String(!text.hidden));
             });
-            title.after(button);
-            block.append(text);
+            title.append(button);  // beside it, it would be one more column of a slider's head
+            const slider = block.querySelector("input[type=range]");  // that stays at the end, beside the others of its row
+            if (slider) slider.before(text);
+            else block.append(text);
         }
     }
 

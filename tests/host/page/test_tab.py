@@ -17,6 +17,12 @@ from ..support.webui import Webui
 SECTIONS = ("Key frames", "LoRA and adapter", "Long clips", "Motion and noise", "Guidance", "Colours", "Output")
 HOSTS_OWN = ".label-wrap"
 """Titles of accordions: their checkbox within a button is the host's."""
+ROWS = """motion => [...motion.querySelectorAll(".gradio-row")].map((row) => {
+    const bottoms = (parts) => [...row.querySelectorAll(parts)].filter((part) => part.offsetParent)
+        .map((part) => Math.round(part.getBoundingClientRect().bottom));
+    return [bottoms("input[type=range]"), bottoms(".head input[type=number]")];
+})"""
+"""Where the sliders of each row end, and where their numbers do."""
 OLD = (
     "a cat\nSteps: 4, Sampler: DDIM, CFG scale: 7, Seed: 3, Size: 64x64, "
     f'AnimateDiff: "enable: True, model: {MODULE}.safetensors, video_length: 12, fps: 10, loop_number: 0, '
@@ -170,6 +176,31 @@ def test_loras_have_a_row_each(page: WebuiPage, webui: Webui) -> None:
     assert page.loras_text == '[["sprites-pan-left",0.7]]'
     row.get_by_role("button", name="Remove").press("Enter")
     row.wait_for(state="detached")
+
+
+def test_sliders_of_a_row_stand_on_one_line(page: WebuiPage) -> None:
+    """However long the help above each is, with the button for more and when that is open."""
+    page.enable()
+    for title in SECTIONS:
+        page.unfold(title)
+    page.motion.locator(".gradio-slider .motion-detail").locator("visible=true").first.click()
+    page.photograph("sliders")
+    rows = page.motion.evaluate(ROWS)
+    assert max(len(sliders) for sliders, _ in rows) == 2
+    assert [row for row in rows if any(len(set(bottoms)) > 1 for bottoms in row)] == []
+
+
+def test_choices_and_their_groups_have_names(page: WebuiPage) -> None:
+    page.enable()
+    page.unfold("Motion and noise")
+    page.motion.get_by_role("group", name="Loop").get_by_role("radio", name="Ping-pong").check()
+    page.unfold("Cross-frame attention")
+    page.choose("cross_frame", "All frames")
+    norms = page.motion.get_by_role("checkbox", name="Norms over the clip")
+    norms.check()
+    page.motion.get_by_role("button", name="Norms over the clip: ?").press("Enter")
+    page.motion.get_by_text("personalised checkpoints rather have one for each frame").wait_for(state="visible")
+    assert norms.is_checked()
 
 
 def test_a_screen_reader_finds_its_way(page: WebuiPage) -> None:
