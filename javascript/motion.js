@@ -1,6 +1,6 @@
 // Says why a job was refused on pages that show another error instead (reForge's); lets one type more than sliders
-// reach; fills the lists of a tab that begins with Motion on, and when another checkpoint is loaded; and pastes the
-// parameters that the accordion has read.
+// reach; fills the lists of a tab that begins with Motion on, and when another checkpoint is loaded; pastes the
+// parameters that the accordion has read; and opens the list of presets again when others have come into it.
 (function () {
     const tabs = ["txt2img", "img2img"];
     // The host's script asks for the progress of the job that this tab of the browser has started: that is its name.
@@ -71,6 +71,19 @@
         }
     }
 
+    // Presets may have been kept or deleted in another tab: the list that is open is opened again with them.
+    function reopenPresets() {
+        for (const tab of tabs) {
+            const names = part(tab, "preset_names")?.querySelector("[data-motion-presets]:not([data-seen])");
+            if (!names) continue;
+            names.dataset.seen = "yes";
+            const box = part(tab, "preset").querySelector("input");
+            if (document.activeElement !== box) continue;
+            box.blur();
+            box.focus();
+        }
+    }
+
     document.addEventListener("blur", keepWhatWasTyped, true);
     onUiLoaded(() => {
         fillLists();
@@ -80,5 +93,6 @@
     onAfterUiUpdate(() => {
         tabs.forEach(explain);
         pasteWhatWasRead();
+        reopenPresets();
     });
 })();

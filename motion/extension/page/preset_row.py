@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import html
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,17 @@ class PresetRow:
     """A list that also takes a new name, and the buttons that load, keep and delete."""
 
     def __init__(self, elem_id: Callable[[str], str]) -> None:
-        button = host_module("ui_components").ToolButton
+        button, names = host_module("ui_components").ToolButton, _names()
         with gr.Row(elem_id=elem_id("presets")):
             self.name = gr.Dropdown(
-                _names(), value=None, label="Preset", info="choose one to load, or type a name to save under",
+                names, value=None, label="Preset", info="choose one to load, or type a name to save under",
                 allow_custom_value=True, elem_id=elem_id("preset"),
             )  # fmt: skip
             self.name.do_not_save_to_config = True
             self.load = button(LOAD, elem_id=elem_id("preset_load"), tooltip="Load the preset of this name")
             self.save = button(SAVE, elem_id=elem_id("preset_save"), tooltip="Keep the settings under this name")
             self.delete = button(DELETE, elem_id=elem_id("preset_delete"), tooltip="Delete the preset of this name")
+        self.listed = gr.HTML(_told(names), visible=False, elem_id=elem_id("preset_names"))
         with gr.Row(visible=False, elem_id=elem_id("preset_question")) as self.question:
             self.asked = gr.HTML()
             self.yes = gr.Button("Delete", elem_id=elem_id("preset_yes"))
@@ -45,14 +47,14 @@ class PresetRow:
     def follow(self, made: Mapping[str, Any]) -> None:
         """Load, keep and delete; `made` are the components by field name."""
         kept, name, asked = [made[name] for name in KEPT], [self.name], [self.question, self.asked]
+        listed = [self.name, self.listed]
         for chosen in (self.name.select, self.load.click):
             chosen(_chosen, inputs=name, outputs=kept, show_progress=False)
-        made["enabled"].change(_listed, inputs=name, outputs=name, show_progress=False)
-        # Not the value as well: meanwhile another may have been typed.
-        self.name.focus(lambda: gr.update(choices=_names()), outputs=name, show_progress=False)
-        self.save.click(_saved, inputs=[self.name, *kept], outputs=name, show_progress=False)
+        made["enabled"].change(_listed, inputs=name, outputs=listed, show_progress=False)
+        self.name.focus(_opened, inputs=[self.listed], outputs=listed, show_progress=False)
+        self.save.click(_saved, inputs=[self.name, *kept], outputs=listed, show_progress=False)
         self.delete.click(_ask, inputs=name, outputs=asked, show_progress=False)
-        self.yes.click(_deleted, inputs=name, outputs=[self.name, self.question], show_progress=False)
+        self.yes.click(_deleted, inputs=name, outputs=[*listed, self.question], show_progress=False)
         self.no.click(lambda: gr.update(visible=False), outputs=[self.question], show_progress=False)
 
 
@@ -72,11 +74,24 @@ def _chosen(name: str | None) -> list[Any]:
     return [TAB_FIELDS[field].format(values[field]) if field in values else gr.update() for field in KEPT]
 
 
-def _listed(name: str | None) -> Any:
-    return gr.update(choices=_names(), value=name or None)  # told nothing, gradio 4 shows the first
+def _listed(name: str | None) -> tuple[Any, str]:
+    names = _names()
+    return gr.update(choices=names, value=name or None), _told(names)  # told no value, gradio 4 shows the first
 
 
-def _saved(name: str | None, *values: Any) -> Any:
+def _opened(told: str) -> tuple[Any, Any]:
+    """What has changed since the page was told of its names: told them again, gradio 4 shows those alone that hold
+    what is typed. Never the value: meanwhile another may have been typed."""
+    names = _names()
+    return (gr.update(), gr.update()) if _told(names) == told else (gr.update(choices=names), _told(names))
+
+
+def _told(names: Sequence[str]) -> str:
+    """What `javascript/motion.js` sees when there are other names: gradio 3 leaves a list that is open as it was."""
+    return f"<span data-motion-presets='{html.escape('; '.join(names))}'></span>"
+
+
+def _saved(name: str | None, *values: Any) -> tuple[Any, str]:
     try:
         presets().put(name or "", Tab(**dict(zip(KEPT, values, strict=True))))
     except MotionError as error:
@@ -88,9 +103,9 @@ def _ask(name: str | None) -> tuple[Any, str]:
     return gr.update(visible=bool(name)), note(DELETED.format(name=name))
 
 
-def _deleted(name: str | None) -> tuple[Any, Any]:
+def _deleted(name: str | None) -> tuple[Any, str, Any]:
     try:
         presets().drop(name or "")
     except MotionError as error:
         gr.Warning(str(error))
-    return _listed(None), gr.update(visible=False)
+    return *_listed(None), gr.update(visible=False)
