@@ -19,6 +19,7 @@ from motion.hosts.webui.backends.base import host_module, option
 from motion.hosts.webui.continuation import Continued
 from motion.settings.source import parse_range
 from motion.settings.tab import TAB_FIELDS, Tab
+from motion.video.structure import blur_structure
 from motion.weights.library import short_hash
 
 LONGEST_PATH = 1024
@@ -128,15 +129,16 @@ def key_images(clip: Source | None, tab: Tab, size: Size) -> dict[int, Pixels]:
 
 
 def hints(clip: Source | None, tab: Tab, drawn: int, size: Size) -> Callable[[], Iterator[Pixels]] | None:
-    """What ControlNet is shown, in that size: a frame for each of those that are ``drawn``, the last one behind the
-    clip's."""
+    """What ControlNet is shown, in that size, with as much structure as is kept: a frame for each of those that are
+    ``drawn``, the last one behind the clip's."""
     if clip is None or not tab.source_control:
         return None
 
     def frames() -> Iterator[Pixels]:
         for frame in clip.frames(tab.frames, size):
-            yield frame
-        yield from [frame] * (drawn - tab.frames)
+            shown = blur_structure(frame, tab.structure_blur)
+            yield shown
+        yield from [shown] * (drawn - tab.frames)
 
     return frames
 

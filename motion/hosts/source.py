@@ -84,6 +84,15 @@ class Source:
         height, width = (max(least, round(side * smaller / step) * step) for side in (height, width))
         return Measures(count, self.fps or rate, Size(width, height))
 
+    def glimpses(self, count: int) -> list[Pixels]:
+        """Up to so many of the frames that are used, spread over them evenly, as they are in the file. Of a long movie
+        those near. Raises MotionError.
+        """
+        clip = open_clip(self.path)
+        used = range(clip.count())[self.start : self.stop : self.every]
+        places = dict.fromkeys(used[number * len(used) // count] for number in range(count) if used)
+        return list(clip.glimpses(list(places)))
+
     def frames(self, count: int, size: Size) -> Iterator[Pixels]:
         """The first ``count`` of the frames that are used, in that size: filled, and cut to their middle.
 

@@ -14,5 +14,5 @@ class StructureSettings:
     structure_blur: int = setting(
         Number, 0, "Structure blur", "times that what ControlNets are shown is blurred and halved; 0 = as it is",
         0, 7, 1, 7,
-        key="Structure blur", group="control",
+        key="Motion structure blur", group="source", needs=("source_control",),
     )  # fmt: skip

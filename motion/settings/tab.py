@@ -14,6 +14,7 @@ from motion.settings.choices import MOST_FRAMES
 from motion.settings.key_frames import KeyFrame, KeyImages
 from motion.settings.settings import Movement, Steering
 from motion.settings.source import SourceClip
+from motion.settings.structure import StructureSettings
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {"gif": "GIF", "webp": "WebP", "apng": "APNG", "mp4": "MP4", "webm": "WebM", "frames": "Frames"}
@@ -61,7 +62,7 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Tab(SourceClip, Steering, Keys, Movement, Switch):
+class Tab(StructureSettings, SourceClip, Steering, Keys, Movement, Switch):
     """What the WebUI's tab adds to the host's own settings. Every field is checked on construction."""
 
     formats: tuple[str, ...] = setting(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice
@@ -26,6 +26,10 @@ _HD = (1280, 576)
 """What is wider or higher was made for HD and, without a tag, by BT.709; smaller by BT.601, FFmpeg's own guess."""
 _OF_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders that heed WebM's alpha channel; FFmpeg's own leave it out."""
+AV_TIME_BASE = 1_000_000
+"""Of FFmpeg: ticks of a second in which it seeks."""
+_FAR, _EARLY = 64, 1e-3
+"""Frames that are decoded for a glimpse behind the one that can be sought, and seconds that it may come too early."""
 _STRETCH = (Fraction(1, 8), Fraction(8))
 """Sample aspect ratios beyond are a damaged file's."""
 
@@ -61,18 +65,39 @@ def parameters(container: Any) -> str | None:
 
 def frames(container: Any, span: slice, background: str, name: str) -> Iterator[Frame]:
     """The frames that ``span`` names. Raises MotionError for HDR and for frames that are too large."""
-    stream = container.streams.video[0]
-    transfer = _HDR.get(getattr(stream.codec_context, "color_trc", _UNSPECIFIED))
-    if transfer is not None:
-        raise MotionError(f"{name} is an HDR video ({transfer}), which is not read: convert it to SDR")
-    check_size(stream.codec_context.width, stream.codec_context.height, name)
+    stream = _prepared(container, name)
     for frame in islice(_decoded(container, stream), span.start, span.stop, span.step):
         check_size(frame.width, frame.height, name)
         yield _upright(_in_rgb(frame, stream.sample_aspect_ratio, background), frame)
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+def glimpses(container: Any, places: Sequence[int], background: str, name: str) -> Iterator[Frame]:
+    """A frame at or near each of ``places``, of those that can be reached at all; errors as of `frames`."""
+    stream = _prepared(container, name)
+    for place in places:
+        time = float(place / (stream.average_rate or 1))
+        container.seek(int(time * AV_TIME_BASE))
+        near = None
+        for near in islice(_decoded(container, stream), _FAR):
+            if near.time is None or near.time >= time - _EARLY:
+                break
+        if near is not None:
+            check_size(near.width, near.height, name)
+            yield _upright(_in_rgb(near, stream.sample_aspect_ratio, background), near)
+
+
+def _prepared(container: Any, name: str) -> Any:
+    """The video of a file, to be decoded. Raises MotionError for HDR and for frames that are too large."""
+    stream = container.streams.video[0]
+    transfer = _HDR.get(getattr(stream.codec_context, "color_trc", _UNSPECIFIED))
+    if transfer is not None:
+        raise MotionError(f"{name} is an HDR video ({transfer}), which is not read: convert it to SDR")
+    check_size(stream.codec_context.width, stream.codec_context.height, name)
     stream.thread_type = "AUTO"
+    return stream
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
     name = stream.codec_context.name
     if name not in _OF_ALPHA or {key.lower(): text for key, text in stream.metadata.items()}.get("alpha_mode") != "1":
         yield from container.decode(stream)

@@ -65,6 +65,20 @@ class ClipReader:
         if shape is None and start == 0:
             raise MotionError(_unreadable(self.path))
 
+    def glimpses(self, places: Sequence[int]) -> Iterator[Frame]:
+        """The frames at ``places``, which rise, each of its own size. Of a long movie those near: what lies
+        between them is not decoded. Raises MotionError as `frames`.
+        """
+        if _is(self.path, Path.is_dir):
+            files = list(stills(self.path))
+            yield from (load_still(files[place], self.background) for place in places)
+            return
+        with _opened(self.path) as (picture, movie):
+            if picture is not None:
+                yield from pictures.frames(picture, [self.numbers[place] for place in places], self.background)
+            else:
+                yield from movies.glimpses(movie, places, self.background, str(self.path))
+
     def _frames(self, span: slice) -> Iterator[Frame]:
         if _is(self.path, Path.is_dir):
             for path in islice(stills(self.path), span.start, span.stop, span.step):

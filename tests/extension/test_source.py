@@ -97,3 +97,21 @@ def test_every_nth_frame_is_a_key_frame_and_what_feeds_nothing_is_refused(data: 
     with pytest.raises(MotionError, match="12 frames and the clip 13"):
         longer: dict[str, Any] = {**CLIP, "source_keys": 1, "frames": FRAMES + 1}
         source.key_images(source.open_source(tab), Tab(**longer), Size(64, 64))
+
+
+def test_it_is_shown_as_a_strip(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's line and pictures; of a still one, of a file that is no clip the reason."""
+    monkeypatch.setitem(sys.modules, "gradio", ModuleType("gradio"))
+    from motion.extension.page import source_row
+
+    Image.new("RGB", (64, 64)).save(data / "still.png")
+    (data / "broken.mp4").write_bytes(b"\0\0\0\x20ftypisom")
+    for path, span, pictures, said in (
+        ("clips/clip.webp", "", source_row.GLIMPSES, "clip.webp: 12 frames at 24"),
+        ("clips/clip.webp", "2-3", 2, "clip.webp: 2 frames at 24"),
+        ("still.png", "", 1, "still.png: 1 frame, drawn"),
+        ("broken.mp4", "", 0, "is no clip that can be read"),
+        ("", "", 0, ""),
+    ):
+        text = source_row.describe(path, span, 1, 0.0, 0)
+        assert (text.count("<img"), said in text) == (pictures, True)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from motion.errors import MotionError
-from motion.video import read, read_parameters, write
+from motion.video import movies, read, read_parameters, write
 from motion.video.exif import EXIF_IFD, USER_COMMENT, decode_user_comment, encode_user_comment
+from motion.video.read import open_clip
 
 SUFFIXES = [".gif", ".webp", ".png", ".mp4", ".webm"]
 MAGIC = [b"GIF89a", b"RIFF\0\1\0\0WEBPVP8X", b"\x89PNG\r\n\x1a\n", b"\0\0\0\x20ftypisom", b"\x1a\x45\xdf\xa3", b""]
@@ -90,3 +93,41 @@ def test_the_user_comment_is_what_other_readers_see() -> None:
     exif.load(encode_user_comment("ünï 🎈"))
     assert exif.get_ifd(EXIF_IFD)[USER_COMMENT] == b"UNICODE\0" + "ünï 🎈".encode("utf-16-be")
     assert decode_user_comment(b"ASCII\0\0\0plain") == "plain"
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4", ".webm", "/"])
+def test_glimpses_are_the_frames_at_their_places(tmp_path: Path, suffix: str) -> None:
+    """Of a movie up to its compression; of one that is cut off those that are there."""
+    if suffix in (".mp4", ".webm"):
+        pytest.importorskip("av")
+    frames = np.stack([np.full((32, 48, 3), 20 * number, np.uint8) for number in range(12)])
+    path = tmp_path / f"clip{suffix}"
+    if suffix == "/":
+        path.mkdir()
+        for number, frame in enumerate(frames):
+            Image.fromarray(frame).save(path / f"{number:02}.png")
+    else:
+        write(frames, path, 8)
+    for places in ([0, 5, 11], [3], list(range(12))):
+        found = [frame.mean() / 20 for frame in open_clip(path).glimpses(places)]
+        assert found == pytest.approx(places, abs=0.2)
+    if suffix == ".mp4":
+        path.write_bytes(path.read_bytes()[:-200])
+        with suppress(MotionError):
+            assert len(list(open_clip(path).glimpses([0, 11]))) <= 2
+
+
+def test_a_long_movie_is_not_decoded_for_glimpses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av")
+    path, decoded = tmp_path / "long.mp4", []
+    write((np.full((16, 16, 3), number % 256, np.uint8) for number in range(600)), path, 25)
+    whole = movies._decoded
+
+    def counted(*args: Any) -> Any:
+        for frame in whole(*args):
+            decoded.append(frame)
+            yield frame
+
+    monkeypatch.setattr(movies, "_decoded", counted)
+    assert len(list(open_clip(path).glimpses([0, 300, 599]))) == 3
+    assert len(decoded) <= 3 * movies._FAR

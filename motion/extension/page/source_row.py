@@ -10,8 +10,8 @@ import gradio as gr
 
 from motion.errors import MotionError
 from motion.extension import source
-from motion.extension.page.notes import alarm, note
-from motion.hosts.source import Measures
+from motion.extension.page.notes import alarm, note, strip
+from motion.hosts.source import Source
 from motion.settings.tab import Tab
 from motion.video.files import CLIPS
 
@@ -20,6 +20,8 @@ SETTINGS = ("source", "source_range", "source_every", "source_fps", "extend")
 FOLLOWING = ("frames", "fps")
 SIZE = ("width", "height")
 """The host's own components that follow besides, as `plan_row.HOST` names them."""
+GLIMPSES, HEIGHT = 8, 72
+"""Pictures of the strip, and their height in pixels."""
 DROP = "Drop a clip here"
 
 
@@ -47,21 +49,24 @@ class SourceRow:
 
 
 def describe(*values: Any) -> str:
-    """One line on the source clip that these values of `SETTINGS` name, or why there is none."""
+    """A strip of the source clip that these values of `SETTINGS` name and one line on it, or why there is none."""
     try:
-        found, clip = _measure(values), Path(str(values[0]).strip()).name
+        clip = _open(values)
+        if clip is None:
+            return ""
+        found, shown = clip.measure(), clip.glimpses(GLIMPSES)
     except MotionError as error:
         return alarm(error)
-    if found is None:
-        return ""
     rate = f" at {found.fps:.4g} FPS ({found.frames / found.fps:.1f} s)" if found.fps else ""
-    return note(f"{clip}: {found.frames} frame{'s' * (found.frames > 1)}{rate}, drawn in {found.size}.")
+    frames = f"{found.frames} frame{'s' * (found.frames > 1)}{rate}, drawn in {found.size}"
+    return strip(shown, HEIGHT) + note(f"{Path(str(values[0]).strip()).name}: {frames}.")
 
 
 def taken(*values: Any) -> list[Any]:
     """What `FOLLOWING` and `SIZE` show of it; they stay as they are where there is none."""
     try:
-        found = _measure(values)
+        clip = _open(values)
+        found = None if clip is None else clip.measure()
     except MotionError:
         found = None
     if found is None:
@@ -72,10 +77,9 @@ def taken(*values: Any) -> list[Any]:
     return [*(settings.get(name, gr.update()) for name in FOLLOWING), *size]
 
 
-def _measure(values: tuple[Any, ...]) -> Measures | None:
+def _open(values: tuple[Any, ...]) -> Source | None:
     """Raises MotionError."""
-    clip = source.open_source(Tab(**dict(zip(SETTINGS, values, strict=True))))
-    return None if clip is None else clip.measure()
+    return source.open_source(Tab(**dict(zip(SETTINGS, values, strict=True))))
 
 
 def _path(upload: Any) -> str:

@@ -129,7 +129,7 @@ def test_the_command_draws_and_names_it(tiny: Path, single: Path, movie: Path, t
     options = ["--frames", "3", "--steps", "1", "--size", "64x64", "--structure-blur", "2", "--device", "cpu"]
     assert cli.main(["render", *files, *options, "--out", str(tmp_path / "out.webp")]) == 0
     said = read(tmp_path / "out.webp").parameters or ""
-    assert "ControlNet: " in said and "control_sd15_depth" in said and "Structure blur: 2" in said
+    assert "ControlNet: " in said and "control_sd15_depth" in said and "Motion structure blur: 2" in said
 
 
 def test_structure_is_blurred_by_halves() -> None:
