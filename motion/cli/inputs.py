@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,11 @@ from motion.hosts.source import Source
 from motion.hosts.standalone.networks.lora import split_weight
 from motion.settings.choices import MOST_FRAMES
 from motion.settings.few_steps import contradiction, find_recipe
+from motion.settings.layers import FurtherModule
 from motion.settings.lora_tags import lora_tags
 from motion.settings.settings import FIELDS
+from motion.settings.tab import TAB_FIELDS
+from motion.weights.paths import check_file
 
 if TYPE_CHECKING:  # it imports torch
     from motion.hosts.standalone.networks.control_net import ControlClip
@@ -65,6 +69,22 @@ def read_control_clips(args: argparse.Namespace) -> tuple[ControlClip, ...]:
     from motion.hosts.standalone.networks.control_net import ControlClip
 
     return tuple(map(ControlClip.parse, args.control_clips))
+
+
+def read_further(texts: Sequence[str]) -> tuple[FurtherModule, ...]:
+    """The motion modules that act beside the first, each of `FILE;name=value;...`. Raises MotionError."""
+    items = []
+    for text in texts:
+        file, *parts = text.split(";")
+        named: dict[str, Any] = {"module": file}
+        for name, _, value in (part.partition("=") for part in parts):
+            named[name.strip()] = value
+        with suppress(ValueError):  # what is no number is refused by the row
+            named |= {name: float(named[name]) for name in ("start", "end") if name in named}
+        items.append(named)
+        check_file(Path(file), "further motion module")
+    found: tuple[FurtherModule, ...] = TAB_FIELDS["modules"].check(items)
+    return found
 
 
 def follow(clip: Source, given: Mapping[str, Any]) -> dict[str, str]:

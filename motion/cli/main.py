@@ -87,6 +87,10 @@ def _add_render(commands: Any) -> None:
     files.add_argument(
         "--motion-lora", metavar="FILE[:WEIGHT|CURVE]", action="append", default=[], help="motion LoRA; repeatable"
     )
+    files.add_argument(
+        "--further-module", metavar="FILE[;effect=CURVE;start=N;end=N;mask=FILE]", action="append", default=[],
+        help="motion module that acts beside the first; repeatable",
+    )  # fmt: skip
     files.add_argument("--adapter", metavar="FILE", type=Path, help="domain adapter; see --adapter-scale")
     files.add_argument("--lora", metavar="FILE[=WEIGHT]", action="append", default=[], help="LoRA file; repeatable")
     files.add_argument("--lora-dir", metavar="DIR", type=Path, help="where the LoRAs named in the prompt lie")
@@ -196,6 +200,7 @@ def _render(args: argparse.Namespace) -> None:
         args.out,
         loras=tuple(loras),
         motion_loras=tuple(lora.MotionLora.parse(text, clip.frames) for text in args.motion_lora),
+        further=inputs.read_further(args.further_module),
         adapter=args.adapter,
         device=args.device,
         dtype=args.dtype,

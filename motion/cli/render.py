@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import motion
 from motion.errors import MotionError
+from motion.fields.curve_text import read_curve
 from motion.fields.weighted import Weighted
 from motion.hosts.continuation import Continuation
 from motion.hosts.controls import Control, describe_controls
 from motion.hosts.sounds import settle_curve, settle_sounds
 from motion.hosts.source import Source
 from motion.hosts.standalone.networks import key_frames, lora
+from motion.settings.layers import FurtherModule
 from motion.settings.parameters import infotext
 from motion.settings.settings import FIELDS, Clip
 from motion.settings.tab import NO_MODULE, TAB_FIELDS
 from motion.video.destination import check_destination, check_frame_size, check_rate
+from motion.video.masks import read_masks
 from motion.video.pictures import Frame
 from motion.video.write import Rewindable, write
 from motion.weights.library import short_hash
@@ -68,6 +71,8 @@ class Job:
     inverted: Source | None = None
     """The clip whose noise this one begins with."""
     control_clips: tuple[ControlClip, ...] = ()
+    further: tuple[FurtherModule, ...] = ()
+    """Motion modules that act beside the first, named by their files."""
 
     def __post_init__(self) -> None:
         encode = check_destination(self.out)
@@ -79,6 +84,12 @@ class Job:
                 )
         check_rate(encode, self.clip.fps)
         settle_sounds(self.clip, FIELDS)
+        for mask in filter(None, (self.clip.effect_mask, *(item.mask for item in self.further))):
+            read_masks(Path(mask), "movement mask", self.clip.frames)
+        if self.further and self.module is None:
+            raise MotionError("further motion modules go beside a first one: give it with --motion FILE")
+        for item in self._further():
+            read_curve(item.effect).placed(self.clip.frames)
         check_frame_size(encode, *(side * self.clip.zoom for side in self.clip.finished_size))
         check_file(self.checkpoint, "checkpoint", OR_FOLDER, folders=True)
         for what, file in (
@@ -115,6 +126,7 @@ class Job:
         """`run` as one of the processes."""
         from diffusers.utils import logging as diffusers_logging
 
+        from motion.hosts.effects import effect_of_further
         from motion.hosts.standalone.host import Standalone
         from motion.hosts.standalone.networks.networks import Networks
         from motion.hosts.standalone.samplers import schedule_type
@@ -142,7 +154,8 @@ class Job:
         clip = sharing.of_first(seed_of_work(clip, work))
         embeddings = tuple(map(open_embedding, self.embeddings))
         prompted = self.image_prompt, self.control_clips, embeddings
-        networks = Networks(module, self.loras, attached, self.controls, *prompted, tuned)
+        further = [(motion.load(item.module), effect_of_further(item, clip.frames)) for item in self._further()]
+        networks = Networks(module, self.loras, attached, self.controls, *prompted, tuned, further)
         frames, controls = self._frames(host, clip, networks, progress if sharing.leads else None, work)
         if not sharing.leads:
             return None
@@ -191,6 +204,11 @@ class Job:
         loras += [(motion.lora.load(file, "image"), self.clip.adapter_scale) for file in [self.adapter] if file]
         return [(found, settle_curve(weight, self.clip.frames, self.clip.fps)) for found, weight in loras]
 
+    def _further(self) -> list[FurtherModule]:
+        """The further modules, with the loudness of sounds in their curves."""
+        frames, fps = self.clip.frames, self.clip.fps
+        return [item._replace(effect=settle_curve(item.effect, frames, fps)) for item in self.further]
+
     def _provenance(self) -> dict[str, str]:
         """Names and hashes of the model files, under the keys the WebUI writes."""
         hashed = short_hash(self.checkpoint) if self.checkpoint.is_file() else ""  # a diffusers folder has none
@@ -218,6 +236,8 @@ class Job:
             extra |= {TAB_FIELDS["adapter"].key: self.adapter.stem}
         row = TAB_FIELDS["loras"]
         extra[row.key] = row.write(tuple(Weighted(file.path.stem, file.weight) for file in self.motion_loras))
+        row = TAB_FIELDS["modules"]
+        extra[row.key] = row.write([item._replace(module=Path(item.module).stem) for item in self.further])
         loras = ", ".join(map(str, self.loras))
         words = ", ".join(f"{file.stem}: {short_hash(file)}" for file in self.embeddings)
         hashes = "; ".join(short_hash(control.file) for control in self.controls if control.file)

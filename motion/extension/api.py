@@ -23,6 +23,7 @@ from motion.fields.weighted import Weights
 from motion.hosts.webui.backends.base import loaded_base
 from motion.hosts.webui.refusals import Refused
 from motion.settings.key_frames import KeyFrame, KeyImages
+from motion.settings.layers import FurtherModules
 from motion.settings.tab import TAB_FIELDS
 
 PREFIX = "/motion/v1"
@@ -130,6 +131,6 @@ def describe_field(row: Field) -> dict[str, Any]:
         return {"type": kind, **facts, "minimum": row.low, "maximum": row.high}
     if isinstance(row, (Choice, Several)):
         return {"type": "array" if isinstance(row, Several) else "string", **facts, "choices": list(row.choices)}
-    if isinstance(row, (Weights, KeyImages)):
+    if isinstance(row, (Weights, KeyImages, FurtherModules)):
         return {"type": "array", **facts}
     return {"type": "boolean" if isinstance(row, Flag) else "string", **facts}

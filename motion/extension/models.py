@@ -13,8 +13,10 @@ import motion
 import sparsectrl
 from motion.errors import MotionError
 from motion.fields.curve import Value
+from motion.hosts.effects import effect_of_further
 from motion.hosts.webui.backends.base import host_module
 from motion.models.motion.model import MotionModel
+from motion.sampling.effect import MotionEffect
 from motion.sampling.lora import WeightedLora
 from motion.settings.lora_tags import LoraTag
 from motion.settings.stored import StoredObject
@@ -102,6 +104,16 @@ def loras(tab: Tab) -> list[WeightedLora]:
     return [(motion.lora.load(files.find(name).path, target), weight) for name, weight, target in wanted if weight]
 
 
+def further_modules(tab: Tab) -> list[tuple[MotionModel, MotionEffect]]:
+    """The motion modules that act beside the tab's own, in order, each with its effect.
+
+    Raises MotionError for a name that is no file's, and a mask that is none.
+    """
+    files = library()
+    entries = [(files.find(item.module), item) for item in tab.modules]
+    return [(_loaded_further(*_version(entry.path)), effect_of_further(item, tab.frames)) for entry, item in entries]
+
+
 def prompt_loras(named: Iterable[tuple[str, Callable[[], LoraTag]]]) -> list[WeightedLora]:
     """Those of the names in a prompt that the host's LoRAs do not answer to: motion LoRAs, and adapters as published.
 
@@ -158,6 +170,11 @@ def _version(path: Path) -> tuple[Path, int, int]:
 @lru_cache(maxsize=1)
 def _loaded(path: Path, size: int, modified: int, family: str | None) -> MotionModel:
     return motion.load(path, family).to(_dtype())
+
+
+@lru_cache(maxsize=2)
+def _loaded_further(path: Path, size: int, modified: int) -> MotionModel:
+    return motion.load(path).to(_dtype())
 
 
 @lru_cache(maxsize=2)

@@ -13,7 +13,7 @@ import motion
 from motion.errors import MotionError
 from motion.extension import axes, cost, finish, infotext, key_frames, options, output, places, runs
 from motion.extension import source as sources
-from motion.extension.models import library, load, loras, prompt_loras, remember_module
+from motion.extension.models import further_modules, library, load, loras, prompt_loras, remember_module
 from motion.extension.page import panel
 from motion.extension.page.plan_row import HOST
 from motion.fields.table import Size
@@ -163,18 +163,20 @@ def plan(p: Any, tab: Tab) -> Job:
     asked, size = key_frames.settle_pictures(tab), checks.final_size(p)
     source = sources.open_source(asked)
     tab, continued = _continued(asked, source, module, size)
-    drawn = sources.settle_foreground(key_frames.settle(tab))
+    drawn = sources.settle_masks(key_frames.settle(tab))
     clip = source if continued is None else None
     controls = key_frames.load(tab, sources.key_images(clip, tab, size) if continued is None else continued.images())
     begins_with = clip if tab.source_latents else None
     _check_techniques(p, drawn, controls, begins_with is None and not hasattr(p, "init_images"))
     _settle_initial_images(p, tab.frames, windows.frames, begins_with)
-    active = loras(drawn)
+    active, further = loras(drawn), further_modules(drawn)
+    if further and module is None:
+        raise MotionError("further motion modules go beside a first one: choose a Motion module")
     if module is not None and entry is not None:
         remember_module(module.architecture.family.base, entry.name)
     return Job(
         tab=tab,
-        sampling=Sampling(drawn, module, windows, active, controls, _source_latents(p, tab, begins_with)),
+        sampling=Sampling(drawn, module, windows, active, controls, _source_latents(p, tab, begins_with), further),
         frames=windows.frames,
         clips=jobs.clip_count(p),
         own=jobs.own_values(p),

@@ -75,9 +75,15 @@ def open_mask(p: Any, tab: Tab, clip: Source | None) -> Source | None:
     return mask
 
 
-def settle_foreground(tab: Tab) -> Tab:
-    """The tab with the path that its foreground means. Raises MotionError for one that may not be read."""
-    return replace(tab, foreground=str(find(tab.foreground))) if tab.foreground.strip() else tab
+def settle_masks(tab: Tab) -> Tab:
+    """The tab with the paths that its foreground and its movement masks mean. Raises MotionError for one that may not
+    be read."""
+
+    def settled(text: str) -> str:
+        return str(find(text)) if text.strip() else text
+
+    modules = tuple(item._replace(mask=settled(item.mask)) for item in tab.modules)
+    return replace(tab, foreground=settled(tab.foreground), effect_mask=settled(tab.effect_mask), modules=modules)
 
 
 def find(text: str) -> Path:

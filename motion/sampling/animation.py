@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from motion import patching
@@ -15,11 +13,12 @@ from motion.errors import MotionError
 from motion.models import sites
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
-from motion.models.motion.temporal import Fusion, TemporalTransformer, over_frames, per_frame
+from motion.models.motion.temporal import Fusion, TemporalTransformer
 from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.casting import CastModule
 from motion.sampling.effect import EffectOfCalls, Factors, MotionEffect
+from motion.sampling.moving import move, norm_over_clip
 from motion.sampling.rows import Average, Part, Rows, in_parts, take_call
 from motion.sampling.windows import Window, Windows
 
@@ -56,25 +55,51 @@ def attach(
     with ExitStack() as undo:
         unet = undo.enter_context(patching.uncompiled(unet))
         found = sites.find(unet)
-        _check_fit(found, model.architecture)
-        model.architecture.check_frames(arrangement.longest)
+        _check(found, model.architecture, arrangement)
         undo.enter_context(attach_windows(unet, arrangement))
         acting = EffectOfCalls(effect or MotionEffect(scale, frames=frames), arrangement, model.slots)
         if acting.acts:
-            undo.callback(acting.follow(unet))
-            if model.architecture.family.resnet_norm_over_frames:
-                norm_over_clip(found, arrangement, undo)
             _part(found, arrangement, model.architecture.family.resnet_norm_over_frames, undo)
-            for name, layer in model.slots.items():
-                continuation = _Continuation(unet, layer, arrangement, acting.on(name))
-                undo.callback(patching.after(found.by_slot[name].layer, continuation))
+        _attach_layers(unet, found, model, acting, undo)
         yield
 
 
-def norm_over_clip(found: sites.Sites, arrangement: Arrangement, undo: ExitStack) -> None:
-    """Let the norms of the ResBlocks have one statistic over the frames of a clip, however often this is asked for."""
-    for norm in found.resnet_norms:
-        undo.callback(patching.item(vars(norm), "forward", _joining(norm.forward, arrangement)))
+@contextmanager
+def attach_further(
+    unet: nn.Module, model: MotionModel, arrangement: Arrangement, effect: MotionEffect | None = None
+) -> Iterator[None]:
+    """Within the scope the layers of a further motion module continue those of the `attach` around it, whose
+    ``arrangement`` it is given; the noise schedule and the windows stay the first one's.
+
+    Any number of modules, each with an ``effect`` of its own. Raises MotionError as `attach` does.
+    """
+    with ExitStack() as undo:
+        unet = undo.enter_context(patching.uncompiled(unet))
+        found = sites.find(unet)
+        _check(found, model.architecture, arrangement)
+        if not is_attached(unet):
+            raise MotionError("a further motion module goes beside a first one: attach that around it")
+        _attach_layers(unet, found, model, EffectOfCalls(effect or MotionEffect(), arrangement, model.slots), undo)
+        yield
+
+
+def _check(found: sites.Sites, architecture: Architecture, arrangement: Arrangement) -> None:
+    _check_fit(found, architecture)
+    architecture.check_frames(arrangement.longest)
+
+
+def _attach_layers(
+    unet: nn.Module, found: sites.Sites, model: MotionModel, acting: EffectOfCalls, undo: ExitStack
+) -> None:
+    """Let the layers of ``model`` continue those of the UNet, unless their effect is 0."""
+    if not acting.acts:
+        return
+    undo.callback(acting.follow(unet))
+    if model.architecture.family.resnet_norm_over_frames:
+        norm_over_clip(found, acting.arrangement, undo)
+    for name, layer in model.slots.items():
+        continuation = _Continuation(unet, layer, acting.arrangement, acting.on(name))
+        undo.callback(patching.after(found.by_slot[name].layer, continuation))
 
 
 def _part(found: sites.Sites, arrangement: Arrangement, norms_see_all: bool, undo: ExitStack) -> None:
@@ -176,47 +201,6 @@ class _Calls:
         self.arrangement.pause()
         args, kwargs = take_call(inputs[0], inputs[1], rows, batch)
         return unet(*args, **kwargs)
-
-
-def _joining(norm: Callable[[Tensor], Tensor], arrangement: Arrangement) -> Callable[[Tensor], Tensor]:
-    """``norm`` with one statistic over the frames that move together; the others keep their own."""
-
-    def joined(x: Tensor) -> Tensor:
-        if arrangement.still or x.ndim == 5:  # another scope has joined them already
-            return norm(x)
-        moving, others = _apart(x, arrangement)
-        output = per_frame(norm(over_frames(moving, len(arrangement.moving))))
-        return output if others is None else _together(output, norm(others), arrangement)
-
-    return joined
-
-
-def move(x: Tensor, arrangement: Arrangement, layer: Callable[[Tensor, int, Fusion | None], Tensor]) -> Tensor:
-    """What a temporal ``layer`` makes of the rows ``x`` that it is given, their number of frames and their windows; the
-    other rows stay."""
-    if arrangement.whole:
-        arrangement.pause()
-    moving, others = _apart(x, arrangement)
-    moved = layer(moving, len(arrangement.moving), arrangement.fusion(x))
-    return moved if others is None else _together(moved, others, arrangement)
-
-
-def _apart(x: Tensor, arrangement: Arrangement) -> tuple[Tensor, Tensor | None]:
-    """The rows of the frames that move together, and if there are any, of the others: those of clips that stand still,
-    then those that are only read."""
-    frames, moving, still = len(arrangement.together), len(arrangement.moving), arrangement.still_rows
-    if frames == moving and not still:
-        return x, None
-    clips = rearrange(x[still:], "(g f) ... -> g f ...", f=frames)
-    return clips[:, :moving].flatten(0, 1), torch.cat([x[:still], clips[:, moving:].flatten(0, 1)])
-
-
-def _together(moving: Tensor, others: Tensor, arrangement: Arrangement) -> Tensor:
-    """The inverse of `_apart`."""
-    still, read = others.tensor_split([arrangement.still_rows])
-    groups = len(moving) // len(arrangement.moving)
-    clips = [rearrange(part, "(g f) ... -> g f ...", g=groups) for part in (moving, read)]
-    return torch.cat([still, torch.cat(clips, dim=1).flatten(0, 1)])
 
 
 class _Continuation:

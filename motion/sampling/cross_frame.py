@@ -23,8 +23,8 @@ from motion import patching
 from motion.errors import MotionError
 from motion.models import sites
 from motion.sampling import unet_call
-from motion.sampling.animation import norm_over_clip
 from motion.sampling.arrangement import Arrangement, progress
+from motion.sampling.moving import norm_over_clip
 from motion.sampling.rows import OPTIONS, Rows
 from motion.sampling.windows import Window, Windows
 from motion.settings.cross_frame import LEVELS, CrossFrame

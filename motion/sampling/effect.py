@@ -14,9 +14,8 @@ from motion import patching
 from motion.errors import MotionError
 from motion.fields.curve import Value
 from motion.fields.curve_text import read_curve
-from motion.sampling.arrangement import Arrangement
+from motion.sampling.arrangement import Arrangement, progress
 from motion.sampling.frame_values import FrameValues, Product, number_of
-from motion.settings.settings import Movement
 
 Factors = tuple[float | Tensor, Tensor | None]
 """What a layer is given: its effect, a number or ``[rows, 1, h, w]``, and the scale of its keys, ``[frames]``."""
@@ -28,9 +27,9 @@ class MotionEffect:
 
     ``effect`` multiplies what the layers add, ``scale`` the keys of their attention (ComfyUI-AnimateDiff-Evolved's
     names). ``blocks`` multiplies the effect in blocks: "down.0", "mid", "up.2", or all of "down" or "up". ``mask
-    [1 or frames, h, w]``, from 0 to 1, multiplies it by place: white moves, black stands still. Curves are over
-    ``frames``, the frames of the finished clip; what is drawn behind them goes as the last. Their steps are parts of
-    the way from noise (0) to picture (1) in time steps.
+    [1 or frames, h, w]``, from 0 to 1, multiplies it by place: white moves, black stands still. They act from ``start``
+    to ``end`` alone. Curves are over ``frames``, the frames of the finished clip; what is drawn behind them goes as the
+    last. Their steps, and start and end, are parts of the way from noise (0) to picture (1) in time steps.
     """
 
     effect: Value = 1.0
@@ -38,11 +37,13 @@ class MotionEffect:
     blocks: Mapping[str, Value] = field(default_factory=dict)
     mask: Tensor | None = None
     frames: int = 16
+    start: float = 0.0
+    end: float = 1.0
 
-    @classmethod
-    def of(cls, settings: Movement) -> MotionEffect:
-        """As the settings of a clip say."""
-        return cls(settings.scale, settings.attention_scale, frames=settings.frames)
+    @property
+    def always(self) -> bool:
+        """Whether they act in all steps."""
+        return (self.start, self.end) == (0, 1)
 
 
 class EffectOfCalls:
@@ -58,7 +59,7 @@ class EffectOfCalls:
         self.effect = effect
         self.arrangement = arrangement
         given = effect.effect, effect.scale, *effect.blocks.values()
-        self.values = FrameValues(arrangement, effect.frames, given)
+        self.values = FrameValues(arrangement, effect.frames, given, not effect.always)
 
     @cached_property
     def acts(self) -> bool:
@@ -67,20 +68,34 @@ class EffectOfCalls:
 
     def follow(self, unet: nn.Module) -> patching.Undo:
         """Learn from ``unet`` how far each call is, if that is asked for."""
-        return self.values.follow(unet)
+        unfollow = self.values.follow(unet)
+        if self.effect.always:
+            return unfollow
+        self.arrangement.spans.append(self._covers)
+
+        def undo() -> None:
+            self.arrangement.spans.remove(self._covers)
+            unfollow()
+
+        return undo
 
     def on(self, slot: str) -> Callable[[Tensor], Factors]:
         """What the layer of a slot is given for ``[rows, c, h, w]``."""
         names = blocks_of(slot)
         values = self.effect.effect, *(value for name, value in self.effect.blocks.items() if name in names)
         numbers = [number for value in values if not isinstance(number := number_of(value), str)]
-        if self.effect.mask is None and self.effect.scale == 1 and len(numbers) == len(values):
+        if self.effect.always and self.effect.mask is None and self.effect.scale == 1 and len(numbers) == len(values):
             factors = math.prod(numbers), None
             return lambda x: factors
         return partial(self._factors, values)
 
+    def _covers(self, time: float) -> bool:
+        return self.effect.start <= progress(time) <= self.effect.end
+
     def _factors(self, values: Product, x: Tensor) -> Factors:
         moving = self.arrangement.moving
+        if not self.effect.start <= self.values.way <= self.effect.end:
+            return 0.0, None
         effect, scale = self.values.of(values, moving), self.values.of((self.effect.scale,), moving)
         scaled = None if set(scale) == {1.0} else self.values.on(scale, x)
         if set(effect) == {0.0}:

@@ -28,15 +28,17 @@ class FrameValues:
     Raises MotionError for keys that are not in the clip.
     """
 
-    def __init__(self, arrangement: Arrangement, frames: int, values: Iterable[Value]) -> None:
+    def __init__(
+        self, arrangement: Arrangement, frames: int, values: Iterable[Value], over_steps: bool = False
+    ) -> None:
         self.arrangement = arrangement
         self.frames = frames
         curves = [read_curve(value) for value in values]
         for curve in curves:
             curve.at(frames)  # says what is not in the clip
-        self.over_steps = any(curve.over_steps for curve in curves)
+        self.over_steps = over_steps or any(curve.over_steps for curve in curves)
         self.way = 0.0
-        """How far the call in progress is, if a curve is over steps."""
+        """How far the call in progress is, if that is asked for."""
         self.batch = 0
         """Rows of the call in progress, of a UNet that is followed by its rows."""
         self._numbers: dict[Any, tuple[float, ...]] = {}

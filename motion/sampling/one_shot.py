@@ -17,9 +17,9 @@ from motion.errors import MotionError
 from motion.models import sites
 from motion.models.one_shot import QUERIES, FramesAttention, OneShotModel
 from motion.sampling import cross_frame
-from motion.sampling.animation import move
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.casting import CastModule
+from motion.sampling.moving import move
 from motion.sampling.windows import Windows
 from motion.weights.formats.one_shot import load
 

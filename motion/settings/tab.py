@@ -12,6 +12,7 @@ from motion.fields.varying import VaryingWeights, check_curves
 from motion.fields.weighted import Weighted
 from motion.settings.choices import MOST_FRAMES
 from motion.settings.key_frames import KeyFrame, KeyImages
+from motion.settings.layers import FurtherModule, FurtherModules
 from motion.settings.settings import Movement, Steering
 from motion.settings.source import SourceClip
 from motion.settings.structure import StructureSettings
@@ -48,6 +49,11 @@ class Switch:
     adapter: str = setting(
         Field, "", "Domain adapter", "the image LoRA that belongs to some motion modules (v3)",
         key="Motion adapter", group="lora",
+    )  # fmt: skip
+    modules: tuple[FurtherModule, ...] = setting(
+        FurtherModules, (), "Further motion modules", "that act beside the first one, each with its own effect",
+        key="Motion further modules", group="layers",
+        detail="their layers continue those of the first; the noise schedule and the windows are the first one's",
     )  # fmt: skip
 
 

@@ -167,13 +167,9 @@ class Text2VideoZero(Technique):
         """
         import torch  # settings are read before torch is
 
-        from motion.video.read import open_clip
+        from motion.video.masks import read_masks
 
-        shown = [frame.mean(2) / 255 for frame in open_clip(Path(self.foreground)).frames(stop=frames)]
-        if len(shown) not in (1, frames):
-            raise MotionError(
-                f"the foreground {self.foreground} has {len(shown)} frames and the clip {frames}: give as many, or one"
-            )
-        masks = torch.stack([torch.from_numpy(mask)[None] for mask in shown]).expand(frames, -1, -1, -1)
+        shown = torch.from_numpy(read_masks(Path(self.foreground), "foreground", frames))
+        masks = shown[:, None].expand(frames, -1, -1, -1)
         cells = torch.nn.functional.interpolate(masks, tuple(size))
         return torch.nn.functional.max_pool2d(cells, 5, 1, 2)

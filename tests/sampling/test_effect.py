@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 import motion
 from motion.errors import MotionError
 from motion.models.motion.temporal import TemporalAttention
+from motion.sampling.animation import attach_further
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.effect import MotionEffect
 from motion.sampling.windows import Windows
@@ -132,3 +135,41 @@ def test_nothing_is_left_and_keys_beyond_the_clip_are_refused(host: nn.Module) -
     check_no_trace(host, batch(), lambda: motion.attach(host, random_model(), FRAMES, 1.0, None, how), None)
     with pytest.raises(MotionError, match="9 is not in a clip of 6 frames"):
         moved(host, "one window", effect="0: 1, 9: 2")
+
+
+def several(unet: nn.Module, engine: str, *effects: MotionEffect, time: float = 500) -> Tensor:
+    """What a first module and one for each effect make of the same batch; their numbers come of their places."""
+    torch.manual_seed(0)
+    x, _, text = batch()
+    arrangement, own = Arrangement(ENGINES[engine]), random_model()
+    with ExitStack() as scope:
+        scope.enter_context(motion.attach(unet, own, FRAMES, arrangement=arrangement))
+        for effect in effects:
+            scope.enter_context(attach_further(unet, random_model(), arrangement, effect))
+        return run(unet, (x, torch.full((len(x),), time), text))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_further_module_has_an_effect_of_its_own(unet: nn.Module, engine: str) -> None:
+    one = several(unet, engine)
+    off = [MotionEffect(0, frames=FRAMES), MotionEffect(mask=torch.zeros(1, 8, 8)), MotionEffect(start=0.9)]
+    assert torch.equal(several(unet, engine, *off), one)
+    two = several(unet, engine, MotionEffect("0-2: 0.5, 3-5: 0.5", start=0.2, frames=FRAMES))
+    assert far(two, one) > 1e-3
+    assert torch.equal(several(unet, engine, MotionEffect(0.5)), two)
+    assert torch.equal(several(unet, engine, MotionEffect(0.5, end=0.4)), one)
+
+
+def test_a_further_module_leaves_nothing_and_needs_a_first_one(unet: nn.Module) -> None:
+    arrangement, how = Arrangement(Windows(FRAMES)), MotionEffect("0: 1, -1: 2", frames=FRAMES, end=0.9)
+    with pytest.raises(MotionError, match="beside a first one"), attach_further(unet, random_model(), arrangement, how):
+        pass
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        first = motion.attach(unet, random_model(), FRAMES, 0.0, arrangement)
+        with first, attach_further(unet, random_model(), arrangement, how):
+            yield
+
+    check_no_trace(unet, batch(), both, KeyboardInterrupt)
+    assert not arrangement.spans

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import MotionError
+from motion.fields.curve_text import read_curve
 from motion.fields.table import Image, Size, markdown
 from motion.fields.weighted import Weighted
 from motion.models.motion.architecture import SCHEDULES
@@ -27,6 +28,7 @@ from motion.settings.choices import (
     TRAVELS,
 )
 from motion.settings.cross_frame import LEVELS, MODES
+from motion.settings.layers import FurtherModule
 from motion.settings.parameters import infotext, parse_infotext
 from motion.settings.sections import SECTIONS
 from motion.settings.settings import FIELDS, RANDOM_SEED, Clip
@@ -76,6 +78,7 @@ CLIPS = st.builds(
     key_fit=st.sampled_from(list(FITS)),
     **DRAWN,
 ) | st.builds(Clip, spacing=st.sampled_from(list(SPACINGS)))
+EFFECTS = st.floats(0, 10) | st.sampled_from(["0: 0.5", "@0: 1, @0.5: 2"])
 CURVES = st.sampled_from(["0: 0.5", "@0: 1, @0.5: -2", 'audio("a, \\"b.wav", bass) * 0: 2'])
 WEIGHTED = st.builds(Weighted, WORDS.filter(bool), st.floats(-10, 10) | CURVES)
 TABS = st.builds(
@@ -88,6 +91,10 @@ TABS = st.builds(
     start=st.sampled_from(list(STARTS)),
     fade_power=st.floats(0.1, 10),
     loras=st.lists(WEIGHTED, max_size=4),
+    block_effects=st.lists(st.builds(Weighted, st.sampled_from(["mid", "up", "down.3"]), EFFECTS), max_size=2),
+    modules=st.lists(
+        st.builds(FurtherModule, WORDS.filter(bool), EFFECTS, st.floats(0, 0.5), st.floats(0.5, 1), WORDS), max_size=2
+    ),
     adapter=WORDS,
     **DRAWN,
 )
@@ -196,6 +203,29 @@ def test_a_weight_that_is_no_curve_is_named(text: str, complaint: str) -> None:
     assert complaint in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ([{"module": "a", "effect": "0: 11"}], "the effect of a is '0: 11', which comes to 11: stay from 0 to 10"),
+        ([{"module": "a", "start": 0.8, "end": 0.2}], 'give a list of {"module": "name"'),
+        ([{"module": ""}], 'give a list of {"module": "name"'),
+        ([{"modul": "a"}], "modules is {'modul': 'a'}: give a list"),
+        ('[{"module": "a"', "give a list"),
+        ([{"module": "a", "effect": "0: 1, 16: 0"}], "16 is not in a clip of 16 frames"),
+    ],
+)
+def test_a_further_module_that_is_none_is_refused(value: Any, complaint: str) -> None:
+    with pytest.raises(MotionError) as raised:
+        Tab(modules=value)
+    assert complaint in str(raised.value)
+
+
+def test_effects_are_of_blocks() -> None:
+    assert Clip(block_effects='down.0: 0.5, up:"0:1,-1:0"').block_effects == (("down.0", 0.5), ("up", "0: 1, -1: 0"))
+    with pytest.raises(MotionError, match=r"block effects is left: give blocks and their effects, from 0 to 10"):
+        Clip(block_effects="left:1")
+
+
 def test_a_weight_with_keys_that_are_not_in_the_clip_is_refused() -> None:
     with pytest.raises(MotionError, match="20 is not in a clip of 16 frames"):
         Tab(loras=(Weighted("pan", "0: 0, 20: 1"),))
@@ -213,10 +243,10 @@ def test_any_text_is_weighted_names_or_one_sentence(text: str) -> None:
     try:
         items = row.parse(text)
     except MotionError as error:
-        assert "give name:weight" in str(error)
+        assert "give name:weight" in str(error) or "at character" in str(error) or "at the end" in str(error)
     else:
         assert row.parse(row.write(items)) == items
-        assert all(-10 <= item.weight <= 10 for item in items)
+        assert all(-10 <= end <= 10 for item in items for end in read_curve(item.weight).span)
 
 
 def test_infotext_is_what_the_webui_reads() -> None:

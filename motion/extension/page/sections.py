@@ -14,10 +14,11 @@ from motion.extension.page.components import component
 from motion.fields.table import Field, Image
 from motion.fields.weighted import Weights
 from motion.settings.key_frames import KeyImages
+from motion.settings.layers import FurtherModules
 from motion.settings.sections import FIRST, SECTIONS
 from motion.settings.tab import TAB_FIELDS
 
-WIDE = (Image, KeyImages, Weights)
+WIDE = (Image, KeyImages, Weights, FurtherModules)
 """Rows that want the whole width."""
 SIDE_BY_SIDE = 2
 

@@ -16,6 +16,7 @@ import motion
 import sparsectrl
 from motion import patching
 from motion.hosts.controls import Control, check_effects, condition, influence
+from motion.hosts.effects import effect_of
 from motion.hosts.standalone.guidance import Guidance
 from motion.hosts.standalone.networks.control_net import ControlNet, added
 from motion.hosts.standalone.networks.image_prompt import ImageTokens
@@ -23,9 +24,8 @@ from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.vae import encode
 from motion.hosts.standalone.work import SamplingRun
-from motion.sampling.animation import attach_windows, is_attached
+from motion.sampling.animation import attach_further, attach_windows, is_attached
 from motion.sampling.arrangement import Arrangement
-from motion.sampling.effect import MotionEffect
 from motion.sampling.inputs import attach_inputs
 from motion.settings.settings import Clip
 from sparsectrl import Effect
@@ -50,11 +50,12 @@ class Scope:
         unet, clip, module, arrangement = self.parts.unet, self.clip, self.networks.module, run.arrangement
         with ExitStack() as scope:
             if module is not None:
-                scope.enter_context(
-                    motion.attach(unet, module, arrangement.frames, 1.0, arrangement, MotionEffect.of(clip))
-                )
+                frames = arrangement.frames
+                scope.enter_context(motion.attach(unet, module, frames, 1.0, arrangement, effect_of(clip)))
             elif not is_attached(unet):
                 scope.enter_context(attach_windows(unet, arrangement))
+            for further, effect in self.networks.further:
+                scope.enter_context(attach_further(unet, further, arrangement, effect))
             if (tuned := self.networks.one_shot) is not None:
                 scope.enter_context(motion.one_shot.attach(unet, tuned, arrangement.frames, arrangement=arrangement))
             scope.enter_context(motion.cross_frame.attach_by_settings(unet, clip, arrangement, clip.zero_shot))

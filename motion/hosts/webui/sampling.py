@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import motion
 from motion import patching
+from motion.hosts.effects import effect_of
 from motion.hosts.webui import detour, rounds
 from motion.hosts.webui.backends.base import as_set, host_module, loaded_base, option
 from motion.hosts.webui.backends.detect import encode, host, pictures_within_a_pass
@@ -26,7 +27,7 @@ from motion.hosts.webui.progress import StepProgress
 from motion.hosts.webui.source import SourceLatents, encode_method
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.models.motion.model import MotionModel
-from motion.sampling.animation import attach_windows
+from motion.sampling.animation import attach_further, attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.effect import MotionEffect
 from motion.sampling.inputs import attach_inputs
@@ -58,16 +59,20 @@ class Sampling:
         loras: Sequence[WeightedLora] = (),
         controls: Sequence[Loaded] = (),
         source: SourceLatents | None = None,
+        further: Sequence[tuple[MotionModel, MotionEffect]] = (),
     ) -> None:
         self.tab = tab
         self.module = module
+        self.effect = effect_of(tab)
+        self.further = further
+        """Motion modules that act beside it."""
         self.loras = loras
         self.source = source
         """What txt2img begins with instead of noise."""
         self.of_prompt: Callable[[], Sequence[WeightedLora]] = tuple
         """What the prompt of the next call names besides, looked up in its scope."""
         self.arrangement = Arrangement(windows, pause=self._next_part)
-        layers = 0 if module is None else len(module.slots)
+        layers = sum(len(one.slots) for one in self._modules())
         self.progress = StepProgress(1 + layers if self.arrangement.whole else len(windows.at(0)))
         self.techniques = techniques_of(tab)
         self.guidance = Guidance(self.techniques, self.arrangement, tab.frames, pictures_within_a_pass())
@@ -132,8 +137,11 @@ class Sampling:
         if self._copied:
             return weights
         pairs = motion.lora.copied(self.loras)
-        temporal = [] if self.module is None else self.module.parameters()
+        temporal = [weights for module in self._modules() for weights in module.parameters()]
         return [*temporal, *weights, *(matrix for pair in pairs for matrix in (pair.down, pair.up))]
+
+    def _modules(self) -> list[MotionModel]:
+        return [*filter(None, [self.module]), *(module for module, _ in self.further)]
 
     def _next_part(self) -> None:
         stop_if_asked()
@@ -176,10 +184,11 @@ class Sampling:
         if self.module is None:
             scope = attach_windows(unet, self.arrangement)
         else:
-            scope = motion.attach(
-                unet, self.module, self.arrangement.frames, 1.0, self.arrangement, MotionEffect.of(self.tab)
-            )
+            frames = self.arrangement.frames
+            scope = motion.attach(unet, self.module, frames, 1.0, self.arrangement, self.effect)
         self._attached.enter_context(scope)
+        for module, effect in self.further:
+            self._attached.enter_context(attach_further(unet, module, self.arrangement, effect))
         looking = motion.cross_frame.attach_by_settings(unet, self.tab, self.arrangement, self.tab.zero_shot)
         self._attached.enter_context(looking)
         self._attached.enter_context(motion.lora.attach(unet, self.module, loras, self.tab.frames, self.arrangement))

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Control
+from motion.hosts.effects import effect_of_further
 from motion.hosts.standalone import Standalone, sampling
 from motion.hosts.standalone.guidance import NoiseLevel
 from motion.hosts.standalone.networks.networks import Networks
@@ -21,6 +23,7 @@ from motion.hosts.standalone.samplers import scheduler
 from motion.hosts.standalone.vae import encode
 from motion.models.motion.architecture import STABLE_DIFFUSION
 from motion.models.motion.model import MotionModel
+from motion.settings.layers import FurtherModule
 from motion.settings.settings import Clip
 from tests.support.small import far
 
@@ -201,3 +204,22 @@ def test_a_curve_follows_a_sound(host: Standalone, v3: MotionModel, tmp_path: Pa
     assert not np.array_equal(high, by_sound)
     with pytest.raises(MotionError, match=r"none\.wav does not exist"):
         host.render(replace(SMALL, scale="audio(none.wav)"), v3)
+
+
+def test_effects_by_block_and_place(host: Standalone, v3: MotionModel, tmp_path: Path) -> None:
+    """Where nothing acts, frames are those of no motion; a module beside the first moves them more."""
+    still, moving = host.render(replace(SMALL, scale=0), v3), host.render(SMALL, v3)
+    for shade in (0, 255):
+        Image.new("L", (8, 8), shade).save(tmp_path / f"{shade}.png")
+    masked = replace(SMALL, effect_mask=str(tmp_path / "0.png"))
+    assert np.array_equal(host.render(masked, v3), still)
+    assert np.array_equal(host.render(replace(SMALL, effect_mask=str(tmp_path / "255.png")), v3), moving)
+    assert np.array_equal(host.render(replace(SMALL, block_effects="down:0, up:0"), v3), still)
+    none, twice = (
+        Networks(v3, further=[(v3, effect_of_further(FurtherModule("", effect, mask=mask), SMALL.frames))])
+        for effect, mask in ((1.0, masked.effect_mask), ("0: 0.5, -1: 1", ""))
+    )
+    assert np.array_equal(host.render(SMALL, none), moving)
+    assert not np.array_equal(host.render(SMALL, twice), moving)
+    with pytest.raises(MotionError, match=r"beside a first one"):
+        host.render(SMALL, replace(twice, module=None))

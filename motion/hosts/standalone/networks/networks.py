@@ -12,6 +12,7 @@ from motion.hosts.standalone.networks.image_prompt import ImagePrompt
 from motion.hosts.standalone.networks.lora import Lora
 from motion.models.motion.model import MotionModel
 from motion.models.one_shot import OneShotModel
+from motion.sampling.effect import MotionEffect
 from motion.sampling.lora import WeightedLora
 from motion.settings.settings import Clip
 from motion.weights.formats.embeddings import Embedding
@@ -37,9 +38,13 @@ class Networks:
     """Words that prompts may name."""
     one_shot: OneShotModel | None = None
     """The tuned layers of one clip, which frames move by instead of a motion module."""
+    further: Sequence[tuple[MotionModel, MotionEffect]] = ()
+    """Motion modules that act beside the first one."""
 
     def check(self, clip: Clip) -> None:
-        """Raise MotionError for two that move the frames of ``clip``, each in its way."""
+        """Raise MotionError for two that move the frames of ``clip``, each in its way, and modules beside none."""
+        if self.module is None and self.further:
+            raise MotionError("further motion modules go beside a first one: give that, too")
         reads_by_setting = clip.cross_frame_mode(clip.zero_shot) != "none"
         if self.one_shot is not None and (self.module is not None or reads_by_setting):
             raise MotionError(
