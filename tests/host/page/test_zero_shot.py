@@ -23,4 +23,4 @@ def test_a_clip_without_a_module_is_chosen_drawn_and_pasted_again(page: WebuiPag
     page.fill("field_x", 0)
     page.host_fill("prompt", "")
     page.paste()
-    assert (page.chosen("module"), page.value("field_x")) == ("None (zero-shot)", "-64")
+    assert (page.value("module"), page.value("field_x")) == ("None (zero-shot)", "-64")
