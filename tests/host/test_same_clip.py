@@ -42,8 +42,6 @@ CLIPS = {
     "freeinit": replace(CAT, freeinit=2, freeinit_filter="gaussian"),
     "guided": replace(CAT, **GUIDED),
     "guided ddim": replace(CAT, sampler="ddim", **GUIDED),
-    "smoothed": replace(CAT, smoothing=0.5),
-    "smoothed ddim": replace(CAT, sampler="ddim", smoothing=0.5),
 }
 
 

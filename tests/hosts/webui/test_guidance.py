@@ -21,7 +21,7 @@ from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.settings.tab import Tab
 from motion.techniques.registry import techniques_of
-from motion.techniques.technique import Moment, Technique, Techniques
+from motion.techniques.technique import Moment, Pictures, Technique, Techniques
 from tests.support.small import far
 
 FRAMES = 4
@@ -315,6 +315,40 @@ def test_the_step_is_where_the_noise_level_stands_in_the_samplers_schedule(sched
     sigmas = ((1 - ALPHAS) / ALPHAS).sqrt()
     wanted = [float(sigmas[int(level)]) if "timesteps" in schedule else level for level in levels[1:]]
     assert [moment.sigma_next for moment in watching.moments] == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("times", [False, True])
+def test_smoothed_steps_end_at_what_the_hosts_autoencoder_makes_of_frames(times: bool) -> None:
+    """By Euler's step, which DDIM's is too in these units, and only in the two steps that were asked for."""
+    sigmas = ((1 - ALPHAS) / ALPHAS).sqrt()
+    schedule = (
+        {"timesteps": torch.tensor([1, 251, 501, 751, 951])} if times else {"sigmas": sigmas[[951, 751, 501, 251, 1]]}
+    )
+    pictures = Pictures(
+        lambda x0: torch.full_like(x0[:, :3], 0.5), lambda shown: 4 * shown[:, :1].expand(-1, 4, -1, -1)
+    )
+    guidance = Guidance(techniques_of(Tab(smoothing=0.5)), Arrangement(Windows(FRAMES)), FRAMES, pictures)
+    ended: list[Tensor] = []
+
+    def forward(_: Tensor, level: Tensor, cond: None) -> None:
+        sigma = (sigmas[level.long()] if times else level)[:, None, None, None]
+        x, x0 = sigma * latents(1), latents(2)
+        told = guidance.edit(x, sigma, x0, {"cond": x0}, lambda text: x0)
+        following = float(sigmas[[751, 501, 251, 1][len(ended)]])
+        ended.append((told + following / sigma * (x - told)) - following / sigma * (x - x0))  # less the noise it keeps
+
+    def function(model: nn.Module, **kwargs: Any) -> None:
+        for level in sorted(map(float, next(iter(schedule.values()))), reverse=True)[:-1]:
+            model(latents(), torch.full((FRAMES,), level, dtype=torch.float64), cond=None)
+
+    model = nn.Module()
+    model.forward = forward  # type: ignore[method-assign, assignment]
+    sampler = SimpleNamespace(func=function, model_wrap_cfg=model)
+    with ExitStack() as undo:
+        guidance.watch(sampler, ALPHAS, undo)
+        sampler.func(model, **schedule)
+    assert all(far(left, latents(2)) <= 1e-12 for left in ended[:2])
+    assert all(far(smoothed, torch.full_like(smoothed, 2.0)) <= 1 / 255 for smoothed in ended[2:])  # pictures of bytes
 
 
 def test_samplers_without_fixed_steps_are_refused_by_name() -> None:
