@@ -10,9 +10,16 @@ import torch
 from torch import Tensor
 
 from motion.hosts.controls import Control, describe_controls
-from motion.hosts.finish import finish_frames
+from motion.hosts.finish import finish_frames, shown_pixels
+from motion.hosts.only_masked import OnlyMasked
 from motion.settings.tab import Tab
 from motion.weights.library import short_hash
+
+
+def put_back(detail: OnlyMasked, blur: float, images: list[Tensor]) -> None:
+    """Make of a clip's ``images [3, H, W]`` from 0 to 1, which show but what a mask does, the whole pictures."""
+    whole = detail.put_back(map(shown_pixels, images), range(len(images)), len(images), blur)
+    images[:] = [torch.from_numpy(frame / 255).movedim(-1, 0).to(images[0]) for frame in list(whole)]
 
 
 def finish(p: Any, tab: Tab, controls: Sequence[Control], images: list[Tensor]) -> None:

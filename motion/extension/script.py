@@ -17,6 +17,7 @@ from motion.extension.models import further_modules, library, load, loras, promp
 from motion.extension.page import panel
 from motion.extension.page.plan_row import HOST
 from motion.fields.table import Size
+from motion.hosts.only_masked import OnlyMasked
 from motion.hosts.source import Source
 from motion.hosts.webui import beside, checks, initial_images
 from motion.hosts.webui import job as jobs
@@ -104,6 +105,8 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
         if job := Job.of(p):
             pp.images[:] = pp.images[: job.tab.frames]
             finish.finish(p, job.tab, job.sampling.keys.controls, pp.images)
+            if job.detail is not None:
+                finish.put_back(job.detail, p.mask_blur or 0, pp.images)
             job.done += 1
             if job.continued is not None:
                 job.continued.round_ends(job.done, pp.images, job.sampling.keys)
@@ -151,7 +154,8 @@ def plan(p: Any, tab: Tab) -> Job:
     host()  # says what is missing
     if getattr(p, "txt2img_upscale", False):
         raise MotionError("the upscale button takes one picture: turn Motion off, or draw the clip with Hires. fix")
-    checks.check_output(p, tab)
+    size = checks.final_size(p)
+    checks.check_output(size, tab)
     places.check(p, tab.frames)
     checks.check_prompts(p, tab)
     if tab.seed_mode == "clip" and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
@@ -160,13 +164,14 @@ def plan(p: Any, tab: Tab) -> Job:
     module = None if entry is None else load(entry, tab.family)
     windows = plan_windows(tab, None if module is None else module.architecture)
     beside.check(p, windows, tab.cross_frame_mode(tab.zero_shot) != "none")
-    asked, size = key_frames.settle_pictures(tab), checks.final_size(p)
+    asked = key_frames.settle_pictures(tab)
     source = sources.open_source(asked)
     tab, continued = _continued(asked, source, module, size)
     drawn = sources.settle_masks(key_frames.settle(tab))
     clip = source if continued is None else None
     controls = key_frames.load(tab, sources.key_images(clip, tab, size) if continued is None else continued.images())
     begins_with = clip if tab.source_latents else None
+    detail = sources.open_detail(p, tab, begins_with)
     _check_techniques(p, drawn, controls, begins_with is None and not hasattr(p, "init_images"))
     _settle_initial_images(p, tab.frames, windows.frames, begins_with)
     active, further = loras(drawn), further_modules(drawn)
@@ -186,7 +191,8 @@ def plan(p: Any, tab: Tab) -> Job:
         },
         several_prompts=isinstance(p.prompt, list),
         hints=sources.hints(clip, tab, windows.frames, size),
-        initial=_initial_images(p, tab, windows.frames, begins_with),
+        initial=_initial_images(p, tab, windows.frames, begins_with, detail),
+        detail=detail,
         continued=continued,
         prompted=partial(motion.lora.add_trigger_words, loras=active, frames=tab.frames) if tab.trigger_words else str,
     )
@@ -216,17 +222,21 @@ def _source_latents(p: Any, tab: Tab, clip: Source | None) -> SourceLatents | No
     return None if clip is None or hasattr(p, "init_images") else SourceLatents(clip, tab, tab.frames)
 
 
-def _initial_images(p: Any, tab: Tab, drawn: int, clip: Source | None) -> Callable[[], Iterable[Initial]] | None:
+def _initial_images(
+    p: Any, tab: Tab, drawn: int, clip: Source | None, detail: OnlyMasked | None
+) -> Callable[[], Iterable[Initial]] | None:
     """What img2img begins with, where frames have images or masks of their own; see `_settle_initial_images`."""
     mask = sources.open_mask(p, tab, clip)
     if not hasattr(p, "init_images") or (clip is None and mask is None):
         return None
-    images = p.init_images
+    images, count, size = p.init_images, tab.frames, Size(p.width, p.height)
+    pictures = partial(initial_images.frames_of, behind=drawn - count)
 
     def given() -> Iterator[Initial]:
-        of_frames = islice(cycle(images), drawn) if clip is None else initial_images.frames_of(clip, tab.frames, drawn)
-        masks = repeat(None) if mask is None else initial_images.frames_of(mask, tab.frames, drawn)
-        return map(Initial, of_frames, masks)
+        if detail is not None:
+            return map(Initial, pictures(detail.frames(count, size)), pictures(detail.masks(count, size, 0)))
+        of_frames = islice(cycle(images), drawn) if clip is None else pictures(clip.pictures(count))
+        return map(Initial, of_frames, repeat(None) if mask is None else pictures(mask.pictures(count)))
 
     return given
 
@@ -235,7 +245,7 @@ def _settle_initial_images(p: Any, frames: int, drawn: int, clip: Source | None)
     """img2img: one initial image for all frames, or one for each; what is drawn besides begins with the last one. The
     source clip's first frame stands for all of its."""
     if clip is not None and hasattr(p, "init_images"):
-        p.init_images = list(initial_images.frames_of(clip, 1, 1))
+        p.init_images = list(initial_images.frames_of(clip.pictures(1)))
     images = getattr(p, "init_images", None) or []
     if len(images) > 1 and all(image is images[0] for image in images):
         images = p.init_images = images[:1]  # the host's batch tab gives one per picture of the batch

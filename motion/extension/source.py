@@ -14,7 +14,9 @@ from motion.extension import places
 from motion.fields.table import Number, Size
 from motion.hosts.continuation import Continuation
 from motion.hosts.controls import Pixels
+from motion.hosts.only_masked import OnlyMasked
 from motion.hosts.source import Measures, Source
+from motion.hosts.webui import checks
 from motion.hosts.webui.backends.base import host_module, option
 from motion.hosts.webui.continuation import Continued
 from motion.settings.source import parse_range
@@ -70,9 +72,23 @@ def open_mask(p: Any, tab: Tab, clip: Source | None) -> Source | None:
     mask.measure(1)
     if not hasattr(p, "init_images"):
         raise MotionError("a mask clip is for img2img: draw the clip there, or leave the mask out")
-    if p.inpaint_full_res:
-        raise MotionError("a mask clip goes with the whole picture: set Inpaint area (inpaint_full_res) to it")
+    if p.inpaint_full_res and clip is None:
+        raise MotionError(
+            "only what a mask clip shows is drawn of a source clip: give one with Video to video, or set Inpaint area "
+            "(inpaint_full_res) to the whole picture"
+        )
     return mask
+
+
+def open_detail(p: Any, tab: Tab, clip: Source | None) -> OnlyMasked | None:
+    """What the tab's mask clip shows of ``clip``, where the host's Inpaint area is that alone: it is drawn as a clip of
+    its own, and put back. Raises MotionError for a mask as `open_mask`, and for formats of other sizes."""
+    if clip is None or not tab.mask_clip.strip() or not getattr(p, "inpaint_full_res", False):
+        return None
+    found = OnlyMasked(**{**vars(clip), "mask": find(tab.mask_clip)}, padding=p.inpaint_full_res_padding)
+    height, width = next(clip.pictures(1)).shape[:2]
+    checks.check_output(Size(width, height), tab)
+    return found
 
 
 def settle_masks(tab: Tab) -> Tab:

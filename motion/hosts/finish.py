@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from motion.fields.table import Size
 from motion.hosts.controls import Control, Pixels, fit_image
@@ -13,6 +15,9 @@ from motion.settings.tab import Tab
 from motion.techniques.registry import techniques_of
 from motion.techniques.technique import Techniques
 from motion.video import brightness, colours
+
+if TYPE_CHECKING:  # at run time torch comes last
+    from torch import Tensor
 
 
 def finish_frames(
@@ -44,6 +49,11 @@ def finish_frames(
     for control in controls:
         own = {frame: jump for frame, jump in found.by_frame.items() if frame in control.images}
         control.jumps = replace(found, by_frame=own)
+
+
+def shown_pixels(image: Tensor) -> Pixels:
+    """A decoded picture ``[3, h, w]`` from 0 to 1 as the WebUIs show it, ``[h, w, 3]``."""
+    return np.ascontiguousarray((255 * image.movedim(0, -1).float().cpu().numpy()).astype(np.uint8))
 
 
 def _noted(frames: Iterable[Any], order: Sequence[int], levels: dict[int, float]) -> Iterator[Any]:

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from motion.errors import MotionError
-from motion.extension import source
+from motion.extension import finish, source
 from motion.fields.table import Size
+from motion.hosts.finish import shown_pixels
 from motion.settings.tab import Tab
 from motion.video.write import write
 
@@ -84,6 +86,30 @@ def test_a_mask_is_of_the_frames_that_are_used(data: Path) -> None:
     for wrong, said in (({}, "for img2img"), ({"init_images": [], "inpaint_full_res": True}, "whole")):
         with pytest.raises(MotionError, match=said):
             source.open_mask(SimpleNamespace(**wrong), tab, None)
+
+
+def test_only_what_a_mask_shows_is_drawn_and_put_back(data: Path) -> None:
+    """As large as the clip; outside the pictures are the source's, bit by bit, and within what was drawn."""
+    masks = np.zeros((FRAMES, 64, 96, 3), np.uint8)
+    for number, mask in enumerate(masks):
+        mask[10:20, 10 + number : 20 + number] = 255
+    write(iter(masks), data / "mask.webp", RATE, "")
+    p = SimpleNamespace(init_images=[None], inpaint_full_res=True, inpaint_full_res_padding=2)
+    tab = Tab(**CLIP, frames=FRAMES, mask_clip="mask.webp")
+    clip = source.open_source(tab)
+    detail = source.open_detail(p, tab, clip)
+    assert detail is not None and clip is not None and source.open_mask(p, tab, clip) is not None
+    shown = list(detail.masks(FRAMES, Size(64, 64), 0))
+    assert all(mask.mean() > 100 and mask[32, 32] == 255 for mask in shown), "it fills the box"
+    images = [torch.full((3, 64, 64), 200 / 255) for _ in range(FRAMES)]
+    finish.put_back(detail, 0, images)
+    whole = [shown_pixels(image) for image in images]
+    for frame, mask, before in zip(whole, masks[..., 0] > 0, clip.pictures(FRAMES), strict=True):
+        assert frame.shape == (64, 96, 3) and (frame[mask] == 200).all() and (frame[~mask] == before[~mask]).all()
+    for other in (p, SimpleNamespace(init_images=[None], inpaint_full_res=False), SimpleNamespace()):
+        assert source.open_detail(other, tab, None if other is p else clip) is None
+    with pytest.raises(MotionError, match="drawn of a source clip"):
+        source.open_mask(p, Tab(mask_clip="mask.webp"), None)
 
 
 def test_every_nth_frame_is_a_key_frame_and_what_feeds_nothing_is_refused(data: Path) -> None:

@@ -87,8 +87,8 @@ def test_a_masked_clip_is_the_source_outside(webui: Webui, still: str, source: F
             assert (moved[:, part] == source[number][:, part]).all()
             assert (stayed[:, part] == source[0][:, part]).all()
         assert apart(moved, source[number]) > 0.1
-    for request, said in ((asked | {"inpaint_full_res": True}, "whole picture"),):
-        body = {**QUICK, "init_images": [encoded(source[0])], **moving(**fields), **request}
+    for options, said in (({"mask_clip": "masks.apng"}, "of a source clip"),):
+        body = {**QUICK, "init_images": [encoded(source[0])], **moving(**options), **asked, "inpaint_full_res": True}
         reply = webui.reply("/sdapi/v1/img2img", body)
         assert (reply.status, said in reply.sentence) == (422, True), reply.body
     assert "is for img2img" in webui.refusal(fields).sentence
@@ -116,6 +116,20 @@ def test_a_clip_goes_on_round_by_round(webui: Webui, still: str, source: Frames,
     ):
         refused = webui.refusal(asked)
         assert (refused.status, said in refused.sentence) == (422, True), refused.body
+
+
+def test_only_what_is_masked_is_drawn_larger_and_put_back(webui: Webui, still: str, source: Frames) -> None:
+    """The clip has the source's size and, outside of the mask, its pixels; the same still is drawn as before."""
+    masks = np.zeros((len(source), SIDE, SIDE, 3), np.uint8)
+    for number, mask in enumerate(masks):
+        mask[20:32, 20 + number : 32 + number] = 255
+    write(masks, webui.server.data / "small.apng", 12, "")
+    asked: dict[str, Any] = {"inpaint_full_res": True, "inpaint_full_res_padding": 4, "mask_blur": 0, "width": 128}
+    clip = webui.img2img(source[0], **moving(**of_source(mask_clip="small.apng")), **asked, inpainting_fill=1).frames
+    assert clip.shape == source[:FRAMES].shape
+    for frame, mask, before in zip(clip, masks, source, strict=False):
+        inside = mask[..., 0] > 0
+        assert (frame[~inside] == before[~inside]).all() and (frame[inside] != before[inside]).any()
 
 
 def test_with_hires_fix_and_held_key_frames(webui: Webui, still: str, source: Frames) -> None:

@@ -19,12 +19,11 @@ def check_prompts(p: Any, tab: Tab) -> None:
             key_frames(text, tab.frames)
 
 
-def check_output(p: Any, tab: Tab) -> None:
+def check_output(size: Size, tab: Tab) -> None:
     """Raise MotionError for a format that cannot be written here, or that takes not this frame rate or size."""
-    width, height = final_size(p)
     for name in tab.formats:
         if name != "frames":
-            check_frame_size(encoder_for(f".{name}", tab.fps), width, height)
+            check_frame_size(encoder_for(f".{name}", tab.fps), *size)
 
 
 def final_size(p: Any) -> Size:

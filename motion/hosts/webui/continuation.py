@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from torch import Tensor
 
 from motion.fields.table import Size
 from motion.hosts.continuation import Continuation
 from motion.hosts.controls import Pixels
+from motion.hosts.finish import shown_pixels
 from motion.hosts.webui.key_frames import KeyFrameControls
 
 
@@ -50,15 +50,10 @@ class Continued:
         if rounds % len(self.new) == 0:
             keys.show(self.images())
             return
-        end = [_pixels(image) for image in images[-self.clip.given :]]
+        end = [shown_pixels(image) for image in images[-self.clip.given :]]
         keys.show(self.clip.images(end, self.frames, self.size))
 
     def whole(self, new: Pixels) -> Iterator[Pixels]:
         """The clip and the ``new`` frames ``[n, h, w, 3]`` behind it, in their size."""
         height, width = new.shape[1:3]
         return self.clip.whole(new, Size(width, height))
-
-
-def _pixels(image: Tensor) -> Pixels:
-    """``[h, w, 3]``, as the host makes its pictures."""
-    return np.ascontiguousarray((255 * image.movedim(0, -1).float().cpu().numpy()).astype(np.uint8))

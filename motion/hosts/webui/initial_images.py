@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from motion import patching
-from motion.hosts.source import Source
+from motion.hosts.controls import Pixels
 
 ROWS = ("init_latent", "image_conditioning")
 """What the host's `init` leaves on `p`, one row for each image."""
@@ -32,15 +32,13 @@ class Initial(NamedTuple):
     """What of it is drawn anew; None: as the job has it."""
 
 
-def frames_of(clip: Source, frames: int, drawn: int) -> Iterator[Any]:
-    """The source's frames as pictures, which the host fits into its size as its user wants it.
-
-    Raises MotionError, on the way, if there are fewer than ``frames``; what is ``drawn`` behind them is the last one.
-    """
-    for picture in clip.pictures(frames):
-        last = Image.fromarray(picture)
+def frames_of(frames: Iterable[Pixels], behind: int = 0) -> Iterator[Any]:
+    """The frames as pictures, which the host fits into its size as its user wants it; so many of what is drawn
+    ``behind`` them are the last one."""
+    for frame in frames:
+        last = Image.fromarray(frame)
         yield last
-    yield from [last] * (drawn - frames)
+    yield from [last] * behind
 
 
 def encode_one_by_one(
@@ -77,3 +75,8 @@ def encode_one_by_one(
     for name, found in lists.items():
         setattr(p, name, found or None)
     return over if masked else []
+
+
+def leave_overlays(p: Any) -> None:
+    """Let the host put nothing over what it draws, which is but a part of the pictures."""
+    p.overlay_images = p.color_corrections = p.mask_for_overlay = None

@@ -330,11 +330,11 @@ def test_a_rate_or_a_size_that_a_format_does_not_take_is_refused() -> None:
     """The size after hires fix."""
     p: Any = Processing()
     p.width, p.height = 512, 1024
-    checks.check_output(p, Tab(fps=60, formats=("mp4", "frames")))
+    checks.check_output(checks.final_size(p), Tab(fps=60, formats=("mp4", "frames")))
     with pytest.raises(MotionError, match="gif plays 50 at most"):
-        checks.check_output(p, Tab(fps=60))
+        checks.check_output(checks.final_size(p), Tab(fps=60))
     p.enable_hr, p.hr_scale, p.hr_resize_x, p.hr_resize_y = True, 2.0, 0, 0
-    checks.check_output(p, Tab(formats=("webp",)))
+    checks.check_output(checks.final_size(p), Tab(formats=("webp",)))
     p.hr_resize_x = 16 * 512
     with pytest.raises(MotionError, match=r"8192x16384: .webp takes 16383 pixels"):
-        checks.check_output(p, Tab(formats=("webp",)))
+        checks.check_output(checks.final_size(p), Tab(formats=("webp",)))

@@ -18,7 +18,7 @@ from torch import Tensor
 from motion.errors import MotionError
 from motion.hosts.source import Source
 from motion.hosts.webui import source as sources
-from motion.hosts.webui.initial_images import Initial, encode_one_by_one, frames_of
+from motion.hosts.webui.initial_images import Initial, encode_one_by_one, frames_of, leave_overlays
 from motion.hosts.webui.source import SourceLatents
 from motion.settings.source import SourceClip
 from motion.video.write import write
@@ -124,7 +124,7 @@ def encoded(p: Img2img, given: Iterator[Initial]) -> list[Any]:
 @pytest.mark.parametrize("mask", [None, Image.new("L", (SIDE, SIDE), 255)])
 def test_img2img_encodes_each_frame_as_it_would_its_one_image(clip: Source, mask: Any) -> None:
     p = Img2img(mask)
-    images = list(frames_of(clip, FRAMES, FRAMES + 1))
+    images = list(frames_of(clip.pictures(FRAMES), 1))
     assert encoded(p, map(Initial, images)) == []
     assert [round(255 * row.mean().item()) // 20 for row in p.init_latent] == [0, 1, 2, 3, 4, 4]
     assert len(p.image_conditioning) == p.batch_size == FRAMES + 1
@@ -137,7 +137,9 @@ def test_img2img_encodes_each_frame_as_it_would_its_one_image(clip: Source, mask
 def test_each_frame_may_have_a_mask_of_its_own(clip: Source) -> None:
     masks = [Image.new("L", (SIDE, SIDE), 40 * number) for number in range(FRAMES + 1)]
     p = Img2img()
-    over = encoded(p, map(Initial, frames_of(clip, FRAMES, FRAMES + 1), masks))
+    over = encoded(p, map(Initial, frames_of(clip.pictures(FRAMES), 1), masks))
+    leave_overlays(p)
+    assert (p.overlay_images, p.color_corrections, p.mask_for_overlay) == (None, None, None)
     assert over == masks and p.image_mask is None
     assert torch.allclose(p.nmask[:, 0, 0, 0], torch.arange(FRAMES + 1) * 40 / 255)
     assert torch.equal(p.mask, 1 - p.nmask)
