@@ -225,7 +225,7 @@ def test_lines_that_would_do_nothing_are_refused(folder: Path, lines: str, said:
         controlnet.units_per_frame(p, CLIP, undo)
 
 
-@pytest.mark.parametrize("module", ["ip-adapter_pulid", "InsightFace+CLIP-H (IPAdapter)", "InsightFace (InstantID)"])
+@pytest.mark.parametrize("module", ["ip-adapter_pulid", "InsightFace (InstantID)", "reference_only"])
 def test_what_is_of_one_picture_takes_no_folder_and_no_source(folder: Path, module: str) -> None:
     p = processing({"enabled": True, "module": module, "batch_images": str(folder)})
     with ExitStack() as undo, pytest.raises(MotionError, match="takes one picture for a clip"):
@@ -296,6 +296,67 @@ def test_units_that_could_not_be_prepared_stop_the_job() -> None:
     p.script.latest_network = None
     with pytest.raises(MotionError, match="could not prepare"):
         controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES)), ExitStack())
+
+
+class Keeping(nn.Module):
+    """As the extension's T2I-Adapters: it goes on saying what it has said first."""
+
+    control: Any = None
+
+    def forward(self, hint: Tensor, x: Tensor) -> Tensor:
+        self.control = hint if self.control is None else self.control
+        return self.control
+
+
+class Part(nn.Module):
+    """As one of ControlLLLite's: it keeps what it has made of the pictures first, and answers as many rows."""
+
+    def __init__(self, pictures: Tensor) -> None:
+        super().__init__()
+        self.set_cond_image(pictures)
+
+    def set_cond_image(self, pictures: Tensor) -> None:
+        self.cond_image, self.cond_emb = pictures, None
+
+    def forward(self, x: Tensor, shape: Any = None) -> Tensor:
+        self.cond_emb = self.cond_image if self.cond_emb is None else self.cond_emb
+        return self.cond_emb.flatten() + 0 * x.flatten()
+
+
+@pytest.mark.parametrize("kind", ["T2I_Adapter", "Controlllite"])
+def test_what_is_kept_of_one_window_is_not_for_the_next(kind: str) -> None:
+    hints = torch.arange(FRAMES).repeat(2)[:, None, None, None]
+    network: Any = Keeping() if kind == "T2I_Adapter" else SimpleNamespace(modules={"a": Part(hints), "b": Part(hints)})
+    p, arrangement = processing(object()), Arrangement(Windows(FRAMES, 2, overlap=1))
+    p.script.latest_network.control_params = [
+        SimpleNamespace(control_model=network, hint_cond=hints, control_model_type=SimpleNamespace(name=kind))
+    ]
+    with ExitStack() as undo:
+        controlnet.hints_by_frame(p, arrangement, undo)
+        for window in [(0, 1), (2, 3), (1, 2)]:
+            arrangement.take(window)
+            for groups in (2, 1):
+                x = torch.zeros(groups * len(window))
+                said = (
+                    [network(x=x, hint=hints)]
+                    if isinstance(network, nn.Module)
+                    else [part(x) for part in network.modules.values() for _ in range(2)]
+                )
+                assert all(rows.flatten().tolist() == [*window] * groups for rows in said)
+    if not isinstance(network, nn.Module):
+        assert all(
+            part(torch.zeros(len(hints))).tolist() == hints.flatten().tolist() for part in network.modules.values()
+        )
+
+
+def test_lllite_of_the_built_in_ones_goes_whole_or_not_at_all() -> None:
+    lllite = type("ControlLLLitePatcher", (), {})()
+    p = built_in(BuiltIn(), prepared=1)
+    p.script.current_params = {0: SimpleNamespace(model=lllite)}
+    for windows in (Windows(FRAMES), Windows(FRAMES, 2, overlap=1, engine="attention")):
+        controlnet.hints_by_frame(p, Arrangement(windows), ExitStack())
+    with pytest.raises(MotionError, match="ControlLLLite cannot work on a clip in windows"):
+        controlnet.hints_by_frame(p, Arrangement(Windows(FRAMES, 2, overlap=1)), ExitStack())
 
 
 class Residuals(nn.Module):

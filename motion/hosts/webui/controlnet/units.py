@@ -10,7 +10,7 @@ of the family know but one picture for a unit.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from motion import patching
 from motion.errors import MotionError
+from motion.hosts.webui.controlnet.hints import fit_hints
 from motion.hosts.webui.controlnet.image_prompts import (
     prompt_networks,
     prompt_patchers,
@@ -35,8 +35,10 @@ from motion.sampling.arrangement import Arrangement
 TITLE = "controlnet"
 BATCHES = ("batch_images", "batch_image_dir", "batch_input_gallery")
 """The fields of units that name several images."""
-OF_ONE = ("instant_id", "instantid", "insightface", "revision", "clip_vision", "pulid")
+OF_ONE = ("instant_id", "instantid", "insightface", "revision", "clip_vision", "pulid", "reference")
 """Parts of the names of preprocessors whose results cannot be told apart by frame."""
+OF_WHOLE = "ControlLLLitePatcher"
+"""The class of the Forge family's networks that show each call of the UNet the pictures of all frames."""
 NOT_PREPARED = "ControlNet could not prepare its units (the log says why): mend or disable them"
 
 
@@ -209,6 +211,8 @@ def hints_by_frame(p: Any, arrangement: Arrangement, undo: ExitStack, shown: Seq
         units = script.get_enabled_units(list(p.script_args[script.args_from : script.args_to]))
         if len(getattr(script, "current_params", ())) < len(units):
             raise MotionError(NOT_PREPARED)
+        if units and arrangement.windows.apart:
+            _check_windows(script.current_params.values())
         if any(strengths):
             weigh_patchers(script, strengths, undo)
         if mixed:
@@ -223,20 +227,16 @@ def hints_by_frame(p: Any, arrangement: Arrangement, undo: ExitStack, shown: Seq
         weigh_networks(network.control_params, strengths, arrangement, undo)
     if mixed:
         prompt_networks(network.control_params, shown, arrangement, undo)
-    for param in network.control_params:
-        rows = getattr(param.hint_cond, "shape", (1,))[0]
-        if rows in (arrangement.frames, 2 * arrangement.frames):
-            undo.callback(patching.before(param.control_model, _of_these_rows(arrangement), with_kwargs=True))
+    fit_hints(network.control_params, arrangement, undo)
 
 
-def _of_these_rows(arrangement: Arrangement) -> Callable[..., Any]:
-    def fit(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        hint, x = kwargs.get("hint"), kwargs.get("x")
-        if not isinstance(hint, Tensor) or not isinstance(x, Tensor):
-            return None
-        return args, {**kwargs, "hint": hint[arrangement.frame_numbers(len(x))]}
-
-    return fit
+def _check_windows(prepared: Iterable[Any]) -> None:
+    """Raise MotionError for a unit of the Forge family's that cannot work on a clip in windows."""
+    if any(type(params.model).__name__ == OF_WHOLE for params in prepared):
+        raise MotionError(
+            "ControlLLLite cannot work on a clip in windows in this WebUI: disable it, or set Motion's Context engine "
+            "to Temporal attention"
+        )
 
 
 def _script(p: Any) -> Any:
