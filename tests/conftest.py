@@ -40,6 +40,7 @@ SLOW = (
     *(
         "sampling/test_attach",
         "sampling/test_compile.py",
+        "sampling/test_gpu.py",
         "sampling/test_one_shot.py",
         "sampling/test_lora.py",
         "sampling/test_together.py",

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from motion.sampling.rows import send
+
 AUTOCASTING = ("cpu", "cuda")
 """Devices whose autocast every torch knows."""
 
@@ -52,7 +54,7 @@ class CastModule:
 def _copied(module: nn.Module, x: Tensor) -> nn.Module:
     """``module`` in the device and dtype of ``x``, its numbers behind one another: they go there in one transfer."""
     found = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
-    flat = torch.cat([tensor.detach().to(x.dtype).flatten() for tensor in found]).to(x.device, non_blocking=True)
+    flat = send(torch.cat([tensor.detach().to(x.dtype).flatten() for tensor in found]), x.device)
     moved = {}
     for tensor, part in zip(found, torch.split(flat, [tensor.numel() for tensor in found]), strict=True):
         part = part.view(tensor.shape)

@@ -1,11 +1,13 @@
 """Rows of a batch: taken out of all that a UNet is called with, and what was made of them put together again.
 
-Nothing here waits for a device: numbers that are made on the CPU are handed over and not waited for.
+Nothing here waits for a device, and little is sent to it: rows are counted where they are taken, and numbers that are
+made on the CPU are handed over once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -41,7 +43,11 @@ class Rows:
     def on(self, device: torch.device) -> Tensor:
         """The numbers as an index, int64 ``[rows]``, on that device."""
         if device not in self._on:
-            self._on[device] = handed_over(self.numbers, device)
+            parts = [
+                torch.arange(numbers.start, numbers.stop, numbers.step, device=device)
+                for numbers in stretches(self.numbers)
+            ]
+            self._on[device] = torch.cat(parts) if parts else torch.arange(0, device=device)
         return self._on[device]
 
     def of(self, x: Tensor) -> Tensor:
@@ -52,9 +58,36 @@ class Rows:
         return Rows, (self.numbers,)  # to another process, whose devices are its own
 
 
+def stretches(numbers: Sequence[int]) -> Iterator[range]:
+    """``numbers``, in their order, as ranges."""
+    begin = 0
+    while begin < len(numbers):
+        end, step = begin + 1, 1
+        if end < len(numbers) and numbers[end] != numbers[begin]:
+            step = numbers[end] - numbers[begin]
+            while end < len(numbers) and numbers[end] - numbers[end - 1] == step:
+                end += 1
+        yield range(numbers[begin], numbers[end - 1] + (1 if step > 0 else -1), step)
+        begin = end
+
+
 def handed_over(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """``values`` as a tensor on ``device``, which is not waited for."""
-    return torch.tensor(values, dtype=dtype).to(device, non_blocking=device.type == "cuda")
+    """``values`` as a tensor on ``device``, which is not waited for. It is not to be written to: the same values are
+    sent once."""
+    return _sent(tuple(values), device, dtype)
+
+
+@lru_cache(maxsize=1024)
+def _sent(values: tuple[Any, ...], device: torch.device, dtype: torch.dtype | None) -> Tensor:
+    with torch.inference_mode(False):  # it outlives the host's inference mode
+        return send(torch.tensor(values, dtype=dtype), device)
+
+
+def send(x: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """``x`` on ``device`` and in ``dtype`` (None: its own). A GPU is sent it from pinned memory, and not waited for."""
+    if device.type != "cuda" or x.device.type != "cpu":
+        return x.to(device, dtype)
+    return x.to(dtype).pin_memory().to(device, non_blocking=True)
 
 
 def take_rows(tree: T, rows: Rows | slice, batch: int) -> T:
@@ -136,17 +169,13 @@ class Average:
     def part(self, output: Any, rows: Rows, shares: Sequence[float]) -> Part:
         """The tensors of ``output`` that have ``rows``, with the share of each."""
         self.last = output
-        there: dict[tuple[torch.device, torch.dtype], Tensor] = {}
         parts: list[Tensor | None] = []
         for leaf in tree_flatten(output)[0]:
             if not (isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == len(rows.numbers)):
                 parts.append(None)
                 continue
-            exact = leaf.to(torch.promote_types(leaf.dtype, torch.float32))
-            place = exact.device, exact.dtype
-            if place not in there:
-                there[place] = handed_over(shares, *place)
-            parts.append((exact * there[place].view(-1, *[1] * (leaf.ndim - 1))).to(self.device))
+            exact = leaf.to(self.device, torch.promote_types(leaf.dtype, torch.float32))
+            parts.append(exact * handed_over(shares, *(exact.device, exact.dtype)).view(-1, *[1] * (leaf.ndim - 1)))
         return rows, parts
 
     def add_part(self, part: Part) -> None:

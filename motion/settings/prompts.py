@@ -72,12 +72,14 @@ def linear(first: Tensor, second: Tensor, weight: float) -> Tensor:
 def spherical(first: Tensor, second: Tensor, weight: float) -> Tensor:
     """From ``first`` to ``second`` along the great circle, both flattened (Shoemake 1985); nearly
     parallel ones linearly."""
+    straight = linear(first, second, weight)
+    if weight in (0, 1):
+        return straight
     cosine = torch.nn.functional.cosine_similarity(first.flatten().float(), second.flatten().float(), dim=0)
-    if weight in (0, 1) or cosine.abs() >= PARALLEL:
-        return linear(first, second, weight)
     angle = cosine.acos()
     of_first, of_second = ((1 - weight) * angle).sin() / angle.sin(), (weight * angle).sin() / angle.sin()
-    return (first * of_first + second * of_second).to(first.dtype)
+    along = (first * of_first + second * of_second).to(first.dtype)
+    return torch.where(cosine.abs() >= PARALLEL, straight, along)  # asked on the device, which is not waited for
 
 
 INTERPOLATIONS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"linear": linear, "spherical": spherical}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,10 +25,15 @@ class Guidance:
     cfg: float
     kept: int
     given: Mapping[int, Tensor]
-    """Latents `[c, h, w]` of the frames that are given as pictures."""
+    """Latents `[c, h, w]` of the frames that are given as pictures, where the UNet computes."""
     pictures: Pictures
     kept_by_mask: Kept | None = None
     """What stays of a source."""
+
+    @cached_property
+    def given_to_steps(self) -> Mapping[int, Tensor]:
+        """The same on the CPU, where steps are made of predictions."""
+        return {frame: latents.cpu() for frame, latents in self.given.items()}
 
     def combine(self, unguided: Tensor, guided: Tensor, moment: Moment) -> Tensor:
         """Classifier-free guidance; `guided` may be overwritten."""
@@ -59,7 +65,8 @@ class Guidance:
         x = noisy * (1 + level.sigma**2) ** 0.5
         x0 = {text: level.clean(x, found) for text, found in by_text.items()}
         sigma = x.new_full((len(x), 1, 1, 1), level.sigma)
-        step = Step(moment, x, sigma, x0, lambda further: level.clean(x, predict(further)), self.given, self.pictures)
+        context = self.given_to_steps, self.pictures
+        step = Step(moment, x, sigma, x0, lambda further: level.clean(x, predict(further)), *context)
         edited = self.techniques.edit(step, level.clean(x, predicted))
         return level.prediction(x, edited if self.kept_by_mask is None else self.kept_by_mask.edit(edited))
 

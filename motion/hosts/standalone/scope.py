@@ -27,6 +27,7 @@ from motion.hosts.standalone.work import SamplingRun
 from motion.sampling.animation import attach_further, attach_windows, is_attached
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.inputs import attach_inputs
+from motion.sampling.rows import send
 from motion.settings.settings import Clip
 from sparsectrl import Effect
 
@@ -113,7 +114,9 @@ class Scope:
             if condition.pooled is not None:
                 told = {"text_embeds": condition.pooled, "time_ids": picture.expand(len(rows), -1).to(self.dtype)}
             given = {"encoder_hidden_states": condition.context, "added_cond_kwargs": told}
-            rows = rows.to(self.device, self.dtype)
-            return (rows, time), {**kwargs, **given, **added(led_by, rows, torch.as_tensor(time), frames, given)}
+            rows, time = send(rows, self.device, self.dtype), torch.as_tensor(time)
+            arrangement.time(time)  # whoever asks later would wait for the device
+            time = torch.full((), time.item(), dtype=time.dtype, device=self.device)  # filled there, not sent
+            return (rows, time), {**kwargs, **given, **added(led_by, rows, time, frames, given)}
 
         return give

@@ -63,9 +63,11 @@ class Fusion(NamedTuple):
     share: Tensor
 
     def to(self, x: Tensor) -> Fusion:
-        """On the device of ``x``, which is not waited for, the shares in its dtype."""
-        parts = self.windows, self.place, self.share.to(x.dtype)
-        return Fusion(*(part.to(x.device, non_blocking=x.is_cuda) for part in parts))
+        """On the device of ``x``, which is sent one tensor and not waited for, the shares in its dtype."""
+        flat = torch.cat([part.flatten().float() for part in self])  # places are whole numbers below 2**24
+        parts = torch.split(flat.to(x.device, non_blocking=x.is_cuda), [part.numel() for part in self])
+        windows, place, share = (part.view(own.shape) for part, own in zip(parts, self, strict=True))
+        return Fusion(windows.long(), place.long(), share.to(x.dtype))
 
     def cut(self, x: Tensor) -> Tensor:
         """The windows of ``n f ...``, ``(n w) l ...``."""

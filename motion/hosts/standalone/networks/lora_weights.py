@@ -8,14 +8,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from motion.errors import MotionError
 from motion.hosts.standalone.networks.lora import Lora
 from motion.hosts.standalone.parts import Base, Parts
 from motion.weights.formats import ldm
 from motion.weights.formats.lora import UNET_PREFIXES, flat
-from motion.weights.formats.pairs import MOTION_LORA, open_lora
+from motion.weights.formats.pairs import MOTION_LORA, Pair, open_lora
 
 Layer = nn.Linear | nn.Conv2d
 
@@ -42,10 +42,11 @@ def merge_loras(parts: Parts, loras: Sequence[Lora]) -> Iterator[None]:
         places = _places(parts) if loras else {}
         for lora in loras:
             of_text = lora.weight if lora.text_weight is None else lora.text_weight
-            for (layer, is_text), delta in _deltas(lora.path, places):
+            for (layer, is_text), pair in _pairs(lora.path, places):
                 original = layer.weight
                 undo.callback(setattr, layer, "weight", original)
-                changed = original.float() + (of_text if is_text else lora.weight) * delta.to(original.device)
+                exact = original.float()
+                changed = exact + (of_text if is_text else lora.weight) * pair.delta(exact).reshape(exact.shape)
                 layer.weight = nn.Parameter(changed.to(original.dtype), requires_grad=False)
         yield
 
@@ -57,7 +58,7 @@ class Place(NamedTuple):
     is_text: bool
 
 
-def _deltas(path: Path, places: Mapping[str, Place]) -> Iterator[tuple[Place, Tensor]]:
+def _pairs(path: Path, places: Mapping[str, Place]) -> Iterator[tuple[Place, Pair]]:
     """The layers that the LoRA at `path` changes, and by what."""
     file = open_lora(path)
     if file.kind == MOTION_LORA:
@@ -66,7 +67,7 @@ def _deltas(path: Path, places: Mapping[str, Place]) -> Iterator[tuple[Place, Te
         place = places.get(flat(name))
         if place is None or not pair.fits(*place.layer.weight.shape):
             raise MotionError(f"{path} does not fit this checkpoint (see {name}): choose a LoRA made for its base")
-        yield place, pair.delta().reshape(place.layer.weight.shape)
+        yield place, pair
 
 
 def _places(parts: Parts) -> dict[str, Place]:

@@ -1,0 +1,86 @@
+"""Scopes on the UNet of a GPU that is not there, as in a WebUI: what CUDA would refuse, and what is sent there."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import motion
+import sparsectrl
+from motion.models import sites
+from motion.sampling.arrangement import Arrangement
+from motion.sampling.windows import Windows
+from motion.weights.formats.lora import Lora
+from sparsectrl import Influence
+from tests.support.simulated_gpu import SimulatedGpu, simulated_gpu
+from tests.support.small import batch, far, keyed, random_encoder, random_model, random_pair
+
+FRAMES, STEPS = 4, 4
+pytestmark = pytest.mark.usefixtures("inference")
+
+
+@contextmanager
+def everything(unet: nn.Module, arrangement: Arrangement) -> Iterator[None]:
+    """All that a WebUI's clip may attach."""
+    frames, model, encoder = arrangement.frames, random_model(), random_encoder()
+    layers = sites.attention_layers(unet)
+    pairs = {name: random_pair(layer.out_features, layer.in_features) for name, layer in layers.items()}
+    condition, influence = keyed(0, clip=frames, size=(8, 8)), Influence(start=0.0, end=0.9, frames=frames)
+    with ExitStack() as scope:
+        scope.enter_context(motion.attach(unet, model, frames, 1.0, arrangement))
+        scope.enter_context(motion.lora.attach(unet, model, [(Lora("adapter", "image", pairs, {}), 0.5)]))
+        scope.enter_context(motion.step_cache.attach(unet, arrangement, 2))
+        scope.enter_context(
+            sparsectrl.attach(unet, encoder, condition, frames, influence=influence, arrangement=arrangement)
+        )
+        yield
+
+
+def steps(unet: nn.Module, arrangement: Arrangement, gpu: SimulatedGpu, device: str) -> tuple[list[Tensor], list[int]]:
+    """What is predicted in each step, and how many events there were when it began."""
+    found, marks = [], []
+    x, _, context = (part.to(device) for part in batch(arrangement.frames, size=(8, 8)))
+    t = torch.full((len(x),), 900, device=device)
+    for step in range(STEPS):
+        marks.append(len(gpu.events))
+        arrangement.step_begins(step, STEPS + 1)
+        predicted = unet(x, t, context)
+        found.append(predicted if isinstance(predicted, Tensor) else predicted.sample)
+    return found, marks
+
+
+@pytest.mark.parametrize("engine", [None, "denoiser", "attention"])
+def test_a_webui_sends_nothing_more_for_our_sake(unet: nn.Module, engine: str | None) -> None:
+    """Of a clip in one window; where there are more, what is new in a step goes there in one piece for each of them.
+    A start and an end of SparseCtrl ask once a step when it is."""
+    windows = Windows(FRAMES) if engine is None else Windows(FRAMES, 3, 1, engine=engine)
+    with everything(unet, arrangement := Arrangement(windows)):
+        wanted, _ = steps(unet, arrangement, SimulatedGpu(), "cpu")
+    torch.manual_seed(0)
+    with simulated_gpu() as gpu:
+        on_gpu, arrangement = copy.deepcopy(unet).to("cuda"), Arrangement(windows)
+        with everything(on_gpu, arrangement):
+            found, marks = steps(on_gpu, arrangement, gpu, "cuda")
+        found = [part.cpu() for part in found]
+    assert all(far(part, want) < 1e-4 for part, want in zip(found, wanted, strict=True))
+    calls = 0 if engine is None else len(windows.at(1))
+    events = gpu.events[marks[1] : marks[2]]
+    of_step = Counter(event.kind for event in events)
+    assert of_step["wait"] <= 1 and not of_step["to host"] and of_step["to device"] <= calls, events
+
+
+def test_mixing_is_refused() -> None:
+    with simulated_gpu():
+        x, layer = torch.ones(2, 4, device="cuda"), nn.Linear(4, 4)
+        with pytest.raises(RuntimeError, match="one device"):
+            layer(x)
+        with pytest.raises(RuntimeError, match="one dtype"):
+            layer.to("cuda")(x.bfloat16())
+        with pytest.raises(TypeError, match="numpy"):
+            x.numpy()
