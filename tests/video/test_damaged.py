@@ -36,7 +36,12 @@ def test_damaged_files_are_frames_or_a_sentence(
 ) -> None:
     path = tmp_path / f"damaged{suffix}"
     path.write_bytes(damage(whole[suffix], cut, altered))
-    for look in (lambda: islice(open_clip(path).frames(), 50), lambda: [read_parameters(path)]):
+    looks = (
+        lambda: islice(open_clip(path).frames(), 50),
+        lambda: open_clip(path).glimpses(range(0, min(open_clip(path).count(), 50), 3)),
+        lambda: [read_parameters(path)],
+    )
+    for look in looks:
         try:
             found = list(look())
         except MotionError as error:
