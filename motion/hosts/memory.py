@@ -1,8 +1,9 @@
-"""Memory that is used up: told from other errors, and foreseen where a device says how much it has."""
+"""Memory that is used up: told from other errors, and foreseen where a device says how much it has; and models of ours
+that stay on a GPU between jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,6 +11,8 @@ from torch import nn
 
 from motion.errors import MotionError
 
+LEFT_FREE = 0.25
+"""The share of a GPU's memory that models which stay there leave to others."""
 _WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 """What CUDA, ROCm and MPS say of a device, and torch of the machine, by platform."""
 
@@ -47,11 +50,41 @@ def check_fits(models: Mapping[nn.Module, torch.dtype], device: torch.device) ->
         raise MotionError(f"the image model takes {gibs}: {MODEL_REMEDY}")
 
 
+@contextmanager
+def staying_on(device: torch.device, models: Sequence[nn.Module]) -> Iterator[None]:
+    """Within, and from job to job as long as there is room, `models` are on `device`; elsewhere on the CPU.
+
+    There is room where `LEFT_FREE` of the GPU's memory stays free beside them; it is asked before and behind.
+    """
+    for model in models:
+        size = sum(weights.nbytes for weights in model.parameters() if weights.device.type != device.type)
+        if _has_room(device, size):
+            _move(model, device)
+    try:
+        yield
+    finally:
+        if not _has_room(device, 0):
+            for model in models:
+                _move(model, torch.device("cpu"))
+
+
+def _move(model: nn.Module, device: torch.device) -> None:
+    with torch.inference_mode(False):  # it outlives the host's inference mode
+        model.to(device, non_blocking=device.type == "cuda")
+
+
+def _has_room(device: torch.device, size: int) -> bool:
+    """Whether so many bytes go there, and enough is left."""
+    free = _free_bytes(device) if device.type == "cuda" else None
+    return free is not None and free - size >= LEFT_FREE * torch.cuda.mem_get_info(device)[1]
+
+
 def _free_bytes(device: torch.device) -> int | None:
     """The bytes that may still be taken; None where there is nobody to ask."""
     try:
         if device.type == "cuda":
-            return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+            kept_for_us = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return torch.cuda.mem_get_info(device)[0] + kept_for_us
         if device.type == "mps":
             return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     except (AssertionError, AttributeError, RuntimeError):  # a driver that does not say

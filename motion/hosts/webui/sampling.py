@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import motion
 from motion import patching
 from motion.hosts.effects import effect_of
+from motion.hosts.memory import staying_on
 from motion.hosts.webui import detour, rounds
 from motion.hosts.webui.backends.base import as_set, host_module, loaded_base, option
 from motion.hosts.webui.backends.detect import encode, host, pictures_within_a_pass
@@ -92,6 +93,7 @@ class Sampling:
             clip_noise = clip_noise_class(rng, self.tab, self.techniques, self.arrangement.windows)
             undo.callback(patching.item(vars(rng), "ImageRNG", clip_noise))
             p.rng = clip_noise.like(p.rng)
+            undo.enter_context(staying_on(torch.device(host_module("shared").device), self._modules()))
             undo.callback(self._detach)
             for note in motion.lora.notes(self.module, self._attach()):
                 p.comment(note)
@@ -137,7 +139,8 @@ class Sampling:
         if self._copied:
             return weights
         pairs = motion.lora.copied(self.loras)
-        temporal = [weights for module in self._modules() for weights in module.parameters()]
+        on_cpu = (module for module in self._modules() if next(module.parameters()).device.type == "cpu")
+        temporal = [weights for module in on_cpu for weights in module.parameters()]
         return [*temporal, *weights, *(matrix for pair in pairs for matrix in (pair.down, pair.up))]
 
     def _modules(self) -> list[MotionModel]:
