@@ -109,7 +109,7 @@ class FurtherModules(Field):
         return json.dumps(named, ensure_ascii=False) if named else ""
 
     def format(self, value: Any) -> Any:
-        return self.write(value)
+        return json.dumps([item._asdict() for item in value], ensure_ascii=False) if value else ""
 
     def with_curves(self, value: Any, change: Callable[[str], Any]) -> Any:
         return tuple(

@@ -11,8 +11,8 @@ import gradio as gr
 
 from motion.errors import MotionError
 from motion.extension import infotext
-from motion.extension.page import curve_row, sections
-from motion.extension.page.lora_row import LoraRow
+from motion.extension.page import curve_row, list_row, sections
+from motion.extension.page.list_row import ListRow
 from motion.extension.page.module_row import ModuleRow
 from motion.extension.page.notes import alarm
 from motion.extension.page.paste_row import PasteRow
@@ -53,17 +53,26 @@ def build(elem_id: Callable[[str], str], is_img2img: bool) -> Panel:
     made["enabled"] = host_module("ui_components").InputAccordion(False, label="Motion", elem_id=elem_id("enabled"))
     with made["enabled"]:
         paste = PasteRow(elem_id, "img2img" if is_img2img else "txt2img")
-        files, loras, plan = ModuleRow(made, elem_id, paste), LoraRow(elem_id), PlanRow(elem_id)
+        files, plan = ModuleRow(made, elem_id, paste), PlanRow(elem_id)
+        loras, further = (ListRow(elem_id, listed()) for listed in (list_row.loras, list_row.further_modules))
         sections.draw(FIRST, made, elem_id)
         presets = PresetRow(elem_id)
         plan.build_cost()
         sections.details(elem_id)
         source = SourceRow(elem_id)
-        above = {"source": source.build, "lora": loras.build, "windows": plan.build_picture, "output": paste.build}
+        above = {
+            "source": source.build,
+            "lora": loras.build,
+            "layers": further.build,
+            "windows": plan.build_picture,
+            "output": paste.build,
+        }
         sections.build(made, elem_id, is_img2img, above)
     sections.follow(made)
     curve_row.follow(made)
     loras.follow(made)
+    further.follow(made)
+    further.follow_modules(made, files.refresh)
     presets.follow(made)
     files.follow(made, loras.chooser)
     pasted = [(made[name], read) for name, read in infotext.PASTED.items()] + [(files.pasted, infotext.read_notes)]
