@@ -217,6 +217,9 @@ def test_an_input_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ("keyframe:0,1,2\nstrength:1,1", "2 strengths for 3 key frames"),
         ("strength:1,1,1,1,1", "5 strengths for 4 frames"),
         ("strength:3", "is 3: give a number from 0 to 2"),
+        ("strength:0: 3", "which comes to 3: stay from 0 to 2"),
+        ("strength:0: 1, 9: 0", "9 is not in a clip of 4 frames"),
+        ("strength:@0: 1", "give a curve over frames alone"),
     ],
 )
 def test_lines_that_would_do_nothing_are_refused(folder: Path, lines: str, said: str) -> None:
@@ -233,6 +236,15 @@ def test_what_is_of_one_picture_takes_no_folder_and_no_source(folder: Path, modu
     p = processing({"enabled": True, "module": module})
     with ExitStack() as undo, pytest.raises(MotionError, match="no ControlNet unit is shown"):
         controlnet.units_per_frame(p, Clip(FRAMES, FRAMES, lambda: ()), undo)
+
+
+def test_strengths_are_a_curve_over_frames(folder: Path) -> None:
+    keyed, plain = f"{folder}\nkeyframe:3,0,1\nstrength:0: 2, -1: 0.5", f"{folder}\nstrength: 0: 1, -1: 0.4"
+    p = processing(*({"enabled": True, "batch_images": text} for text in (keyed, plain)))
+    with ExitStack() as undo:
+        shown = controlnet.units_per_frame(p, Clip(FRAMES + 1, FRAMES), undo)
+    found = [own.strengths for own in shown if own is not None]
+    assert found == [pytest.approx([2, 1.5, 0, 0.5, 0]), pytest.approx([1, 0.8, 0.6, 0.4, 0.4])]
 
 
 def test_key_frames_have_a_picture_and_a_strength_each(folder: Path) -> None:

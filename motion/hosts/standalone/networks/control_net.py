@@ -14,8 +14,11 @@ from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from torch import Tensor, nn
 
 from motion.errors import MotionError
-from motion.fields.weighted import read_number
+from motion.fields.curve import Value
+from motion.fields.curve_text import read_curve
+from motion.fields.varying import read_value
 from motion.hosts.memory import is_out_of_memory
+from motion.hosts.sounds import settle_curve
 from motion.hosts.source import Source
 from motion.hosts.standalone.networks.lora import split_weight
 from motion.hosts.standalone.parts import LATENT_CHANNELS, State, filled
@@ -30,6 +33,7 @@ from motion.weights.paths import OR_FOLDER, check_file
 REMEDY = "give a ControlNet made for the checkpoint's base"
 MOST = 2
 """Bound of a strength."""
+WHAT = "the strength of the ControlNet"
 ROWS_AT_ONCE = 32
 FIRST = ("input_hint_block.0.weight", "controlnet_cond_embedding.conv_in.weight")
 """The layer that reads the clip, by its original name and diffusers'."""
@@ -45,11 +49,12 @@ OTHERS = {
 
 @dataclass(frozen=True)
 class ControlClip:
-    """A ControlNet's file or diffusers folder, the clip that it is shown, and its strength."""
+    """A ControlNet's file or diffusers folder, the clip that it is shown, and its strength, or the curve of that over
+    frames."""
 
     file: Path
     source: Source
-    strength: float = 1.0
+    strength: Value = 1.0
 
     @classmethod
     def parse(cls, text: str) -> ControlClip:
@@ -62,16 +67,25 @@ class ControlClip:
             raise MotionError(f"the ControlNet {file} is shown nothing: give FILE=CLIP or FILE=CLIP=0.8")
         source = Source(shown)
         source.measure(1)
-        return cls(file, source, read_number(strength, 0, MOST, "the strength of the ControlNet"))
+        value = read_value(strength, WHAT, 0, MOST)
+        if read_curve(value).over_steps:
+            raise MotionError(f"{WHAT} is {value!r:.80}: give a curve over frames alone, such as 0: 1, -1: 0.4")
+        return cls(file, source, value)
 
     def __str__(self) -> str:
         digest = f" ({short_hash(self.file)})" if self.file.is_file() else ""
-        return f"{self.file.stem}{digest}: {self.source}, {self.strength:g}"
+        strength = self.strength if isinstance(self.strength, str) else f"{self.strength:g}"
+        return f"{self.file.stem}{digest}: {self.source}, {strength}"
 
     def hints(self, clip: Clip, frames: int) -> Tensor:
         """What the network is shown of each of the `frames` that are drawn, uint8 `[frames, 3, H, W]`."""
         shown = (blur_structure(frame, clip.structure_blur) for frame in self.source.frames(clip.frames, clip.size))
         return lengthened(torch.stack([torch.from_numpy(frame.copy()).movedim(-1, 0) for frame in shown]), frames)
+
+    def strengths(self, clip: Clip, frames: int) -> Tensor:
+        """Its strength in each of the `frames` that are drawn, float32 `[frames]`."""
+        curve = read_curve(settle_curve(self.strength, clip.frames, clip.fps))
+        return lengthened(torch.tensor(curve.at(clip.frames)), frames)
 
 
 @dataclass(frozen=True)
@@ -80,26 +94,27 @@ class ControlNet:
 
     model: ControlNetModel
     hints: Tensor
-    strength: float
+    strengths: Tensor
+    """In each frame, `[frames]`."""
 
     @classmethod
     def of(cls, control: ControlClip, unet: UNet2DConditionModel, clip: Clip, frames: int) -> ControlNet:
         """For a clip of which so many `frames` are drawn by `unet`. Raises MotionError if it does not fit."""
         model = open_control_net(control.file, unet)
         nn.Module.to(model, unet.device, unet.dtype)  # diffusers' own `to` logs a warning
-        return cls(model, control.hints(clip, frames), control.strength)
+        return cls(model, control.hints(clip, frames), control.strengths(clip, frames))
 
     def residuals(self, x: Tensor, t: Tensor, frames: Sequence[int], conditioning: Mapping[str, Any]) -> list[Tensor]:
         """What is added to the UNet's skip connections and, last, to its middle in a call `x [rows, 4, h, w]`."""
         parts: list[list[Tensor]] = []
         for some in torch.split(torch.arange(len(x)), ROWS_AT_ONCE):
-            hints = self.hints[[frames[row] for row in some.tolist()]].to(x) / 255
+            numbers = [frames[row] for row in some.tolist()]
+            hints = self.hints[numbers].to(x) / 255
             given = {name: _rows(value, some) for name, value in conditioning.items()}
             time = t[some] if t.ndim else t
-            down, middle = self.model(
-                x[some], time, controlnet_cond=hints, conditioning_scale=self.strength, return_dict=False, **given
-            )
-            parts.append([*down, middle])
+            down, middle = self.model(x[some], time, controlnet_cond=hints, return_dict=False, **given)
+            strengths = self.strengths[numbers].to(x)[:, None, None, None]
+            parts.append([residual * strengths for residual in (*down, middle)])
         return [torch.cat(same) for same in zip(*parts, strict=True)]
 
 

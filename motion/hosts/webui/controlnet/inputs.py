@@ -13,6 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from motion.errors import MotionError
+from motion.fields.curve_text import read_curve
+from motion.fields.varying import read_value
 from motion.fields.weighted import read_number
 from motion.hosts.controls import Pixels
 from motion.video.files import is_clip_file, stills
@@ -23,6 +25,7 @@ T = TypeVar("T")
 KEY_FRAMES, STRENGTHS = "keyframe", "strength"
 """What lines below the folder of a batch input may begin with; the first as sd-webui-animatediff has it."""
 STRONGEST = 2
+WHAT = "a strength of ControlNet"
 Strengths = Sequence[float]
 """Of each frame that is drawn; they multiply the unit's weight."""
 
@@ -52,7 +55,8 @@ def read_input(given: Any, clip: Clip, undo: ExitStack, mix: Callable[[Sequence[
     """What a batch input means: a folder or a clip, and below it lines `keyframe:0,8,-1` and `strength:1,0.5`.
 
     Fewer pictures than frames: the last one stays; more: the rest is left out. With key frames there are as many, and
-    the unit does nothing at other frames. Strengths are of key frames or else of frames, where the last one stays.
+    the unit does nothing at other frames. Strengths are of key frames or else of frames, where the last one stays, or a
+    curve over frames.
     Of an IP-Adapter ``mix`` says how much of the pictures at some frames each frame is given: it acts between key
     frames too, and at all frames as strongly.
     The folder is removed when ``undo`` is closed. Raises MotionError for what is not there, and for lines that mean
@@ -70,10 +74,7 @@ def read_input(given: Any, clip: Clip, undo: ExitStack, mix: Callable[[Sequence[
         found = fitted(list(pictures.frames(stop=clip.drawn)), clip.drawn)
         return Shown(write_pictures(found, undo), _by_frame(lines.get(STRENGTHS), clip))
     keys = parse(lines[KEY_FRAMES], clip.kept, pictures.count())
-    strengths = _numbers(lines.get(STRENGTHS, "1"))
-    if len(strengths) not in (1, len(keys)):
-        raise MotionError(f"ControlNet has {len(strengths)} strengths for {len(keys)} key frames: give one for each")
-    by_frame = dict(zip(keys, fitted(strengths, len(keys)), strict=True))
+    by_frame = dict(zip(keys, _by_key(lines.get(STRENGTHS, "1"), keys, clip), strict=True))
     by_key = dict(zip(keys, pictures.frames(), strict=True))
     nearest = (min(keys, key=lambda key: abs(key - frame)) for frame in range(clip.drawn))
     folder = write_pictures((by_key[key] for key in nearest), undo)
@@ -118,11 +119,35 @@ def _line(text: str) -> tuple[str, str]:
 def _by_frame(text: str | None, clip: Clip) -> Strengths | None:
     if text is None:
         return None
+    if _is_curve(text):
+        return fitted(_along(text, clip), clip.drawn)
     strengths = _numbers(text)
     if len(strengths) > clip.kept:
         raise MotionError(f"ControlNet has {len(strengths)} strengths for {clip.kept} frames: give one for each")
     return fitted(strengths, clip.drawn)
 
 
+def _by_key(text: str, keys: Sequence[int], clip: Clip) -> Strengths:
+    if _is_curve(text):
+        along = _along(text, clip)
+        return [along[key] for key in keys]
+    strengths = _numbers(text)
+    if len(strengths) not in (1, len(keys)):
+        raise MotionError(f"ControlNet has {len(strengths)} strengths for {len(keys)} key frames: give one for each")
+    return fitted(strengths, len(keys))
+
+
+def _is_curve(text: str) -> bool:
+    return not set(text).isdisjoint(":*(")
+
+
+def _along(text: str, clip: Clip) -> list[float]:
+    """The strength of each frame of the clip."""
+    curve = read_curve(read_value(text, WHAT, 0, STRONGEST))
+    if curve.over_steps or curve.sounds:
+        raise MotionError(f"{WHAT} is {text!r:.80}: give a curve over frames alone, such as 0: 1, -1: 0.4")
+    return curve.at(clip.kept)
+
+
 def _numbers(text: str) -> list[float]:
-    return [read_number(part.strip(), 0, STRONGEST, "a strength of ControlNet") for part in text.split(",")]
+    return [read_number(part.strip(), 0, STRONGEST, WHAT) for part in text.split(",")]

@@ -109,7 +109,8 @@ def test_a_frame_is_led_by_its_own_of_the_clip(host: Standalone, tiny: Path, fol
     for first, shown in enumerate(seen):
         assert (shown == hints[[min(first, 2), min(first + 1, 2)] * 2]).all()  # for both prompts
     assert np.abs(drawn.astype(int) - plain).mean() > 1
-    off = host.render(clip, Networks(module, control_clips=[replace(led, strength=0.0)]))
+    assert ControlClip.parse(f"{folder}={movie}=0: 0, -1: 1").strengths(clip, 4).tolist() == [0, 0.5, 1, 1]
+    off = host.render(clip, Networks(module, control_clips=[replace(led, strength="0: 0, -1: 0")]))
     assert (off == plain).all() and (host.render(clip, module) == plain).all()
 
 
@@ -163,6 +164,7 @@ def test_what_is_missing_is_named(folder: Path, movie: Path, tmp_path: Path) -> 
         (str(folder), "is shown nothing"),
         (f"{folder}={movie.parent / 'none.mp4'}", "does not exist"),
         (f"{folder}={movie}=9", "the strength of the ControlNet"),
+        (f"{folder}={movie}=@0: 1", "the strength of the ControlNet is '@0: 1': give a curve over frames alone"),
     ):
         with pytest.raises(MotionError, match=named):
             ControlClip.parse(text)
