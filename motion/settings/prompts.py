@@ -2,21 +2,29 @@
 
 `prompt_keys` says which lines are key frames; between two of them a frame is told a mix of both. Pure functions over
 text and tensors; the syntax is sd-webui-animatediff's, with ranges and negative numbers as ComfyUI-AnimateDiff-Evolved
-has them.
+has them. A word whose emphasis is a curve over frames, ``(storm:0: 0.6, -1: 1.4)``, is told each frame at its own.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from motion.settings.prompt_keys import key_frames
+from motion.errors import MotionError
+from motion.fields.curve import short
+from motion.fields.curve_text import read_curve
+from motion.settings.prompt_keys import key_frames, travels
 
 PARALLEL = 0.9995
 """Cosine from which two texts' vectors are taken as parallel, so that between them goes a straight line."""
+
+_KEY = r"-?\d{1,6}(?:\s*-\s*-?\d{1,6})?\s*:\s*[-+]?(?:\d+\.?\d*|\.\d+)"
+_CURVE = re.compile(rf":\s*(?P<curve>(?:smooth\s+)?{_KEY}(?:\s*,\s*{_KEY})*)\s*\)", re.ASCII)
+"""The end of an emphasis in parentheses."""
 
 
 class Mix(NamedTuple):
@@ -32,9 +40,40 @@ def travel(prompt: str, frames: int, closed: bool = False, drawn: int | None = N
 
     Before the first key frame its text holds, and behind the last one that one's; in a ``closed`` loop the last leads
     into the first again. A prompt that does not travel is told to all frames. Of frames that are ``drawn`` besides,
-    each is told what the clip's last one is. Raises MotionError where `key_frames` does.
+    each is told what the clip's last one is. Raises MotionError where `key_frames` does, and for keys of a word's
+    emphasis that are not in the clip.
     """
-    return mix_keys(key_frames(prompt, frames) or {0: prompt}, frames, closed, drawn)
+    mixes = mix_keys(key_frames(prompt, frames) or {0: prompt}, frames, closed, drawn)
+    if not has_curves(prompt):
+        return mixes
+
+    def told(text: str, frame: int) -> str:
+        return emphasised(text, min(frame, frames - 1), frames)
+
+    return [Mix(told(mix.first, at), told(mix.second, at), mix.weight) for at, mix in enumerate(mixes)]
+
+
+def varies(prompt: str, frames: int) -> bool:
+    """Whether ``prompt`` tells the frames of a clip of ``frames`` not all the same."""
+    return has_curves(prompt) or travels(prompt, frames)
+
+
+def has_curves(prompt: str) -> bool:
+    """Whether the emphasis of a word is a curve."""
+    return _CURVE.search(prompt) is not None
+
+
+def emphasised(text: str, frame: int, frames: int) -> str:
+    """``text`` as one of ``frames`` is told it, with a number in the place of each curve, to a hundredth."""
+
+    def number(found: re.Match[str]) -> str:
+        try:
+            value = read_curve(found["curve"]).at(frames)[frame]
+        except MotionError as error:
+            raise MotionError(f"the prompt's emphasis {found['curve']:.80}: {error}") from error
+        return f":{short(round(value, 2))})"
+
+    return _CURVE.sub(number, text)
 
 
 def mix_keys(keys: Mapping[int, str], frames: int, closed: bool = False, drawn: int | None = None) -> list[Mix]:

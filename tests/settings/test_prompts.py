@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import motion
+from motion.errors import MotionError
 from motion.settings.choices import TRAVELS
 from motion.settings.prompt_keys import key_frames
-from motion.settings.prompts import INTERPOLATIONS, Mix, linear, spherical, travel
+from motion.settings.prompts import INTERPOLATIONS, Mix, has_curves, linear, spherical, travel
 from motion.weights.formats.lora import TRIGGER, Lora
 
 SEASONS = "a forest,\n0: spring\n4-6: summer\n-1: winter\nbest quality"
@@ -49,6 +51,27 @@ def test_key_frames_have_their_own_text_and_weights_are_between(
     assert len(told) == frames
     assert all(told[frame] == Mix(text, text) for frame, text in keys.items())
     assert all(0 <= mix.weight < 1 and {mix.first, mix.second} <= set(keys.values()) for mix in told)
+
+
+def test_a_word_whose_emphasis_is_a_curve_is_told_each_frame_at_its_own() -> None:
+    told = travel("a ((cat) in rain:0: 1, -1: 1.4), (red:1.2)", 5, drawn=6)
+    texts = [f"a ((cat) in rain:{weight}), (red:1.2)" for weight in ("1", "1.1", "1.2", "1.3", "1.4", "1.4")]
+    assert told == [Mix(text, text) for text in texts]
+    both = travel("(sun:0-1: 1, 4: 0.5)\n0: day\n4: night", 5)
+    assert both[2] == Mix("(sun:0.83), day", "(sun:0.83), night", 0.5)
+    with pytest.raises(MotionError, match="the prompt's emphasis 0: 1, 9: 2: 9 is not in a clip of 5 frames"):
+        travel("(sun:0: 1, 9: 2)", 5)
+
+
+@given(st.text(st.sampled_from("(a:0-1, 2.)@\n"), max_size=24))
+def test_any_emphasis_is_a_curve_or_left_alone(text: str) -> None:
+    try:
+        told = travel(text, 5)
+    except MotionError:
+        return
+    if not has_curves(text) and not key_frames(text, 5):
+        assert told == [Mix(text, text)] * 5
+    assert not any(has_curves(part) for mix in told for part in mix[:2])
 
 
 def test_interpolations_are_exact() -> None:

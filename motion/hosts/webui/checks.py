@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from motion.fields.table import Size
-from motion.settings.prompt_keys import key_frames
+from motion.settings.prompts import travel
 from motion.settings.tab import Tab
 from motion.video.destination import check_frame_size, check_text, encoder_for
 
@@ -16,7 +16,7 @@ def check_prompts(p: Any, tab: Tab) -> None:
         texts = getattr(p, name, None) or []
         for text in [texts] if isinstance(texts, str) else texts:
             check_text(text)
-            key_frames(text, tab.frames)
+            travel(text, tab.frames)
 
 
 def check_output(size: Size, tab: Tab) -> None:

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from motion.errors import MotionError
 from motion.hosts.webui.backends.base import host_module, need
-from motion.settings.prompt_keys import travels
-from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of, travel
+from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of, travel, varies
 from motion.settings.settings import Movement
 
 Schedule = Sequence[Any]
@@ -47,7 +46,7 @@ class Travel:
         Behind the prompts every host has arguments of its own. If that does not travel, they are the host's.
         Raises MotionError for a key frame that is not in the clip, and for texts that differ in their parts.
         """
-        if len(required_prompts) != self.drawn or not travels(required_prompts[0], self.clip.frames):
+        if len(required_prompts) != self.drawn or not varies(required_prompts[0], self.clip.frames):
             return self.original(function, required_prompts, *others, **named)
         mixes = travel(required_prompts[0], self.clip.frames, self.clip.loop == "closed", self.drawn)
         texts = texts_of(mixes)
