@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from motion.errors import MotionError
 from motion.extension import places
 from motion.fields.table import Number, Size
@@ -21,6 +23,7 @@ from motion.hosts.webui.backends.base import host_module, option
 from motion.hosts.webui.continuation import Continued
 from motion.settings.source import parse_range
 from motion.settings.tab import TAB_FIELDS, Tab
+from motion.video.captions import write_missing
 from motion.video.structure import blur_structure
 from motion.weights.library import short_hash
 
@@ -28,6 +31,8 @@ LONGEST_PATH = 1024
 FRAMES, RATE = TAB_FIELDS["frames"], TAB_FIELDS["fps"]
 OUTPUTS = ("outdir_samples", "outdir_txt2img_samples", "outdir_img2img_samples", "outdir_videos")
 """The host's settings that say where clips lie."""
+FAILED = "<error>"
+"""What the host's interrogator says where it failed."""
 HASH = "Motion source hash"
 """The key of a file's digits in infotext."""
 IDLE = (
@@ -163,6 +168,21 @@ def hints(clip: Source | None, tab: Tab, drawn: int, size: Size) -> Callable[[],
         yield from [shown] * (drawn - tab.frames)
 
     return frames
+
+
+def write_captions(text: str) -> list[str]:
+    """Let the host's interrogator write captions for the clips in a folder that have none; their names. Raises
+    MotionError for a path that may not be read, and a folder without clips."""
+    folder = find(text)
+
+    def words(frame: Pixels) -> str:
+        said: str = host_module("shared").interrogator.interrogate(Image.fromarray(frame))
+        if FAILED in said:
+            raise MotionError("the WebUI's interrogator could not describe a clip: its log says why")
+        return said
+
+    with host_module("call_queue").queue_lock:
+        return write_missing(folder, words)
 
 
 def describe(clip: Source | None) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ from transformers import AutoTokenizer, BlipForConditionalGeneration
 from motion.errors import MotionError
 from motion.hosts.standalone.formats.folder import no_progress_bars
 from motion.hosts.standalone.networks.image_prompt import MEAN, SPREAD
-from motion.training.folder import Source, find
+from motion.video.captions import write_missing
 from motion.video.pictures import Frame
-from motion.video.read import open_clip
 
 REMEDY = "give the folder of a BLIP captioning model, with its config.json, weights and vocabulary"
 LONGEST = 30
@@ -29,17 +27,16 @@ def write_captions(data: Path, model: Path, device: str) -> list[str]:
 
     Raises MotionError for a folder without clips, and for one that is no BLIP model.
     """
-    sources = [source for source in find(data) if not source.caption]
     network, tokenizer = _open(model)
     network.to(device)
-    side, written = network.config.vision_config.image_size, []
-    for source in sources:
-        shown = _pixels(_middle(source), side)[None].to(device)
-        (tokens,) = network.generate(pixel_values=shown, max_new_tokens=LONGEST)
-        caption = " ".join(tokenizer.decode(tokens, skip_special_tokens=True).split())
-        source.path.with_name(f"{source.name}.txt").write_text(f"{caption}\n", encoding="utf-8")
-        written.append(source.name)
-    return written
+    side = network.config.vision_config.image_size
+
+    def describe(frame: Frame) -> str:
+        (tokens,) = network.generate(pixel_values=_pixels(frame, side)[None].to(device), max_new_tokens=LONGEST)
+        words: str = tokenizer.decode(tokens, skip_special_tokens=True)
+        return words
+
+    return write_missing(data, describe)
 
 
 def _open(folder: Path) -> tuple[Any, Any]:
@@ -53,14 +50,6 @@ def _open(folder: Path) -> tuple[Any, Any]:
             return network.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise MotionError(f"{folder} cannot be read as a BLIP model: {REMEDY}") from error
-
-
-def _middle(source: Source) -> Frame:
-    """The frame in the middle of a clip, which is walked twice and never held."""
-    clip = open_clip(source.path)
-    count = sum(1 for _ in clip.frames())
-    found: Iterator[Frame] = clip.frames(count // 2)
-    return next(found)
 
 
 def _pixels(frame: Frame, side: int) -> torch.Tensor:

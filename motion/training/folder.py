@@ -17,12 +17,11 @@ from safetensors import safe_open
 from torch import Tensor
 from tqdm import tqdm
 
-from motion.errors import MotionError
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.text.prompts import encode
-from motion.training.captions import TABLES, captions_of, some
 from motion.training.vae import to_pixels
-from motion.video.files import CLIPS, entries, is_clip_file, stills
+from motion.video.captions import captioned, name_of, some
+from motion.video.files import stills
 from motion.video.pictures import Frame
 from motion.video.read import open_clip
 from motion.weights.describe import sha256
@@ -45,7 +44,7 @@ class Source:
     @property
     def name(self) -> str:
         """What it is called, without a suffix."""
-        return self.path.name if self.path.is_dir() else self.path.stem
+        return name_of(self.path)
 
     def digest(self) -> str:
         """A hash of all that is learned from it."""
@@ -54,24 +53,8 @@ class Source:
 
 
 def find(folder: Path, trigger: str = "") -> list[Source]:
-    """The clips in `folder` in natural order: files that move, folders of frames, and pictures as clips of one frame.
-
-    `captions_of` says what they show; `trigger` goes in front of each. What is neither clip nor caption is named in a
-    warning. Raises MotionError if there is no clip.
-    """
-    if not folder.is_dir():
-        raise MotionError(f"{folder} is no folder: give one with clips or folders of frames")
-    there = entries(folder)
-    clips = [path for path in there if (bool(stills(path)) if path.is_dir() else is_clip_file(path))]
-    others = [path.name for path in there if path not in clips and path.suffix.lower() not in (".txt", *TABLES)]
-    if not clips:
-        found = f" but {some(others)}" if others else ""
-        raise MotionError(
-            f"{folder} holds no clips{found}: put folders of pictures or files of {', '.join(CLIPS)} there"
-        )
-    if others:
-        _log.warning("%s: left out, since clips are folders of pictures or %s", some(others), ", ".join(CLIPS))
-    told = captions_of(clips, folder).items()
+    """The clips in `folder` as `captioned` finds them; `trigger` goes in front of each caption."""
+    told = captioned(folder).items()
     return [Source(path, ", ".join(filter(None, (trigger, caption)))) for path, caption in told]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -141,3 +142,26 @@ def test_it_is_shown_as_a_strip(data: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ):
         text = source_row.describe(path, span, 1, 0.0, 0)
         assert (text.count("<img"), said in text) == (pictures, True)
+
+
+def test_the_hosts_interrogator_writes_what_is_missing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the middle frame; what has been written by hand stays."""
+    monkeypatch.setitem(sys.modules, "gradio", ModuleType("gradio"))
+    from motion.extension.page import source_row
+
+    said = SimpleNamespace(interrogate=lambda picture: f"grey\n {picture.getpixel((0, 0))[0]}")
+    monkeypatch.setattr(sys.modules["modules.shared"], "interrogator", said, raising=False)
+    monkeypatch.setitem(sys.modules, "modules.call_queue", SimpleNamespace(queue_lock=nullcontext()))  # type: ignore[arg-type]
+    write(np.zeros((1, 8, 8, 3), np.uint8), data / "clips" / "own.webp", RATE, "")
+    (data / "clips" / "own.txt").write_text("mine")
+    assert source_row.has_interrogator() and "written: 1." in source_row.write_captions("clips")
+    assert (data / "clips" / "clip.txt").read_text() == f"grey {20 * (FRAMES // 2)}\n"
+    assert (data / "clips" / "own.txt").read_text() == "mine"
+    assert "written: 0." in source_row.write_captions("clips")
+    for path, reason in (("clips/clip.webp", "is no folder"), ("/etc", "may not read")):
+        assert reason in source_row.write_captions(path)
+    (data / "clips" / "clip.txt").unlink()
+    said.interrogate = lambda picture: "a<error>"
+    assert "could not describe" in source_row.write_captions("clips") and not (data / "clips" / "clip.txt").exists()
+    monkeypatch.delattr(sys.modules["modules.shared"], "interrogator")
+    assert not source_row.has_interrogator()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import MotionError
-from motion.training.captions import captions_of, read_text
+from motion.video.captions import captions_of, read_text
 
 TEXT = "eine Möwe, café"
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252")

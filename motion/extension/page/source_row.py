@@ -12,6 +12,7 @@ from motion.errors import MotionError
 from motion.extension import source
 from motion.extension.page.notes import alarm, note, strip
 from motion.hosts.source import Source
+from motion.hosts.webui.backends.base import host_module
 from motion.settings.tab import Tab
 from motion.video.files import CLIPS
 
@@ -22,7 +23,7 @@ SIZE = ("width", "height")
 """The host's own components that follow besides, as `plan_row.HOST` names them."""
 GLIMPSES, HEIGHT = 8, 72
 """Pictures of the strip, and their height in pixels."""
-DROP = "Drop a clip here"
+DROP, CAPTIONS = "Drop a clip here", "Write captions for a folder of clips"
 
 
 class SourceRow:
@@ -35,6 +36,7 @@ class SourceRow:
         """Draw it."""
         self.drop = gr.File(label=DROP, file_types=list(CLIPS), elem_id=self.elem_id("source_drop"))
         self.said = gr.HTML(elem_id=self.elem_id("source_said"))
+        self.captions = gr.Button(CAPTIONS, visible=has_interrogator(), elem_id=self.elem_id("source_captions"))
 
     def follow(self, made: Mapping[str, Any], host: Mapping[str, Any]) -> None:
         """Say what the clip is whenever it changes; where the user has changed it, let frames, rate and size follow."""
@@ -46,6 +48,21 @@ class SourceRow:
             typed.input(taken, inputs=fields, outputs=following, show_progress=False)
         dropped = self.drop.upload(_path, inputs=[self.drop], outputs=[made["source"]], show_progress=False)
         dropped.then(taken, inputs=fields, outputs=following, show_progress=False)
+        self.captions.click(write_captions, inputs=fields[:1], outputs=[self.said])
+
+
+def has_interrogator() -> bool:
+    """Whether the host can say what a picture shows."""
+    return hasattr(getattr(host_module("shared"), "interrogator", None), "interrogate")
+
+
+def write_captions(folder: str) -> str:
+    """Write captions for the clips in the folder, and say of how many, or why of none."""
+    try:
+        written = source.write_captions(folder)
+    except MotionError as error:
+        return alarm(error)
+    return note(f"Captions written: {len(written)}.")
 
 
 def describe(*values: Any) -> str:

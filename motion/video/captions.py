@@ -7,10 +7,13 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from motion.errors import MotionError
+from motion.video.files import CLIPS, entries, is_clip_file, stills
+from motion.video.pictures import Frame
+from motion.video.read import open_clip
 
 TABLES = (".csv", ".jsonl")
 FILE_COLUMNS, CAPTION_COLUMNS = ("file", "file_name"), ("caption", "text")
@@ -28,6 +31,52 @@ _MARKS = {
 _log = logging.getLogger(__name__)
 
 
+def captioned(folder: Path) -> dict[Path, str]:
+    """The clips in `folder` in natural order, with their captions: files that move, folders of frames, and pictures as
+    clips of one frame.
+
+    `captions_of` says what they show. What is neither clip nor caption is named in a warning. Raises MotionError if
+    there is no clip.
+    """
+    if not folder.is_dir():
+        raise MotionError(f"{folder} is no folder: give one with clips or folders of frames")
+    there = entries(folder)
+    clips = [path for path in there if (bool(stills(path)) if path.is_dir() else is_clip_file(path))]
+    others = [path.name for path in there if path not in clips and path.suffix.lower() not in (".txt", *TABLES)]
+    if not clips:
+        found = f" but {some(others)}" if others else ""
+        raise MotionError(
+            f"{folder} holds no clips{found}: put folders of pictures or files of {', '.join(CLIPS)} there"
+        )
+    if others:
+        _log.warning("%s: left out, since clips are folders of pictures or %s", some(others), ", ".join(CLIPS))
+    return captions_of(clips, folder)
+
+
+def name_of(clip: Path) -> str:
+    """What a clip is called, without a suffix."""
+    return clip.name if clip.is_dir() else clip.stem
+
+
+def write_missing(folder: Path, describe: Callable[[Frame], str]) -> list[str]:
+    """Write `NAME.txt` beside each clip in ``folder`` that has no caption, of what its middle frame shows; their names.
+
+    Raises MotionError as `captioned`.
+    """
+    missing = [clip for clip, caption in captioned(folder).items() if not caption]
+    for clip in missing:
+        caption = " ".join(describe(_middle(clip)).split())
+        clip.with_name(f"{name_of(clip)}.txt").write_text(f"{caption}\n", encoding="utf-8")
+    return [name_of(clip) for clip in missing]
+
+
+def _middle(path: Path) -> Frame:
+    """The frame in the middle of a clip, which is walked twice and never held."""
+    clip = open_clip(path)
+    count = sum(1 for _ in clip.frames())
+    return next(clip.frames(count // 2))
+
+
 def captions_of(clips: Sequence[Path], folder: Path) -> dict[Path, str]:
     """The caption of each clip: in ``<name>.txt`` beside it, else in a table of the folder, else empty.
 
@@ -39,7 +88,7 @@ def captions_of(clips: Sequence[Path], folder: Path) -> dict[Path, str]:
         if not table.name.startswith("."):
             _take(table, clips, found)
     for clip in clips:
-        beside = clip.with_name(f"{clip.name if clip.is_dir() else clip.stem}.txt")
+        beside = clip.with_name(f"{name_of(clip)}.txt")
         if beside.is_file():
             found[clip] = read_text(beside).strip()
     return found
@@ -69,7 +118,7 @@ def _take(table: Path, clips: Sequence[Path], found: dict[Path, str]) -> None:
     """Put a table's captions where they belong."""
     by_name: dict[str, list[Path]] = {}
     for clip in clips:
-        for name in {clip.name, clip.name if clip.is_dir() else clip.stem}:
+        for name in {clip.name, name_of(clip)}:
             by_name.setdefault(name, []).append(clip)
     by_plain_name = {name.casefold(): named for name, named in by_name.items()}
     unmatched: list[str] = []
