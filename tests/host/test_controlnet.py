@@ -77,12 +77,12 @@ def test_each_frame_has_its_own_hint(webui: Webui, network: str, tmp_path: Path,
 def test_frames_that_look_at_all_others_obey_each_others_hints(webui: Webui, network: str, tmp_path: Path) -> None:
     """ControlVideo; without it a hint changes its own frame alone."""
     same, each = (folder(webui, tmp_path / str(hint), [0] + [hint] * (FRAMES - 1)) for hint in (0, 1))
-    before = webui.facts()
-    alone, looking = (
-        apart(*(drawn(webui, network, unit, scale=0, cross_frame=mode)[0] for unit in (same, each)))
-        for mode in ("none", "full")
-    )
-    assert looking > alone == 0
+
+    def reached(mode: str) -> float:
+        return apart(*(drawn(webui, network, unit, scale=0, cross_frame=mode)[0] for unit in (same, each)))
+
+    alone, before = reached("none"), webui.facts()
+    assert reached("full") > alone == 0
     assert not changed(before, webui.facts())
 
 
