@@ -10,7 +10,7 @@ ComfyUI-AnimateDiff-Evolved).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import chain
 from typing import Any, NamedTuple
@@ -21,30 +21,18 @@ from torch import Tensor, nn
 
 from motion import patching
 from motion.errors import MotionError
+from motion.fields.curve import Value
 from motion.models import sites
 from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement, progress
+from motion.sampling.frame_tables import MODES, Table, TableOf, between_keys, table_of
+from motion.sampling.frame_values import FrameValues, number_of
 from motion.sampling.moving import norm_over_clip
 from motion.sampling.rows import OPTIONS, Rows
 from motion.sampling.windows import Window, Windows
 from motion.settings.cross_frame import LEVELS, CrossFrame
 
 __all__ = ["MODES", "Table", "attach", "attach_by_settings"]
-
-Table = Sequence[Sequence[int]]
-"""For each frame of a clip the frames whose keys and values it reads."""
-TableOf = Callable[[Window], Table]
-"""The frames that those computed together read, by their numbers in the clip."""
-
-MODES: Mapping[str, TableOf] = {
-    "first": lambda together: [(0,)] * len(together),
-    "sparse-causal": lambda together: [(0, max(frame - 1, 0)) for frame in together],
-    "full": lambda together: [together] * len(together),
-    "style-aligned": lambda together: [(frame, 0) for frame in together],
-}
-"""The tables that need no numbers. "full" is of the frames that are computed together."""
-NUMBERED = ("reference", "pair")
-"""Those that do: of the first window, and of two frames."""
 
 
 @contextmanager
@@ -57,6 +45,8 @@ def attach(
     levels: Collection[int] | None = None,
     start: float = 0.0,
     end: float = 1.0,
+    strength: Value = 1.0,
+    clip_frames: int | None = None,
     clip_norms: bool = False,
     arrangement: Arrangement | None = None,
 ) -> Iterator[None]:
@@ -68,6 +58,8 @@ def attach(
     own: for each frame of the clip the frames that it reads. The keys and values of a frame are projected once, however
     many read them. ``levels``: those sizes of the picture alone, 0 is the latents' own, 1
     half of it ...; None: all. ``start`` and ``end`` are parts of the way from noise (0) to picture (1) in time steps.
+    ``strength``: of what a frame makes by itself (0) and with the others (1), a number or a curve over the finished
+    clip's frames (``clip_frames``, None: all); between them attention is computed twice.
     ``clip_norms``: the GroupNorms of the ResBlocks have one statistic over the clip, as in ControlVideo's and
     Tune-A-Video's UNets; else one for each frame, as in every image model.
 
@@ -80,12 +72,13 @@ def attach(
     of the frames or self-attention that somebody else has replaced.
     """
     arrangement = arrangement or Arrangement(Windows(frames))
-    table_of = _table_of(mode, frames, pair, arrangement.windows.size)
-    between_keys = mode == "full" and arrangement.windows.hierarchical
-    calls = _Calls(_between_keys(arrangement) if between_keys else table_of, arrangement, start, end)
+    table = table_of(mode, frames, pair, arrangement.windows.size)
+    is_between_keys = mode == "full" and arrangement.windows.hierarchical
+    values = FrameValues(arrangement, clip_frames or frames, [strength])
+    calls = _Calls(between_keys(arrangement) if is_between_keys else table, values, number_of(strength), start, end)
 
     def given(window: Window) -> Iterable[int]:
-        return arrangement.windows.ends(window) if between_keys else dict.fromkeys(chain(*table_of(window)))
+        return arrangement.windows.ends(window) if is_between_keys else dict.fromkeys(chain(*table(window)))
 
     with ExitStack() as undo:
         unet = undo.enter_context(patching.uncompiled(unet))
@@ -95,6 +88,7 @@ def attach(
         if (start, end) != (0, 1):
             arrangement.spans.append(calls.covers)
             undo.callback(arrangement.spans.remove, calls.covers)
+        undo.callback(values.follow(unet, rows=calls.mixes))
         undo.callback(patching.before(unet, calls.begin, with_kwargs=True))
         for attention, level in sites.self_attentions(found):
             if levels is None or level in levels:
@@ -110,18 +104,20 @@ def attach(
 
 
 def attach_by_settings(
-    unet: nn.Module, settings: CrossFrame, arrangement: Arrangement, zero_shot: bool
+    unet: nn.Module, settings: CrossFrame, arrangement: Arrangement, zero_shot: bool, frames: int
 ) -> AbstractContextManager[None]:
-    """`attach` as the settings of a clip say, which is ``zero_shot`` or has a motion module; off installs nothing."""
+    """`attach` as the settings of a clip of ``frames`` say, which is ``zero_shot`` or has a motion module; off installs
+    nothing."""
     mode = settings.cross_frame_mode(zero_shot)
-    if mode == "none":
+    if mode == "none" or number_of(settings.cross_frame_strength) == 0:
         return nullcontext()
+    strength: dict[str, Any] = {"strength": settings.cross_frame_strength, "clip_frames": frames}
     if settings.cross_frame == "auto":
-        return attach(unet, arrangement.frames, mode, arrangement=arrangement)
+        return attach(unet, arrangement.frames, mode, arrangement=arrangement, **strength)
     levels = [list(LEVELS).index(name) for name in settings.cross_frame_levels]
-    span = {"start": settings.cross_frame_start, "end": settings.cross_frame_end}
+    span = {"start": settings.cross_frame_start, "end": settings.cross_frame_end, **strength}
     options = {"levels": levels, **span, "clip_norms": settings.clip_norms, "arrangement": arrangement}
-    return attach(unet, arrangement.frames, mode, **options)  # type: ignore[arg-type]
+    return attach(unet, arrangement.frames, mode, **options)
 
 
 class _Call(NamedTuple):
@@ -138,11 +134,15 @@ class _Calls:
     """The hooks: where all frames of a clip read the same, they are one long sequence of queries for one of keys; else
     projected keys and values are laid side by side for each of them."""
 
-    def __init__(self, table_of: TableOf, arrangement: Arrangement, start: float, end: float) -> None:
+    def __init__(self, table_of: TableOf, values: FrameValues, strength: Value, start: float, end: float) -> None:
         self.table_of = table_of
-        self.arrangement = arrangement
+        self.values = values
+        self.arrangement = values.arrangement
+        self.strength = strength
         self.start, self.end = start, end
         self.call: _Call | None = None
+        self._given: Any = None
+        """What the attention in progress is given itself, where that counts."""
         self._made: dict[tuple[Window, int, bool], _Call | None] = {}
 
     def begin(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -159,8 +159,14 @@ class _Calls:
             self._made = {**self._made, key: self._call(*key)} if len(self._made) < KEPT else {key: self._call(*key)}
         self.call = self._made[key] if self._acts(unet_call.time(args, kwargs)) else None
 
+    @property
+    def mixes(self) -> bool:
+        """Whether what frames make by themselves counts, too."""
+        return self.strength != 1
+
     def join(self, attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The queries of a clip in one sequence, and beside them what is read."""
+        self._given = (args, kwargs) if self.mixes else None
         if self.call is None or not self.call.shared:
             return None
         x, frames = args[0], self.call.frames
@@ -173,10 +179,19 @@ class _Calls:
         return (rearrange(x, "(g f) n c -> g (f n) c", f=frames), *args[1:]), kwargs
 
     def part(self, attention: nn.Module, args: Any, output: Tensor) -> Tensor | None:
-        """The frames of a clip apart again."""
-        if self.call is None or not self.call.shared:
+        """The frames of a clip apart again, and mixed with what each makes by itself."""
+        call, given, self._given = self.call, self._given, None
+        if call is None:
             return None
-        return rearrange(output, "g (f n) c -> (g f) n c", f=self.call.frames)
+        apart = rearrange(output, "g (f n) c -> (g f) n c", f=call.frames) if call.shared else output
+        if given is None:
+            return apart if call.shared else None
+        self.call = None  # the projections inside stay the frames' own
+        try:
+            alone: Tensor = attention.forward(*given[0], **given[1])
+        finally:
+            self.call = call
+        return torch.lerp(alone, apart, self.values.of_rows(self.strength, alone))
 
     def gather(self, projection: nn.Module, args: Any, output: Tensor) -> Tensor | None:
         """Keys or values, ``[(groups frames), tokens, C]``, side by side for each frame that reads them."""
@@ -231,36 +246,6 @@ LEAST_VARIANCE = 1e-5
 """What is added to variances before they are divided by, as in the authors' code."""
 KEPT = 64
 """Sets of frames computed together whose rows are remembered."""
-
-
-def _table_of(mode: str | Table, frames: int, pair: tuple[int, int] | None, size: int) -> TableOf:
-    if isinstance(mode, str) and mode in MODES and pair is None:
-        return MODES[mode]
-    if isinstance(mode, str):
-        if mode not in NUMBERED:
-            raise MotionError(f"cross-frame attention is {mode}: choose one of {', '.join((*MODES, *NUMBERED))}")
-        reference = [(frame, frame % size) for frame in range(frames)]
-        mode = reference if mode == "reference" else [pair or (0, frames - 1)] * frames
-    table = [[frame + frames if frame < 0 else frame for frame in read] for read in mode]
-    if len(table) != frames:
-        raise MotionError(f"the table has {len(table)} frames and the clip {frames}: give the frames that each reads")
-    odd = next((read for read in table if not read or not all(0 <= frame < frames for frame in read)), None)
-    if odd is not None or len({*map(len, table)}) > 1:
-        raise MotionError(f"a frame cannot read the frames {odd}: give each as many of 0 to {frames - 1}")
-    return lambda together: [table[frame] for frame in together]
-
-
-def _between_keys(arrangement: Arrangement) -> TableOf:
-    """ControlVideo's hierarchical sampler: key frames read each other; what lies between two reads the first of these
-    and the last of its own, for the authors' network reads its first and last input and has both key frames in front.
-    """
-
-    def table(together: Window) -> Table:
-        window = arrangement.window
-        ends = arrangement.windows.ends(window)
-        return [(ends[0], window[-1]) if ends else together] * len(together)
-
-    return table
 
 
 def _nearest(together: Window, frame: int) -> int:

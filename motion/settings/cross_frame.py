@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from motion.errors import MotionError
 from motion.fields.table import Choice, Flag, Number, Several, setting
+from motion.fields.varying import Varying
 
 MODES: Mapping[str, str] = MappingProxyType(
     {
@@ -48,6 +49,11 @@ class CrossFrame:
     cross_frame_end: float = setting(
         Number, 1.0, "Cross-frame end", "when it ceases to look: 0 = first step, 1 = last", 0, 1, 0.01, 1,
         key="Motion cross-frame end", group="cross_frame", needs=("cross_frame",),
+    )  # fmt: skip
+    cross_frame_strength: float | str = setting(
+        Varying, 1.0, "Cross-frame strength", "how much that counts; 0 = each frame looks at itself; or a curve",
+        0, 1, 0.05, 1, key="Motion cross-frame strength", group="cross_frame", needs=("cross_frame",),
+        detail="between 0 and 1 self-attention is computed twice",
     )  # fmt: skip
     clip_norms: bool = setting(
         Flag, False, "Norms over the clip", "frames share the statistics of the UNet's norms",

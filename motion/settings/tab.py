@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from motion.errors import MotionError
+from motion.fields.curve_text import read_curve
 from motion.fields.table import Choice, Field, Flag, Image, Number, Several, check, setting, table
-from motion.fields.varying import VaryingWeights, check_curves
+from motion.fields.varying import Varying, VaryingWeights, check_curves
 from motion.fields.weighted import Weighted
 from motion.settings.choices import MOST_FRAMES
 from motion.settings.key_frames import KeyFrame, KeyImages
@@ -83,6 +85,11 @@ class Tab(StructureSettings, SourceClip, Steering, Keys, Movement, Switch):
         Choice, "every", "Initial image", "every: all frames are drawn from it; first: it fades out after the first",
         STARTS, key="Motion initial image", group="img2img",
     )  # fmt: skip
+    initial_weight: float | str = setting(
+        Varying, 1.0, "Initial image weight", "how much of it each frame begins with, the rest is noise; or a curve",
+        0, 1, 0.05, 1, key="Motion initial image weight", group="img2img",
+        detail="0: 1, -1: 0 lets go of the image over the clip",
+    )  # fmt: skip
     fade_power: float = setting(
         Number, 1.0, "Fade power", "p in 1 - i^p / s, the weight of the initial image in frame i", 0.1, 10, 0.1, 10,
         key="Motion fade power", group="img2img", needs=("start", "last_frame"),
@@ -106,6 +113,8 @@ class Tab(StructureSettings, SourceClip, Steering, Keys, Movement, Switch):
         check_curves(self, TAB_FIELDS, self.frames)
         self.check_keys()
         self.check_cross_frame()
+        if read_curve(self.initial_weight).over_steps:
+            raise MotionError(f"initial weight is {self.initial_weight}: frames begin once, give a curve over frames")
 
     @property
     def zero_shot(self) -> bool:

@@ -119,6 +119,27 @@ def test_frames_that_read_themselves_are_bit_equal_to_no_hook(host: nn.Module) -
         assert run(host, inputs).equal(plain)
 
 
+@pytest.mark.parametrize("mode", ["first", "sparse-causal"])
+def test_its_strength_is_between_a_frames_own_and_the_others(unet: nn.Module, mode: str) -> None:
+    """At the first attention, whose input is the same whatever the strength."""
+    inputs, outputs = batch(4, groups=2), []
+    attention = unet.get_submodule("down_blocks.0.attentions.0.transformer_blocks.0.attn1")
+    for strength in (0.0, 1.0, "0: 0, 1: 0.25, 2: 1"):
+        with attach(unet, 4, mode, strength=strength):
+            handle = attention.register_forward_hook(lambda _, args, output: outputs.append(output))
+            run(unet, inputs)
+            handle.remove()
+    own, others, found = outputs
+    for row, share in enumerate((0, 0.25, 1, 1) * 2):
+        assert far(found[row], own[row] + share * (others[row] - own[row])) <= 1e-6
+    assert found[0].equal(own[0]) and far(own, others) > 1e-3
+    plain = run(unet, inputs)
+    with attach(unet, 4, mode, strength="0: 0"):
+        assert run(unet, inputs).equal(plain)
+    with pytest.raises(MotionError, match="9 is not in a clip of 4 frames"), attach(unet, 4, mode, strength="9: 1"):
+        pass
+
+
 def test_full_has_no_order(unet: nn.Module) -> None:
     precise = copy.deepcopy(unet).double()
     inputs, order = batch(4, groups=2), [2, 0, 3, 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -135,3 +137,12 @@ def test_empty_noise_is_none() -> None:
 def test_one_technique_makes_the_noise(kind: str) -> None:
     [maker] = [type(member).__name__ for member in techniques_of(Clip(noise=kind)).members] or [None]
     assert maker == (None if kind == "independent" else "LayeredNoise" if kind in KINDS else "SharedNoise")
+
+
+def test_the_first_images_weight_is_a_curve() -> None:
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(4, 4, 2, 2, generator=draw)
+    first = torch.randn(1, 4, 2, 2, generator=draw)
+    faded = fade(first, noise, 1, math.inf, None, 3, "0: 1, -1: 0.5")
+    for frame, weight in enumerate((1, 0.75, 0.5, 0.5)):
+        assert torch.allclose(faded[frame], weight * first[0] + (1 - weight) * noise[frame])

@@ -59,7 +59,8 @@ class Scope:
                 scope.enter_context(attach_further(unet, further, arrangement, effect))
             if (tuned := self.networks.one_shot) is not None:
                 scope.enter_context(motion.one_shot.attach(unet, tuned, arrangement.frames, arrangement=arrangement))
-            scope.enter_context(motion.cross_frame.attach_by_settings(unet, clip, arrangement, clip.zero_shot))
+            looking = motion.cross_frame.attach_by_settings(unet, clip, arrangement, clip.zero_shot, clip.frames)
+            scope.enter_context(looking)
             loras = self.networks.attached
             scope.enter_context(motion.lora.attach(unet, module, loras, clip.frames, arrangement))
             scope.enter_context(motion.step_cache.attach_by_settings(unet, clip, arrangement))

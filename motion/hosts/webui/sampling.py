@@ -6,6 +6,7 @@ Everything that is changed in the host is changed from here, for as long as `p.s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -31,6 +32,7 @@ from motion.models.motion.model import MotionModel
 from motion.sampling.animation import attach_further, attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.effect import MotionEffect
+from motion.sampling.frame_values import number_of
 from motion.sampling.inputs import attach_inputs
 from motion.sampling.lora import WeightedLora
 from motion.sampling.noise import fade
@@ -109,7 +111,7 @@ class Sampling:
                 rounds.draw_again(p, self.techniques, float(self._alphas()[-1]), self.arrangement, undo)
             if self.techniques.have("detour"):
                 detour.go_back(self.techniques, self._alphas(), undo)
-            if hasattr(p, "init_latent") and (self.tab.start == "first" or self.tab.last_frame is not None):
+            if hasattr(p, "init_latent") and self._fades:
                 undo.callback(patching.item(vars(p), "init_latent", self._faded(p)))
             with self.keys.scope():
                 yield
@@ -169,13 +171,20 @@ class Sampling:
     def _step_begins(self, denoiser: Any, _: Any) -> None:
         self.arrangement.step_begins(of=getattr(denoiser, "total_steps", None))
 
+    @property
+    def _fades(self) -> bool:
+        tab = self.tab
+        return tab.start == "first" or tab.last_frame is not None or number_of(tab.initial_weight) != 1
+
     def _faded(self, p: Any) -> Any:
         """The initial image's latents, fading into noise and towards the last frame."""
         rng, seed = host_module("rng"), p.seeds[0] + FADE_SEED
         generator, shape = rng.create_generator(seed), p.init_latent.shape
         noise = rng.randn_without_seed(shape, generator=generator).to(p.init_latent)
         last = None if self.tab.last_frame is None else encode_picture(p, self.tab.last_frame)
-        return fade(p.init_latent, noise, self.tab.fade_power, self.tab.fade_scale, last, self.tab.frames)
+        tab = self.tab
+        scale = tab.fade_scale if tab.start == "first" or last is not None else math.inf
+        return fade(p.init_latent, noise, tab.fade_power, scale, last, tab.frames, tab.initial_weight)
 
     def _attach(self) -> Sequence[WeightedLora]:
         """Attach to the loaded model; the LoRAs that are."""
@@ -192,7 +201,9 @@ class Sampling:
         self._attached.enter_context(scope)
         for module, effect in self.further:
             self._attached.enter_context(attach_further(unet, module, self.arrangement, effect))
-        looking = motion.cross_frame.attach_by_settings(unet, self.tab, self.arrangement, self.tab.zero_shot)
+        looking = motion.cross_frame.attach_by_settings(
+            unet, self.tab, self.arrangement, self.tab.zero_shot, self.tab.frames
+        )
         self._attached.enter_context(looking)
         self._attached.enter_context(motion.lora.attach(unet, self.module, loras, self.tab.frames, self.arrangement))
         self._attached.enter_context(motion.step_cache.attach_by_settings(unet, self.tab, self.arrangement))

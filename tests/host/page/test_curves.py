@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -40,9 +42,10 @@ def type_into_row(page: WebuiPage, ids: str, part: str, text: str) -> None:
     box.press("Tab")
 
 
-def values(page: WebuiPage) -> dict[str, str]:
+def values(page: WebuiPage) -> dict[str, Any]:
+    """What the page holds of what was typed; lists as the JSON in their fields says."""
     shown = {name: page.value(name) for rows in TYPED.values() for name in rows}
-    lists = {name: page.element(name).locator("textarea").input_value() for name in ("loras", "modules")}
+    lists = {name: json.loads(page.element(name).locator("textarea").input_value()) for name in ("loras", "modules")}
     return {**shown, **lists, "effect_mask": page.value("effect_mask")}
 
 
