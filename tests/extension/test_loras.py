@@ -48,7 +48,9 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     kohya = {"lora_unet_conv_in.lora_down.weight": torch.ones(1, 4, 3, 3)}
     save_file({**kohya, "lora_unet_conv_in.lora_up.weight": torch.ones(32, 1, 1, 1)}, tmp_path / "Lora/ink.safetensors")
     opts = SimpleNamespace(data={}, use_downcasted_alpha_bar=False, sd_noise_schedule="Default")
-    shared = SimpleNamespace(cmd_opts=SimpleNamespace(lora_dir=str(tmp_path / "Lora")), opts=opts, sd_model=None)
+    shared = SimpleNamespace(
+        cmd_opts=SimpleNamespace(lora_dir=str(tmp_path / "Lora")), opts=opts, sd_model=None, device="cpu"
+    )
     hosts = {"sd_models": SimpleNamespace(), "shared": shared, "paths": SimpleNamespace(models_path=str(tmp_path))}
     monkeypatch.setitem(sys.modules, "modules", ModuleType("modules"))
     for name, content in hosts.items():
