@@ -87,5 +87,5 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         figures = KeyExamination(arguments.clips, steps=steps).run(checkpoint, module, arguments.sparsectrl, on)
     else:
         examined = MoveExamination(arguments.clips, steps=steps)
-        figures = examined.run(checkpoint, module, arguments.motion_lora, arguments.move, on)
+        figures = examined.run(checkpoint, module, {arguments.move: arguments.motion_lora}, on)[arguments.move]
     tell(json.dumps(figures, indent=2))

@@ -32,29 +32,38 @@ SEEN: Mapping[str, tuple[float, float, float]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class MoveExamination:
-    """How many clips of held-out scenes to draw with the LoRA, and as many without."""
+    """How many clips of held-out scenes to draw with each LoRA, and as many without."""
 
     clips: int = 50
     seed: int = 3000
     steps: int = STEPS
 
-    def run(self, checkpoint: Path, module: Path, lora: Path, move: str, device: str = "auto") -> dict[str, float]:
-        """What a LoRA at weight 1 adds to the motion of clips, against those of the same seeds without it.
+    def run(
+        self, checkpoint: Path, module: Path, loras: Mapping[str, Path], device: str = "auto"
+    ) -> dict[str, dict[str, float]]:
+        """What the LoRA of each move adds at weight 1 to the motion of clips, against those of the same seeds without
+        it, by the move.
 
         ``flow_right``: the share in which it has the move's sign. ``flow``: how much of it there is on average, pixels
         in a clip, or for zooms the logarithm of the area's factor. Raises MotionError for a move that no shape shows.
         """
-        if move not in SEEN:
-            raise MotionError(f"move is {move}: one of {', '.join(SEEN)} can be examined")
+        if odd := next((move for move in loras if move not in SEEN), None):
+            raise MotionError(f"move is {odd}: one of {', '.join(SEEN)} can be examined")
         host, model = Standalone.open(checkpoint, device=device), motion.load(module)
-        active = [(motion.lora.load(lora, "motion"), 1.0)]
+        still, figures = self._changes(host, Networks(model)), {}
+        for move, lora in loras.items():
+            moved = self._changes(host, Networks(model, attached=[(motion.lora.load(lora, "motion"), 1.0)]))
+            flows = [flow(*both, move) for both in zip(moved, still, strict=True)]
+            right = float(np.mean(np.array(flows) > 0))
+            figures[move] = {"flow_right": right, "flow": float(np.nanmean(flows))}
+        return figures
+
+    def _changes(self, host: Standalone, networks: Networks) -> list[np.ndarray | None]:
+        """What changes in each of the clips."""
         held_out = cycle(scene for scene in all_scenes() if scene.held_out)
-        flows = []
-        for seed, scene in enumerate(islice(held_out, self.clips), self.seed):
-            clip = demo_clip(scene.caption, seed, steps=self.steps)
-            found = [changes(read_clip(host.render(clip, Networks(model, attached=what)))) for what in (active, [])]
-            flows.append(flow(found[0], found[1], move))
-        return {"flow_right": float(np.mean(np.array(flows) > 0)), "flow": float(np.nanmean(flows))}
+        scenes = enumerate(islice(held_out, self.clips), self.seed)
+        clips = (demo_clip(scene.caption, seed, steps=self.steps) for seed, scene in scenes)
+        return [changes(read_clip(host.render(clip, networks))) for clip in clips]
 
 
 def flow(moved: np.ndarray | None, still: np.ndarray | None, move: str) -> float:

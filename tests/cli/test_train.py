@@ -45,9 +45,9 @@ def test_the_whole_program_in_miniature(
     assert all(0 <= share <= 1 for share in figures.values())
     assert cli.main(["train", "evaluate", *arguments, "--adapter", str(parts[2])]) == 0
     assert json.loads(capsys.readouterr().out).keys() == figures.keys()
-    for move, lora in zip(sprite_parts.CAMERA, parts[3:], strict=True):
-        assert cli.main(["train", "evaluate", *arguments, "--motion-lora", str(lora), "--move", move]) == 0
-        assert 0 <= json.loads(capsys.readouterr().out)["flow_right"] <= 1
+    of_move = ["--motion-lora", str(parts[3]), "--move", sprite_parts.CAMERA[0]]
+    assert cli.main(["train", "evaluate", *arguments, *of_move]) == 0
+    assert 0 <= json.loads(capsys.readouterr().out)["flow_right"] <= 1
 
 
 @pytest.mark.parametrize(

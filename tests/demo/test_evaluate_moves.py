@@ -36,4 +36,4 @@ def test_a_lost_shape_is_not_right() -> None:
 def test_rolls_are_refused() -> None:
     assert set(SEEN) < set(MOVES)
     with pytest.raises(MotionError, match="roll-clockwise"):
-        MoveExamination(1).run(Path(DEMO["checkpoint"]), Path(DEMO["motion"]), Path(DEMO["motion"]), "roll-clockwise")
+        MoveExamination(1).run(Path(DEMO["checkpoint"]), Path(DEMO["motion"]), {"roll-clockwise": Path(DEMO["motion"])})
