@@ -11,14 +11,16 @@ from torch import Tensor
 
 from motion.hosts.controls import Control, describe_controls
 from motion.hosts.finish import finish_frames, shown_pixels
-from motion.hosts.only_masked import OnlyMasked
+from motion.hosts.source import Source
+from motion.hosts.webui.source import MASK_BLUR
 from motion.settings.tab import Tab
 from motion.weights.library import short_hash
 
 
-def put_back(detail: OnlyMasked, blur: float, images: list[Tensor]) -> None:
-    """Make of a clip's ``images [3, H, W]`` from 0 to 1, which show but what a mask does, the whole pictures."""
-    whole = detail.put_back(map(shown_pixels, images), range(len(images)), len(images), blur)
+def put_back(kept: Source, p: Any, images: list[Tensor]) -> None:
+    """Let a clip's ``images [3, H, W]`` from 0 to 1 be what is ``kept`` of the source where its mask shows nothing."""
+    blur = getattr(p, "mask_blur", MASK_BLUR) or 0
+    whole = kept.put_back(map(shown_pixels, images), range(len(images)), len(images), blur)
     images[:] = [torch.from_numpy(frame / 255).movedim(-1, 0).to(images[0]) for frame in list(whole)]
 
 

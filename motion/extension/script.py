@@ -17,7 +17,6 @@ from motion.extension.models import further_modules, library, load, loras, promp
 from motion.extension.page import panel
 from motion.extension.page.plan_row import HOST
 from motion.fields.table import Size
-from motion.hosts.only_masked import OnlyMasked
 from motion.hosts.source import Source
 from motion.hosts.webui import beside, checks, initial_images
 from motion.hosts.webui import job as jobs
@@ -105,8 +104,8 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
         if job := Job.of(p):
             pp.images[:] = pp.images[: job.tab.frames]
             finish.finish(p, job.tab, job.sampling.keys.controls, pp.images)
-            if job.detail is not None:
-                finish.put_back(job.detail, p.mask_blur or 0, pp.images)
+            if job.kept is not None:
+                finish.put_back(job.kept, p, pp.images)
             job.done += 1
             if job.continued is not None:
                 job.continued.round_ends(job.done, pp.images, job.sampling.keys)
@@ -171,7 +170,7 @@ def plan(p: Any, tab: Tab) -> Job:
     clip = source if continued is None else None
     controls = key_frames.load(tab, sources.key_images(clip, tab, size) if continued is None else continued.images())
     begins_with = clip if tab.source_latents else None
-    detail = sources.open_detail(p, tab, begins_with)
+    kept = sources.open_kept(p, tab, begins_with)
     _check_techniques(p, drawn, controls, begins_with is None and not hasattr(p, "init_images"))
     _settle_initial_images(p, tab.frames, windows.frames, begins_with)
     active, further = loras(drawn), further_modules(drawn)
@@ -181,7 +180,9 @@ def plan(p: Any, tab: Tab) -> Job:
         remember_module(module.architecture.family.base, entry.name)
     return Job(
         tab=tab,
-        sampling=Sampling(drawn, module, windows, active, controls, _source_latents(p, tab, begins_with), further),
+        sampling=Sampling(
+            drawn, module, windows, active, controls, _source_latents(p, tab, kept or begins_with), further
+        ),
         frames=windows.frames,
         clips=jobs.clip_count(p),
         own=jobs.own_values(p),
@@ -191,8 +192,8 @@ def plan(p: Any, tab: Tab) -> Job:
         },
         several_prompts=isinstance(p.prompt, list),
         hints=sources.hints(clip, tab, windows.frames, size),
-        initial=_initial_images(p, tab, windows.frames, begins_with, detail),
-        detail=detail,
+        initial=_initial_images(p, tab, windows.frames, begins_with, kept),
+        kept=kept,
         continued=continued,
         prompted=partial(motion.lora.add_trigger_words, loras=active, frames=tab.frames) if tab.trigger_words else str,
     )
@@ -223,7 +224,7 @@ def _source_latents(p: Any, tab: Tab, clip: Source | None) -> SourceLatents | No
 
 
 def _initial_images(
-    p: Any, tab: Tab, drawn: int, clip: Source | None, detail: OnlyMasked | None
+    p: Any, tab: Tab, drawn: int, clip: Source | None, kept: Source | None
 ) -> Callable[[], Iterable[Initial]] | None:
     """What img2img begins with, where frames have images or masks of their own; see `_settle_initial_images`."""
     mask = sources.open_mask(p, tab, clip)
@@ -233,8 +234,8 @@ def _initial_images(
     pictures = partial(initial_images.frames_of, behind=drawn - count)
 
     def given() -> Iterator[Initial]:
-        if detail is not None:
-            return map(Initial, pictures(detail.frames(count, size)), pictures(detail.masks(count, size, 0)))
+        if kept is not None:
+            return map(Initial, pictures(kept.frames(count, size)), pictures(kept.masks(count, size, 0)))
         of_frames = islice(cycle(images), drawn) if clip is None else pictures(clip.pictures(count))
         return map(Initial, of_frames, repeat(None) if mask is None else pictures(mask.pictures(count)))
 

@@ -76,8 +76,9 @@ def open_mask(p: Any, tab: Tab, clip: Source | None) -> Source | None:
     mask = Source(path) if clip is None else replace(clip, mask=path).mask_clip()
     mask.measure(1)
     if not hasattr(p, "init_images"):
-        raise MotionError("a mask clip is for img2img: draw the clip there, or leave the mask out")
-    if p.inpaint_full_res and clip is None:
+        if clip is None:
+            raise MotionError("a mask clip in txt2img is of a source clip: give one with Video to video, or no mask")
+    elif p.inpaint_full_res and clip is None:
         raise MotionError(
             "only what a mask clip shows is drawn of a source clip: give one with Video to video, or set Inpaint area "
             "(inpaint_full_res) to the whole picture"
@@ -85,10 +86,15 @@ def open_mask(p: Any, tab: Tab, clip: Source | None) -> Source | None:
     return mask
 
 
-def open_detail(p: Any, tab: Tab, clip: Source | None) -> OnlyMasked | None:
-    """What the tab's mask clip shows of ``clip``, where the host's Inpaint area is that alone: it is drawn as a clip of
-    its own, and put back. Raises MotionError for a mask as `open_mask`, and for formats of other sizes."""
-    if clip is None or not tab.mask_clip.strip() or not getattr(p, "inpaint_full_res", False):
+def open_kept(p: Any, tab: Tab, clip: Source | None) -> Source | None:
+    """What stays of ``clip`` around what is drawn, where the host does not see to it: in txt2img all but what the tab's
+    mask clip shows, in img2img, where the Inpaint area is that alone, all around a part that is drawn as a clip of its
+    own. Raises MotionError for a mask as `open_mask`, and for formats of other sizes."""
+    if clip is None or not tab.mask_clip.strip():
+        return None
+    if not hasattr(p, "init_images"):
+        return replace(clip, mask=find(tab.mask_clip))
+    if not p.inpaint_full_res:
         return None
     found = OnlyMasked(**{**vars(clip), "mask": find(tab.mask_clip)}, padding=p.inpaint_full_res_padding)
     height, width = next(clip.pictures(1)).shape[:2]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from motion.errors import MotionError
@@ -22,6 +23,8 @@ from motion.video.read import open_clip
 
 ROUNDING = 1e-6
 """Of a frame: what its number may lose on its way through seconds."""
+HALF = 128
+"""From here on of 255 a mask draws anew where there is no between, as the WebUIs round it."""
 _HELD = 32
 """Frames that are held where a clip is played backwards, which is read forwards."""
 Shown = TypeVar("Shown")
@@ -166,6 +169,13 @@ class Source:
         if rate is None:
             raise MotionError(f"{self.path} has no frame rate of its own: leave the target FPS at 0")
         return rate / self.every / self.fps
+
+
+def in_latents(mask: Pixels) -> npt.NDArray[np.bool_]:
+    """A mask in the size of latents, ``[h, w]``: what is half masked or more is drawn anew, as in the WebUIs."""
+    height, width = mask.shape
+    anew: npt.NDArray[np.bool_] = mask.reshape(height // 8, 8, width // 8, 8).mean((1, 3)) >= HALF
+    return anew
 
 
 def mix(drawn: Pixels, kept: Pixels, mask: Pixels) -> Pixels:

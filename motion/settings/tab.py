@@ -100,7 +100,7 @@ class Tab(StructureSettings, SourceClip, Steering, Keys, Movement, Switch):
     )  # fmt: skip
     mask_clip: str = setting(
         Field, "", "Mask clip", "path of a clip or a folder of masks, white where each frame is drawn anew",
-        key="Motion mask clip", group="img2img",
+        key="Motion mask clip", group="source",
         detail="lies where a source may; with Inpaint area at Only masked a source clip is needed",
     )  # fmt: skip
     last_frame: Any = setting(  # noqa: RUF009

@@ -84,7 +84,7 @@ def test_a_mask_is_of_the_frames_that_are_used(data: Path) -> None:
     still = source.open_mask(p, Tab(**CLIP, mask_clip="mask.png"), source.open_source(tab))
     assert still is not None and [round(frame.mean()) for frame in still.pictures(2)] == [200, 200]
     assert source.open_mask(p, Tab(**CLIP), None) is None
-    for wrong, said in (({}, "for img2img"), ({"init_images": [], "inpaint_full_res": True}, "whole")):
+    for wrong, said in (({}, "of a source clip"), ({"init_images": [], "inpaint_full_res": True}, "whole")):
         with pytest.raises(MotionError, match=said):
             source.open_mask(SimpleNamespace(**wrong), tab, None)
 
@@ -98,17 +98,20 @@ def test_only_what_a_mask_shows_is_drawn_and_put_back(data: Path) -> None:
     p = SimpleNamespace(init_images=[None], inpaint_full_res=True, inpaint_full_res_padding=2)
     tab = Tab(**CLIP, frames=FRAMES, mask_clip="mask.webp")
     clip = source.open_source(tab)
-    detail = source.open_detail(p, tab, clip)
+    detail = source.open_kept(p, tab, clip)
     assert detail is not None and clip is not None and source.open_mask(p, tab, clip) is not None
     shown = list(detail.masks(FRAMES, Size(64, 64), 0))
     assert all(mask.mean() > 100 and mask[32, 32] == 255 for mask in shown), "it fills the box"
     images = [torch.full((3, 64, 64), 200 / 255) for _ in range(FRAMES)]
-    finish.put_back(detail, 0, images)
+    p.mask_blur = 0
+    finish.put_back(detail, p, images)
     whole = [shown_pixels(image) for image in images]
     for frame, mask, before in zip(whole, masks[..., 0] > 0, clip.pictures(FRAMES), strict=True):
         assert frame.shape == (64, 96, 3) and (frame[mask] == 200).all() and (frame[~mask] == before[~mask]).all()
-    for other in (p, SimpleNamespace(init_images=[None], inpaint_full_res=False), SimpleNamespace()):
-        assert source.open_detail(other, tab, None if other is p else clip) is None
+    assert source.open_kept(SimpleNamespace(init_images=[None], inpaint_full_res=False), tab, clip) is None
+    assert source.open_kept(p, tab, None) is None
+    in_txt2img = source.open_kept(SimpleNamespace(), tab, clip)
+    assert in_txt2img is not None and in_txt2img.mask == data / "mask.webp"
     with pytest.raises(MotionError, match="drawn of a source clip"):
         source.open_mask(p, Tab(mask_clip="mask.webp"), None)
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from motion.demo.world import draw_clip, parse_caption
+from motion.fields.table import Size
+from motion.hosts.controls import fit_image
 from motion.video.read import read
 from motion.video.write import write
 
@@ -28,6 +30,11 @@ def source(webui: Webui) -> Frames:
     frames = np.concatenate([drawn, drawn[:4]])
     write(frames, webui.server.data / "clips.apng", 12, "")
     return frames
+
+
+def enlarged(frames: Frames, scale: int) -> Frames:
+    """As the source is made larger."""
+    return np.stack([fit_image(frame, Size(scale * SIDE, scale * SIDE), "crop") for frame in frames])
 
 
 def of_source(**fields: Any) -> dict[str, Any]:
@@ -91,7 +98,21 @@ def test_a_masked_clip_is_the_source_outside(webui: Webui, still: str, source: F
         body = {**QUICK, "init_images": [encoded(source[0])], **moving(**options), **asked, "inpaint_full_res": True}
         reply = webui.reply("/sdapi/v1/img2img", body)
         assert (reply.status, said in reply.sentence) == (422, True), reply.body
-    assert "is for img2img" in webui.refusal(fields).sentence
+    assert "of a source clip" in webui.refusal({"mask_clip": "masks.apng"}).sentence
+
+
+def test_a_mask_holds_in_txt2img_too_and_with_hires_fix(webui: Webui, still: str, source: Frames) -> None:
+    masks = np.zeros((SIDE, SIDE, 3), np.uint8)
+    masks[:, 32:] = 255
+    write(masks[None], webui.server.data / "half.png", 12, "")
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_second_pass_steps": 2, "denoising_strength": 0.5}
+    for options in ({}, hires):
+        clip = webui.clip(of_source(mask_clip="half.png", source_strength=0.9), **options).frames
+        scale = clip.shape[1] // SIDE
+        drawn, kept = slice(48 * scale, None), slice(0, 16 * scale)
+        before = enlarged(source[:FRAMES], scale)
+        assert apart(clip[:, :, drawn], before[:, :, drawn]) > 1
+        assert (clip[:, :, kept] == before[:, :, kept]).all()
 
 
 def test_a_clip_goes_on_round_by_round(webui: Webui, still: str, source: Frames, tmp_path: Path) -> None:

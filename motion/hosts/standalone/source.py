@@ -11,13 +11,10 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from motion.hosts.source import Source
+from motion.hosts.source import HALF, Source, in_latents
 from motion.hosts.standalone.samplers import Levels
 from motion.hosts.standalone.vae import encode, encode_frames
 from motion.settings.settings import Clip
-
-HALF = 128
-"""From here on of 255 a mask draws anew where there is no between, as the WebUIs round it."""
 
 
 class Kept(NamedTuple):
@@ -36,8 +33,9 @@ class Kept(NamedTuple):
 def kept_by_mask(source: Source, clip: Clip, vae: AutoencoderKL, frames: int) -> Kept:
     """What the mask of a source keeps of a clip, of which so many `frames` are drawn."""
     masks = source.masks(clip.frames, clip.size, clip.mask_blur)
+    anew = torch.stack([torch.from_numpy(in_latents(mask))[None] for mask in masks])
     found = torch.cat(list(encode_frames(vae, source.frames(clip.frames, clip.size))))
-    return Kept(lengthened(found, frames), lengthened(torch.stack(list(map(_in_latents, masks))), frames))
+    return Kept(lengthened(found, frames), lengthened(anew, frames))
 
 
 def noise_source(found: Iterable[Tensor], noise: Tensor, levels: Levels, step: int) -> Tensor:
@@ -83,10 +81,3 @@ def inpainting_channels(source: Source | None, clip: Clip, vae: AutoencoderKL, f
 def lengthened(rows: Tensor, frames: int) -> Tensor:
     """`rows [clip, ...]` of as many `frames` as are drawn; those beyond the clip are the last."""
     return torch.cat([rows, rows[-1:].expand(frames - len(rows), *rows.shape[1:])])
-
-
-def _in_latents(mask: npt.NDArray[Any]) -> Tensor:
-    """A mask in the size of latents, `[1, h, w]`: what is half masked or more is drawn anew, as in the WebUIs."""
-    height, width = mask.shape
-    blocks = mask.reshape(height // 8, 8, width // 8, 8).mean((1, 3))
-    return torch.from_numpy(blocks >= HALF)[None]

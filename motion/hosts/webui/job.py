@@ -15,7 +15,7 @@ from typing import Any
 from motion import patching
 from motion.hosts.controls import Pixels
 from motion.hosts.memory import memory_error_told
-from motion.hosts.only_masked import OnlyMasked
+from motion.hosts.source import Source
 from motion.hosts.webui.backends.detect import host
 from motion.hosts.webui.backends.mean import encoding_to_the_mean
 from motion.hosts.webui.continuation import Continued
@@ -107,7 +107,7 @@ class Sample:
                 return self.encode_images(*args, **kwargs)
             with self._over_if_it_fails() as job:
                 job.masks = encode_one_by_one(self.p, self.job.initial(), self.encode_images, args, kwargs)
-                if job.detail is not None:
+                if job.kept is not None:
                     job.masks = ()
                     leave_overlays(self.p)
 
@@ -162,8 +162,9 @@ class Job:
     """What ControlNet's enabled units are shown frame by frame."""
     masks: Sequence[Any] = ()
     """The mask of each frame in its size, where they have masks of their own."""
-    detail: OnlyMasked | None = None
-    """The part of the source that is drawn by itself, and put back."""
+    kept: Source | None = None
+    """What is put back of the source around what is drawn: outside of its mask, or of a part that is drawn by itself.
+    """
     continued: Continued | None = None
     """The clip that goes on; its rounds are batches of their own."""
     started: float = field(default_factory=time.monotonic)
@@ -254,7 +255,7 @@ def _take_over(p: Any, job: Job) -> None:
             setattr(p, name, [one for one in value for _ in range(job.frames * len(job.parts))])
     clip = ControlNetClip(job.frames, job.tab.frames, job.hints, job.tab.loop == "closed")
     job.shown = controlnet.units_per_frame(p, clip, job.undo)
-    if job.detail is not None:  # the host would cut it out again
+    if job.kept is not None and hasattr(p, "inpaint_full_res"):  # the host would cut it out again
         job.undo.callback(patching.item(vars(p), "inpaint_full_res", False))
     p.do_not_save_grid = True
     if "frames" not in job.tab.formats:

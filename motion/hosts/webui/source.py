@@ -14,25 +14,30 @@ from torch import Tensor
 from motion import patching
 from motion.fields.table import Size
 from motion.hosts.controls import Pixels
-from motion.hosts.source import Source
+from motion.hosts.source import Source, in_latents
 from motion.hosts.webui.backends.base import host_module, option
 from motion.hosts.webui.backends.detect import encode
+from motion.settings.settings import FIELDS
 from motion.settings.source import SourceClip
 
 STRENGTH = "denoising_strength"
+MASK_BLUR = FIELDS["mask_blur"].default
+"""Of a mask in txt2img, which has no setting of the host's for it."""
 
 
 @dataclass
 class SourceLatents:
     """The latents that frames of txt2img begin with. They are encoded once, and the same for all clips of a job.
 
-    ``frames`` of each clip are kept; what is drawn behind them begins with the last one.
+    ``frames`` of each clip are kept; what is drawn behind them begins with the last one. A mask of the source's says
+    what of them is drawn anew.
     """
 
     clip: Source
     settings: SourceClip
     frames: int
     _encoded: Tensor | None = field(default=None, init=False)
+    _anew: Tensor | None = field(default=None, init=False)
 
     def attach(self, p: Any, undo: ExitStack) -> None:
         """Let the samplers that the host makes begin first passes of ``p`` so, until ``undo`` is closed.
@@ -57,11 +62,14 @@ class SourceLatents:
 
         def sample(p: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
             latents = self._latents(p, len(x)).to(x)
-            strength = patching.item(vars(p), STRENGTH, self.settings.source_strength)
-            try:
-                return sampler.sample_img2img(p, latents, x, *args, **kwargs)
-            finally:
-                strength()
+            with ExitStack() as undo:
+                undo.callback(patching.item(vars(p), STRENGTH, self.settings.source_strength))
+                if self.clip.mask is None:
+                    return sampler.sample_img2img(p, latents, x, *args, **kwargs)
+                anew = self._masks(p, len(x)).to(x)
+                for name, share in (("nmask", anew), ("mask", 1 - anew)):
+                    undo.callback(patching.item(vars(p), name, share))
+                return sampler.sample_img2img(p, latents, x, *args, **kwargs) * anew + latents * (1 - anew)
 
         return sample
 
@@ -71,8 +79,19 @@ class SourceLatents:
             method = encode_method()
             pictures = self.clip.frames(self.frames, Size(p.width, p.height))
             self._encoded = torch.cat([encode(_tensor(picture), method).cpu() for picture in pictures])
-        behind = self._encoded[-1:].expand(drawn - len(self._encoded), *self._encoded.shape[1:])
-        return torch.cat([self._encoded, behind])
+        return _lengthened(self._encoded, drawn)
+
+    def _masks(self, p: Any, drawn: int) -> Tensor:
+        """Where they are drawn anew, 1 or 0, ``[drawn, 1, h, w]``."""
+        if self._anew is None:
+            masks = self.clip.masks(self.frames, Size(p.width, p.height), MASK_BLUR)
+            self._anew = torch.from_numpy(np.stack([in_latents(mask) for mask in masks]))[:, None].float()
+        return _lengthened(self._anew, drawn)
+
+
+def _lengthened(rows: Tensor, drawn: int) -> Tensor:
+    """As many rows as are ``drawn``; those behind are the last one."""
+    return torch.cat([rows, rows[-1:].expand(drawn - len(rows), *rows.shape[1:])])
 
 
 def encode_method() -> int:

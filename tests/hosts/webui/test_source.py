@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -90,6 +91,29 @@ def test_txt2img_begins_with_a_frame_in_each_row_and_keeps_the_strength_of_hires
     ):
         sampler.sample(p, noise)
     assert not hasattr(p, "denoising_strength")
+
+
+def test_in_txt2img_a_mask_keeps_the_source_in_each_step_and_at_the_end(
+    clip: Source, samplers: Any, tmp_path: Path
+) -> None:
+    mask = np.zeros((SIDE, SIDE, 3), np.uint8)
+    mask[:, SIDE // 2 :] = 255
+    write(mask[None], tmp_path / "mask.png", 8, "")
+    p, noise, seen = SimpleNamespace(width=SIDE, height=SIDE), torch.randn(FRAMES + 1, 4, 8, 8), []
+
+    def drawn(self: Any, p: Any, latents: Tensor, *args: Any) -> Tensor:
+        seen.append((latents, p.mask, p.nmask))
+        return torch.full_like(latents, 9.0)
+
+    source = SourceLatents(replace(clip, mask=tmp_path / "mask.png"), SourceClip(), FRAMES)
+    with attached(source, p, samplers) as sampler:
+        sampler.sample_img2img = drawn.__get__(sampler)
+        result = sampler.sample(p, noise)
+    latents, kept, anew = seen[0]
+    assert kept.shape == anew.shape == (FRAMES + 1, 1, 8, 8) and (kept + anew == 1).all()
+    assert (anew[..., 5:] == 1).all() and (anew[..., :3] == 0).all()
+    assert (result[..., 5:] == 9).all() and (result[..., :3] == latents[..., :3]).all()
+    assert not {"mask", "nmask", "denoising_strength"} & vars(p).keys()
 
 
 class Img2img:
