@@ -160,14 +160,16 @@ class Sampling:
         rows_at_once = None if all_rows else ROWS_AT_ONCE
         arrangement = Arrangement(self.windows, rows_at_once=rows_at_once, sharing=self.sharing)
         kept = noise if self.techniques.rounds > 1 else None
-        run = SamplingRun(scheduler, arrangement, generators, kept, noise * scheduler.init_noise_sigma)
+        run = SamplingRun(scheduler, arrangement, generators, kept, noise)
         levels = samplers.levels(self.clips[0].sampler, scheduler)
-        if (way := self.techniques.detour(levels.times)) is not None:
-            run.latents, run.done = self._turned(way, levels), way.back
-        if self.source is not None or self.first_pass is not None:
+        if self.source is not None or self.first_pass is not None:  # in the noise's place: a long clip's is large
             run.done = self.clips[0].first_step(len(levels.times))
             by_clip = rearrange(noise, "(n f) c h w -> n f c h w", n=len(self.clips))
             run.latents = noise_source(self._beginning(), by_clip, levels, run.done).flatten(0, 1)
+        elif (way := self.techniques.detour(levels.times)) is not None:
+            run.latents, run.done = self._turned(way, levels), way.back
+        else:
+            run.latents = noise * scheduler.init_noise_sigma
         return run
 
     def _beginning(self) -> Iterable[Tensor]:
