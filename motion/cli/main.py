@@ -147,7 +147,8 @@ def _add_render(commands: Any) -> None:
         clip.add_argument(row.flag, dest=row.name, metavar=row.metavar, help=row.help + default, **alone)
     machine = render.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    machine.add_argument("--dtype", default="auto", help="auto, fp32, fp16, bf16")
+    machine.add_argument("--dtype", default="auto", help="auto, fp32, fp16, bf16; fp8: the UNet is stored in it")
+    machine.add_argument("--low-memory", action="store_true", help="as on a GPU with little memory")
     machine.add_argument("--work", metavar="DIR", type=Path, help="keep each step there, to go on after a crash")
     machine.add_argument("--json", action="store_true", help="print the report as one JSON object")
     render.set_defaults(run=_render)
@@ -204,6 +205,7 @@ def _render(args: argparse.Namespace) -> None:
         adapter=args.adapter,
         device=args.device,
         dtype=args.dtype,
+        low_memory=args.low_memory,
         controls=tuple(controls),
         work=args.work,
         vae=args.vae,

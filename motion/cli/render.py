@@ -59,6 +59,7 @@ class Job:
     adapter: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
+    low_memory: bool = False
     controls: tuple[Control, ...] = ()
     work: Path | None = None
     vae: Path | None = None
@@ -146,7 +147,8 @@ class Job:
         attached = self._attached()
         if clip.trigger_words:
             clip = replace(clip, prompt=motion.lora.add_trigger_words(clip.prompt, attached, clip.frames))
-        host = Standalone.open(self.checkpoint, self.device, self.dtype, self.vae, self.prediction, sharing)
+        opened = self.vae, self.prediction, sharing, self.low_memory or None
+        host = Standalone.open(self.checkpoint, self.device, self.dtype, *opened)
         place = {"device": str(host.device), "dtype": str(host.dtype).removeprefix("torch.")}
         provenance = {**self._provenance(), "Schedule type": schedule_type(clip, host.parts.parameterization)}
         asked = infotext(clip, {**provenance, **place, "Key images": key_frames.digest(self.controls)})

@@ -43,7 +43,7 @@ def check_fits(models: Mapping[nn.Module, torch.dtype], device: torch.device) ->
 
     Only a GPU is asked.
     """
-    free = _free_bytes(device)
+    free = free_bytes(device)
     needed = sum(tensor.numel() * dtype.itemsize for model, dtype in models.items() for tensor in model.parameters())
     if free is not None and needed > free:
         gibs = f"{needed / 2**30:.1f} GiB, and {device} has {free / 2**30:.1f} GiB left"
@@ -75,11 +75,11 @@ def _move(model: nn.Module, device: torch.device) -> None:
 
 def _has_room(device: torch.device, size: int) -> bool:
     """Whether so many bytes go there, and enough is left."""
-    free = _free_bytes(device) if device.type == "cuda" else None
+    free = free_bytes(device) if device.type == "cuda" else None
     return free is not None and free - size >= LEFT_FREE * torch.cuda.mem_get_info(device)[1]
 
 
-def _free_bytes(device: torch.device) -> int | None:
+def free_bytes(device: torch.device) -> int | None:
     """The bytes that may still be taken; None where there is nobody to ask."""
     try:
         if device.type == "cuda":

@@ -103,9 +103,9 @@ def _attach_layers(
 
 
 def _part(found: sites.Sites, arrangement: Arrangement, norms_see_all: bool, undo: ExitStack) -> None:
-    """Let the spatial layers take a few frames at a time, where all would go through them together."""
+    """Let the spatial layers take a few frames at a time, where that is asked for."""
     most = arrangement.rows_at_once
-    if most is None or not arrangement.whole:
+    if most is None:
         return
     for layer in (*found.transformers, *(() if norms_see_all else found.resblocks)):
         undo.callback(patching.item(vars(layer), "forward", in_parts(layer.forward, most)))

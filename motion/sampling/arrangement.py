@@ -64,9 +64,8 @@ class Arrangement:
     one frame side by side, in front of the rest: ``[(frames prompts) + (groups frames)]``; with 1 every group of the
     batch is a whole clip already.
 
-    ``rows_at_once``: frames that a spatial layer takes at a time where the UNet runs for a whole long clip at once
-    (engine "attention"); None: all. Whoever gives layers something by the row from outside of the UNet's own calls, as
-    IP-Adapters do, needs None.
+    ``rows_at_once``: frames that a spatial layer takes at a time; None: all. Whoever gives layers something by the row
+    from outside of the UNet's own calls, as IP-Adapters do, needs None.
 
     ``sharing``: the processes that draw the clip, of which each computes some of the windows of a step.
 

@@ -142,6 +142,8 @@ def in_parts(call: Callable[..., Any], most: int) -> Callable[..., Any]:
 
     def parted(*args: Any, **kwargs: Any) -> Any:
         batch = len(args[0])
+        if batch <= most:
+            return call(*args, **kwargs)
         inputs = [take_rows((args, kwargs), slice(at, at + most), batch) for at in range(0, batch, most)]
         flat, shapes = zip(*(tree_flatten(call(*args, **kwargs)) for args, kwargs in inputs), strict=True)
         return tree_unflatten([torch.cat(leaves) for leaves in zip(*flat, strict=True)], shapes[0])

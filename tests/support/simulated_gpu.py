@@ -37,6 +37,8 @@ WAITING = {aten._local_scalar_dense, aten.is_nonzero, aten.equal, aten.nonzero, 
 """What a program can go on behind only when the device has told it numbers."""
 INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index}
 """What takes its indices from the CPU, too, and sends them."""
+ACROSS = {aten._to_copy, aten._has_compatible_shallow_copy_type}
+"""What takes tensors of several devices."""
 OWN = (Path(torch.__file__).parent.as_posix(), Path(__file__).as_posix(), "<")
 """How files begin whose lines ask for nothing by themselves."""
 
@@ -189,7 +191,7 @@ def _computed(call: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             _gpus[-1].note("to device" if isinstance(args[0], SimulatedTensor) else "to host", args[1])
     elif operator in INDEXING:
         _check_indices(args[0], [index for index in args[1] if index is not None])
-    elif operator is not aten._to_copy:
+    elif operator not in ACROSS:
         _check_devices(call, tensors)
     if operator in OF_ONE_DTYPE:
         _check_dtypes(call, tensors)

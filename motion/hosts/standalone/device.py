@@ -7,6 +7,8 @@ import torch
 from motion.errors import MotionError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+STORED_IN = {"fp8": torch.float8_e4m3fn}
+"""What the UNet's matrices may be stored in, by name: they are computed in half precision."""
 
 
 def device_of(name: str = "auto") -> torch.device:
@@ -25,9 +27,11 @@ def device_of(name: str = "auto") -> torch.device:
 
 
 def dtype_of(name: str, device: torch.device) -> torch.dtype:
-    """The dtype by name; `auto` is fp16 on CUDA, else fp32. Raises MotionError if it is unknown."""
+    """The dtype to compute in, by name; `auto` is fp16 on CUDA, else fp32. Raises MotionError if it is unknown."""
+    if name in STORED_IN:
+        return torch.float16 if device.type == "cuda" else torch.bfloat16
     if name == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     if name not in DTYPES:
-        raise MotionError(f"dtype is {name}: choose one of auto, {', '.join(DTYPES)}")
+        raise MotionError(f"dtype is {name}: choose one of auto, {', '.join([*DTYPES, *STORED_IN])}")
     return DTYPES[name]

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import fit_image
 from motion.hosts.finish import finish_frames
-from motion.hosts.memory import MODEL_REMEDY, check_fits, memory_error_told
+from motion.hosts.memory import MODEL_REMEDY, memory_error_told
 from motion.hosts.sounds import settle_sounds
 from motion.hosts.source import Source
 from motion.hosts.standalone import samplers
@@ -27,6 +27,7 @@ from motion.hosts.standalone.finite import check_finite
 from motion.hosts.standalone.networks.lora_weights import merge_loras
 from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import Parts
+from motion.hosts.standalone.placement import resting, settle
 from motion.hosts.standalone.sampling import Progress, Sampling, part_of
 from motion.hosts.standalone.text.prompts import FrameConditioning
 from motion.hosts.standalone.vae import decode, encode_frames, frames_at_once
@@ -62,6 +63,9 @@ class Standalone:
     dtype: torch.dtype
     sharing: Sharing = ALONE
     """The processes that draw each clip together; all of them call `stream`, and nothing else."""
+    sparing: bool = False
+    """Whether memory is short: the UNet's layers take a few frames at a time, and the other parts are on the CPU
+    meanwhile. The clip is the same."""
 
     @classmethod
     def open(
@@ -72,6 +76,7 @@ class Standalone:
         vae: Path | str | None = None,
         prediction: str = "auto",
         sharing: Sharing = ALONE,
+        sparing: bool | None = None,
     ) -> Standalone:
         """Open a single-file SD1.5 or SDXL checkpoint or a diffusers folder, offline; see `open_parts`.
 
@@ -83,17 +88,8 @@ class Standalone:
         check_file(Path(path), "checkpoint", OR_FOLDER, folders=True)
         with memory_error_told(f"the image model {Path(path).name} does", MODEL_REMEDY):
             parts = open_parts(Path(path), Path(vae) if vae else None, prediction)
-            return cls._opened(parts, place, precision, sharing)
-
-    @classmethod
-    def _opened(cls, parts: Parts, place: torch.device, precision: torch.dtype, sharing: Sharing) -> Standalone:
-        upcast = precision == torch.float16 and parts.vae.config.force_upcast
-        precisions = {parts.unet: precision, parts.vae: torch.float32 if upcast else precision}
-        precisions |= {encoder.model: precision for encoder in parts.encoders}
-        check_fits(precisions, place)
-        for model, its_precision in precisions.items():
-            nn.Module.to(model, place, its_precision)  # diffusers' own `to` logs a warning at every cast
-        return cls(parts, place, precision, sharing)
+            short = settle(parts, place, precision, dtype)
+            return cls(parts, place, precision, sharing, short if sparing is None else sparing)
 
     def render(
         self,
@@ -200,9 +196,10 @@ class Standalone:
                 conditioning = self._encode_prompts(of_pass, windows.frames, networks.embeddings)
                 drawn_with = of_pass, windows, conditioning, networks, source, noise if first is None else None, first
                 sharing, found = self.sharing if windows.apart else ALONE, None
-                sampling = Sampling(self.parts, self.device, self.dtype, *drawn_with, sharing)
+                sampling = Sampling(self.parts, self.device, self.dtype, *drawn_with, sharing, self.sparing)
                 if windows.apart or self.sharing.leads:
-                    found = sampling.latents(report, None if work is None else replace(work, part=number))
+                    with resting(self.parts, self.sparing):
+                        found = sampling.latents(report, None if work is None else replace(work, part=number))
                 drawn = rearrange(self.sharing.of_first(found), "(n f) c h w -> n f c h w", n=len(clips))
                 drawn_by = {"checkpoint, or a LoRA in it,": self.parts.unet, "motion module": networks.module}
                 check_finite(drawn, self.dtype, drawn_by)
@@ -278,7 +275,7 @@ class Standalone:
     def _decoded(self, latents: Tensor, numbers: Sequence[int]) -> Iterator[Frame]:
         """Those of the frames of latents `[frames, 4, h, w]`, decoded a few at a time."""
         height, width = (8 * side for side in latents.shape[-2:])
-        parts = torch.split(torch.as_tensor(numbers), frames_at_once(width, height))
+        parts = torch.split(torch.as_tensor(numbers), 1 if self.sparing else frames_at_once(width, height))
         for frames in self.sharing.map_for_first(partial(self._decode, latents), parts):
             yield from frames
 

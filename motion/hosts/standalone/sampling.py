@@ -25,6 +25,7 @@ from motion.hosts.standalone.scope import Scope
 from motion.hosts.standalone.source import Kept, inpainting_channels, kept_by_mask, noise_source
 from motion.hosts.standalone.text.prompts import FrameConditioning
 from motion.hosts.standalone.vae import decode, encode, encode_frames
+from motion.hosts.standalone.windows import rows_at_once
 from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.sampling.arrangement import Arrangement
@@ -44,9 +45,6 @@ Progress = Callable[[int, int], None]
 
 STEP_SEED = 1 << 19
 """How far from the clip's seed the noise is drawn that samplers add to all frames alike."""
-ROWS_AT_ONCE = 32
-"""Frames that a spatial layer takes at a time in the engine that runs the UNet for all: two windows of the usual 16."""
-
 GUIDED_AT_ONCE = 16 * 512 * 512
 """Pixels of frames, counted for each pass, up to which prompt and negative prompt go through the UNet together where a
 clip is cut into windows, and what techniques ask for with them; larger frames keep it busy one pass after the other, in
@@ -77,6 +75,8 @@ class Sampling:
     """What they are drawn anew from in place of the source's frames, `[clips, clip's frames, 4, height/8, width/8]`."""
     sharing: Sharing = ALONE
     """The processes that each compute some of the windows."""
+    sparing: bool = False
+    """As `Standalone.sparing`."""
 
     def latents(self, progress: Progress | None = None, work: Work | None = None) -> Tensor:
         """Latents of the finished clips, float32 `[(clips frames), 4, height/8, width/8]`.
@@ -157,8 +157,8 @@ class Sampling:
         scheduler = self._scheduler()
         looks_at_others = self.networks.one_shot or self.clips[0].cross_frame_mode(self.clips[0].zero_shot) != "none"
         all_rows = looks_at_others or adapts_frames(self.networks.attached)
-        rows_at_once = None if all_rows else ROWS_AT_ONCE
-        arrangement = Arrangement(self.windows, rows_at_once=rows_at_once, sharing=self.sharing)
+        at_once = None if all_rows else rows_at_once(self.windows, self.sparing)
+        arrangement = Arrangement(self.windows, rows_at_once=at_once, sharing=self.sharing)
         kept = noise if self.techniques.rounds > 1 else None
         run = SamplingRun(scheduler, arrangement, generators, kept, noise)
         levels = samplers.levels(self.clips[0].sampler, scheduler)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from motion.errors import MotionError
 from motion.hosts.standalone.formats import shapes
 from motion.hosts.standalone.parts import LATENT_CHANNELS, State, filled, under
+from motion.hosts.standalone.placement import at_work
 from motion.video.pictures import Frame
 from motion.weights import checkpoint as weights
 from motion.weights.formats import ldm
@@ -97,7 +98,8 @@ def encode_frames(vae: AutoencoderKL, frames: Iterable[Frame]) -> Iterator[Tenso
 
 def _computed(vae: AutoencoderKL, given: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
     """What the VAE makes of `given`. Where its activations are beyond float16's 65504 it goes on in float32."""
-    result = compute(given.to(vae.device, vae.dtype)).float()
+    with at_work(vae):
+        result = compute(given.to(vae.device, vae.dtype)).float()
     if result.isfinite().all():
         return result
     if vae.dtype == torch.float16:

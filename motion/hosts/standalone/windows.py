@@ -10,6 +10,18 @@ from motion.settings.settings import Clip
 STILLS_AT_ONCE = 16
 """Frames without a motion module that go through the UNet together."""
 
+ROWS_AT_ONCE = 32
+"""Frames that a spatial layer takes at a time in the engine that runs the UNet for all: two windows of the usual 16."""
+SPARING_ROWS = 4
+"""Where memory is short."""
+
+
+def rows_at_once(windows: Windows, sparing: bool) -> int | None:
+    """Frames that a spatial layer takes at a time; None: all of a call."""
+    if sparing:
+        return SPARING_ROWS
+    return ROWS_AT_ONCE if windows.cut and windows.engine == "attention" else None
+
 
 def windows_of(clip: Clip, module: MotionModel | None, base: str | None = None) -> Windows:
     """How the clip is taken through the UNet, and how many frames are drawn.

@@ -24,10 +24,10 @@ GRID_LIMIT = 65535
 """CUDA's limit for a launch grid's second and third axis; attention kernels put batch x heads there."""
 
 PART = {"cpu": 2**19}
-PART_ELSEWHERE = 2**25
+PART_ELSEWHERE = 2**24
 """Elements of ``n f c`` that go through the transformer at once; the feed-forward is eight times as wide inside.
 On a CPU that keeps the wide part near the caches (9 % faster at 320 channels and 16 x 16 latents than all at once;
-a quarter of it reads the weights too often), elsewhere it bounds the memory (0.5 GiB in float16)."""
+a quarter of it reads the weights too often), elsewhere it bounds the memory (0.25 GiB in float16)."""
 
 
 def over_frames(x: Tensor, frames: int) -> Tensor:
