@@ -258,6 +258,9 @@ EVERYWHERE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "CFG 1": ({"temporal_guidance": 1.5}, {"cfg_scale": 1}),
     "UniPC": (ALL, {"sampler_name": "UniPC"}),
     "reuse": ({**IN_WINDOWS, "naive_reuse": 0.9, "naive_reuse_end": 0.5}, {}),
+    "prompts apart": (ALL, {"override_settings": {"batch_cond_uncond": False}}),
+    "no early guidance": (ALL, {"sampler_name": "Euler", "override_settings": {"skip_early_cond": 0.5}}),
+    "refiner": (ALL, {"refiner_checkpoint": OTHER, "refiner_switch_at": 0.5}),
 }
 
 

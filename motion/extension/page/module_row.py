@@ -9,7 +9,7 @@ import gradio as gr
 
 from motion.extension.models import library
 from motion.extension.page import download_row
-from motion.extension.page.offer import missed_adapter, notes, offer
+from motion.extension.page.offer import missed_adapter, notes, offer, settle
 from motion.extension.page.paste_row import PasteRow
 from motion.hosts.webui.backends.base import host_module
 from motion.settings.tab import NO_MODULE, TAB_FIELDS
@@ -38,15 +38,17 @@ class ModuleRow:
     def follow(self, made: Mapping[str, Any], loras: Any) -> None:
         """Fill the lists, also that of `loras`, when Motion is switched on, files were looked for or have come."""
         chosen = [made["module"], made["adapter"]]
-        filled = [made["module"], self.notes, self.adapter, made["adapter"], loras, self.downloads]
-        for trigger in (made["enabled"].change, self.refresh.click):
-            trigger(offer, inputs=chosen, outputs=filled, show_progress=False)
-        self.downloaded.then(_offer_new, inputs=chosen, outputs=filled, show_progress=False)
+        filled = [made["module"], made["adapter"], loras, self.downloads]
+        settled = [made["module"], self.notes, self.adapter]
+        triggers = {made["enabled"].change: settle, self.refresh.click: settle, self.downloaded.then: _settle_new}
+        for trigger, settling in triggers.items():  # what was chosen while files were looked at, stays
+            listed = trigger(offer, outputs=filled, show_progress=False)
+            listed.then(settling, inputs=chosen, outputs=settled, show_progress=False)
         for changing in chosen:
             changing.change(notes, inputs=chosen, outputs=[self.notes, self.adapter], show_progress=False)
         self.adapter.click(missed_adapter, outputs=[made["adapter"]], show_progress=False)
 
 
-def _offer_new(chosen: str, adapter: str) -> tuple[Any, ...]:
+def _settle_new(chosen: str, adapter: str) -> tuple[Any, ...]:
     """What there is after a download: whoever had no module has the new one."""
-    return offer("" if chosen == NO_MODULE else chosen, adapter)
+    return settle("" if chosen == NO_MODULE else chosen, adapter)

@@ -73,27 +73,29 @@ class Offered:
         return gr.update(value=ADAPTER.format(adapter=self.of_kind["adapter"][0]), visible=True)
 
 
-def offer(chosen: str, adapter: str) -> tuple[Any, ...]:
-    """The modules that fit the loaded checkpoint, what is to be said of the chosen one, its adapter's button, the
-    adapters, the motion LoRAs, and the downloads, open where no module fits."""
+def offer() -> tuple[Any, ...]:
+    """The modules that fit the loaded checkpoint, the adapters, the motion LoRAs, and the downloads, open where no
+    module fits."""
+    try:
+        found = Offered.find()
+    except MotionError:
+        return gr.update(choices=[]), gr.update(), gr.update(), gr.update()
+    modules = gr.update(choices=[*found.fitting, NO_MODULE])
+    adapters = gr.update(choices=["", *found.of_kind["adapter"]])
+    loras = gr.update(choices=list(found.of_kind["loras"]), value=None)
+    return modules, adapters, loras, gr.update(open=not found.fitting)
+
+
+def settle(chosen: str, adapter: str) -> tuple[Any, ...]:
+    """The chosen module, or the usual one in place of what is not offered, and `notes` on it."""
     try:
         found = Offered.find()
     except MotionError as error:
-        return gr.update(choices=[]), alarm(error), gr.update(visible=False), gr.update(), gr.update(), gr.update()
+        return gr.update(), alarm(error), gr.update(visible=False)
     wanted = (chosen, last_module(found.base), *found.fitting)
-    choices = [*found.fitting, NO_MODULE]
-    chosen = next((name for name in wanted if name in choices), "")
-    modules = gr.update(choices=choices, value=chosen)
-    adapters = gr.update(choices=["", *found.of_kind["adapter"]])
-    loras = gr.update(choices=list(found.of_kind["loras"]), value=None)
-    return (
-        modules,
-        found.notes(chosen),
-        found.missed(chosen, adapter),
-        adapters,
-        loras,
-        gr.update(open=not found.fitting),
-    )
+    module = next((name for name in wanted if name in (*found.fitting, NO_MODULE)), "")
+    put = gr.update() if module == chosen else gr.update(value=module)
+    return put, found.notes(module), found.missed(module, adapter)
 
 
 def notes(chosen: str, adapter: str) -> tuple[str, Any]:
