@@ -47,6 +47,8 @@ def choose_preset(page: WebuiPage, name: str, by_typing: bool = False) -> None:
 
 
 def test_presets_stay_in_both_tabs_and_are_deleted_after_a_question(page: WebuiPage) -> None:
+    from playwright.sync_api import expect
+
     prepare(page)
     page.fill("frames", 24)
     box = page.element("preset").locator("input").first
@@ -57,11 +59,11 @@ def test_presets_stay_in_both_tabs_and_are_deleted_after_a_question(page: WebuiP
     page.load()
     page.enable()
     choose_preset(page, "mine")
-    assert page.value("frames") == "24"
+    expect(page.block("frames").locator("input").first).to_have_value("24")
     page.go("img2img")
     page.enable()
     choose_preset(page, "mine", by_typing=True)
-    assert page.value("frames") == "24"
+    expect(page.block("frames").locator("input").first).to_have_value("24")
     page.element("preset_delete").click()
     page.motion.get_by_text("It cannot be brought back").wait_for(state="visible")
     page.element("preset_yes").click()
