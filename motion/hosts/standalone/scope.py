@@ -118,6 +118,7 @@ class Scope:
             rows, time = send(rows, self.device, self.dtype), torch.as_tensor(time)
             arrangement.time(time)  # whoever asks later would wait for the device
             time = torch.full((), time.item(), dtype=time.dtype, device=self.device)  # filled there, not sent
-            return (rows, time), {**kwargs, **given, **added(led_by, rows, time, frames, given)}
+            call = rows, time, frames, given, bool(arrangement.aside)
+            return (rows, time), {**kwargs, **given, **added(led_by, *call)}
 
         return give

@@ -104,18 +104,42 @@ class ControlNet:
         nn.Module.to(model, unet.device, unet.dtype)  # diffusers' own `to` logs a warning
         return cls(model, control.hints(clip, frames), control.strengths(clip, frames))
 
-    def residuals(self, x: Tensor, t: Tensor, frames: Sequence[int], conditioning: Mapping[str, Any]) -> list[Tensor]:
-        """What is added to the UNet's skip connections and, last, to its middle in a call `x [rows, 4, h, w]`."""
+    def residuals(
+        self,
+        x: Tensor,
+        t: Tensor,
+        frames: Sequence[int],
+        conditioning: Mapping[str, Any],
+        outermost: bool = False,
+    ) -> list[Tensor]:
+        """What is added to the UNet's skip connections and, last, to its middle in a call `x [rows, 4, h, w]`.
+
+        If the `outermost` connection alone is computed with, all others are given a zero, and nothing is computed for
+        them.
+        """
         parts: list[list[Tensor]] = []
         for some in torch.split(torch.arange(len(x)), ROWS_AT_ONCE):
             numbers = [frames[row] for row in some.tolist()]
             hints = self.hints[numbers].to(x) / 255
             given = {name: _rows(value, some) for name, value in conditioning.items()}
             time = t[some] if t.ndim else t
-            down, middle = self.model(x[some], time, controlnet_cond=hints, return_dict=False, **given)
             strengths = self.strengths[numbers].to(x)[:, None, None, None]
+            if outermost:
+                parts.append([self._first(x[some], hints) * strengths])
+                continue
+            down, middle = self.model(x[some], time, controlnet_cond=hints, return_dict=False, **given)
             parts.append([residual * strengths for residual in (*down, middle)])
+        if outermost:
+            zeros = [x.new_zeros(())] * len(self.model.controlnet_down_blocks)
+            return [torch.cat([first for (first,) in parts]), *zeros]
         return [torch.cat(same) for same in zip(*parts, strict=True)]
+
+    def _first(self, x: Tensor, hints: Tensor) -> Tensor:
+        """The residual of the outermost skip connection, which is behind the network's first convolution."""
+        residual: Tensor = self.model.controlnet_down_blocks[0](
+            self.model.conv_in(x) + self.model.controlnet_cond_embedding(hints)
+        )
+        return residual
 
 
 def added(nets: Sequence[ControlNet], *call: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ from motion.cli import main as cli
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.standalone import Networks, Standalone
-from motion.hosts.standalone.networks.control_net import ControlClip, open_control_net
+from motion.hosts.standalone.networks.control_net import ControlClip, ControlNet, open_control_net
 from motion.settings.settings import Clip
 from motion.video.read import read
 from motion.video.structure import blur_structure
@@ -131,6 +132,28 @@ def test_the_command_draws_and_names_it(tiny: Path, single: Path, movie: Path, t
     assert cli.main(["render", *files, *options, "--out", str(tmp_path / "out.webp")]) == 0
     said = read(tmp_path / "out.webp").parameters or ""
     assert "ControlNet: " in said and "control_sd15_depth" in said and "Motion structure blur: 2" in said
+
+
+def test_with_a_step_cache_it_computes_what_is_computed_with(host: Standalone, folder: Path, movie: Path) -> None:
+    """In steps that take over what is deep, the residual of the outermost skip connection alone, which is the same."""
+    clip, calls = replace(CLIP, steps=5, sampler="euler", cache="light", cfg=1.0), Counter[str]()
+    networks = Networks(control_clips=[ControlClip.parse(f"{folder}={movie}")])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, kept in (("forward", ControlNetModel.forward), ("_first", ControlNet._first)):
+            of = ControlNetModel if name == "forward" else ControlNet
+
+            def counted(*args: Any, name: str = name, kept: Any = kept, **kwargs: Any) -> Any:
+                calls[name] += 1
+                return kept(*args, **kwargs)
+
+            patch.setattr(of, name, counted)
+        host.render(clip, networks)
+    assert calls == {"forward": 4, "_first": 1}
+    net = ControlNet.of(networks.control_clips[0], host.parts.unet, clip, 3)
+    with torch.inference_mode():
+        call = torch.randn(3, 4, 8, 8), torch.tensor(500), range(3), {"encoder_hidden_states": torch.randn(3, 7, 32)}
+        whole, first = net.residuals(*call), net.residuals(*call, outermost=True)
+    assert torch.equal(first[0], whole[0]) and len(first) == len(whole) and not any(map(torch.any, first[1:]))
 
 
 def test_structure_is_blurred_by_halves() -> None:
