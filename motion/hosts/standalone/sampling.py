@@ -24,7 +24,7 @@ from motion.hosts.standalone.parts import LATENT_CHANNELS, Parts
 from motion.hosts.standalone.scope import Scope
 from motion.hosts.standalone.source import Kept, inpainting_channels, kept_by_mask, noise_source
 from motion.hosts.standalone.text.prompts import FrameConditioning
-from motion.hosts.standalone.vae import decode, encode, encode_frames
+from motion.hosts.standalone.vae import encode, encode_frames, pictures_of
 from motion.hosts.standalone.windows import rows_at_once
 from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
@@ -37,7 +37,7 @@ from motion.settings.curves import still_of, value_of_first
 from motion.settings.settings import Clip
 from motion.settings.step_cache import INTERVALS
 from motion.techniques.registry import techniques_of
-from motion.techniques.technique import Detour, Moment, Pass, Pictures, Round, Techniques, Turn
+from motion.techniques.technique import Detour, Moment, Pass, Round, Techniques, Turn
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps): with 0 when sampling begins, then after each step."""
@@ -120,7 +120,7 @@ class Sampling:
         clip, given = self.clips[0], {}
         if self.techniques.ask("takes_given"):
             given = given_latents(self.networks.controls, partial(encode, self.parts.vae), clip.key_fit, clip.size)
-        pictures = Pictures(self._pictures, self._latents_of)
+        pictures = pictures_of(self.parts.vae)
         return Guidance(self.techniques, clip.cfg, clip.frames, given, pictures, self.kept_by_mask)
 
     @cached_property
@@ -137,15 +137,6 @@ class Sampling:
         if self.parts.inpaints:
             beside = inpainting_channels(self.source, self.clips[0], self.parts.vae, self.windows.frames)
         return Scope(self.parts, self.device, self.dtype, self.clips[0], self.networks, self.guidance, beside)
-
-    def _pictures(self, latents: Tensor) -> Tensor:
-        """What latents show, `[n, 3, height, width]` from 0 to 1 on the CPU; one by one, as a UNet is in memory too."""
-        shown = [decode(self.parts.vae, one).cpu() for one in latents.split(1)]  # type: ignore[no-untyped-call]
-        return (torch.cat(shown) / 2 + 0.5).clamp(0, 1)
-
-    def _latents_of(self, pictures: Tensor) -> Tensor:
-        """The inverse of `_pictures`."""
-        return torch.cat([encode(self.parts.vae, one).cpu() for one in pictures.split(1)])  # type: ignore[no-untyped-call]
 
     def _start(self) -> SamplingRun:
         generators = [made for clip in self.clips for made in frame_generators(clip, self.windows.frames)]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from motion.errors import MotionError
 from motion.hosts.standalone.formats import shapes
 from motion.hosts.standalone.parts import LATENT_CHANNELS, State, filled, under
 from motion.hosts.standalone.placement import at_work
+from motion.techniques.technique import Pictures
 from motion.video.pictures import Frame
 from motion.weights import checkpoint as weights
 from motion.weights.formats import ldm
@@ -107,3 +109,16 @@ def _computed(vae: AutoencoderKL, given: Tensor, compute: Callable[[Tensor], Ten
         nn.Module.to(vae, dtype=torch.float32)  # diffusers' own `to` logs a warning at every cast
         return _computed(vae, given, compute)
     raise MotionError(f"the VAE made no numbers of this in {str(vae.dtype).removeprefix('torch.')}: {REMEDY}")
+
+
+def pictures_of(vae: Any) -> Pictures:
+    """Decodes and encodes a frame at a time, as a UNet is in memory too; what comes is on the CPU."""
+
+    def pictures(latents: Tensor) -> Tensor:
+        shown = [decode(vae, one).cpu() for one in latents.split(1)]  # type: ignore[no-untyped-call]
+        return (torch.cat(shown) / 2 + 0.5).clamp(0, 1)
+
+    def latents_of(shown: Tensor) -> Tensor:
+        return torch.cat([encode(vae, one).cpu() for one in shown.split(1)])  # type: ignore[no-untyped-call]
+
+    return Pictures(pictures, latents_of)
