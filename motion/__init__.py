@@ -12,7 +12,7 @@ from motion.errors import MotionError
 
 if TYPE_CHECKING:
     from motion.models.motion.model import MotionModel
-    from motion.sampling import cross_frame, ip_adapter, lora, one_shot, step_cache
+    from motion.sampling import cross_frame, ip_adapter, lora, one_shot, step_cache, style
     from motion.sampling.animation import attach
     from motion.sampling.arrangement import Arrangement
     from motion.sampling.windows import Windows
@@ -32,6 +32,7 @@ __all__ = [
     "lora",
     "one_shot",
     "step_cache",
+    "style",
 ]
 
 _HOMES = {
@@ -42,7 +43,7 @@ _HOMES = {
     "load": "motion.weights.checkpoint",
 }
 
-_MODULES = ("cross_frame", "ip_adapter", "lora", "one_shot", "step_cache")
+_MODULES = ("cross_frame", "ip_adapter", "lora", "one_shot", "step_cache", "style")
 """Modules of `motion.sampling` that are attributes of the package."""
 
 

@@ -12,11 +12,11 @@ from motion.errors import MotionError
 from motion.hosts.continuation import GIVEN, Continuation
 from motion.hosts.only_masked import OnlyMasked
 from motion.hosts.source import Source
-from motion.hosts.standalone.networks.lora import split_weight
+from motion.hosts.standalone.networks.lora import VaryingFile, split_weight
 from motion.settings.choices import MOST_FRAMES
 from motion.settings.few_steps import contradiction, find_recipe
 from motion.settings.layers import FurtherModule
-from motion.settings.lora_tags import lora_tags
+from motion.settings.lora_tags import HIGH, LOW, lora_tags
 from motion.settings.settings import FIELDS
 from motion.settings.tab import TAB_FIELDS
 from motion.weights.paths import check_file
@@ -69,6 +69,16 @@ def read_control_clips(args: argparse.Namespace) -> tuple[ControlClip, ...]:
     from motion.hosts.standalone.networks.control_net import ControlClip
 
     return tuple(map(ControlClip.parse, args.control_clips))
+
+
+def read_motion_loras(texts: Sequence[str], frames: int) -> tuple[VaryingFile, ...]:
+    """The motion LoRAs of a clip of ``frames``, each with its weight. Raises MotionError."""
+    return tuple(VaryingFile.parse(text, frames, "LoRA", LOW, HIGH) for text in texts)
+
+
+def read_style(text: str | None, frames: int) -> VaryingFile | None:
+    """The checkpoint whose style a clip of ``frames`` takes on. Raises MotionError."""
+    return None if text is None else VaryingFile.parse(text, frames, "style", 0, 1)
 
 
 def read_further(texts: Sequence[str]) -> tuple[FurtherModule, ...]:

@@ -91,6 +91,7 @@ def _add_render(commands: Any) -> None:
         "--further-module", metavar="FILE[;effect=CURVE;start=N;end=N;mask=FILE]", action="append", default=[],
         help="motion module that acts beside the first; repeatable",
     )  # fmt: skip
+    files.add_argument("--style", metavar="FILE[:STRENGTH|CURVE]", help="checkpoint whose style the clip takes on")
     files.add_argument("--adapter", metavar="FILE", type=Path, help="domain adapter; see --adapter-scale")
     files.add_argument("--lora", metavar="FILE[=WEIGHT]", action="append", default=[], help="LoRA file; repeatable")
     files.add_argument("--lora-dir", metavar="DIR", type=Path, help="where the LoRAs named in the prompt lie")
@@ -200,7 +201,8 @@ def _render(args: argparse.Namespace) -> None:
         module,
         args.out,
         loras=tuple(loras),
-        motion_loras=tuple(lora.MotionLora.parse(text, clip.frames) for text in args.motion_lora),
+        motion_loras=inputs.read_motion_loras(args.motion_lora, clip.frames),
+        style=inputs.read_style(args.style, clip.frames),
         further=inputs.read_further(args.further_module),
         adapter=args.adapter,
         device=args.device,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # at run time torch comes last
     from motion.hosts.standalone.host import Standalone
     from motion.hosts.standalone.networks.control_net import ControlClip
     from motion.hosts.standalone.networks.image_prompt import ImagePrompt
-    from motion.hosts.standalone.networks.networks import Networks
+    from motion.hosts.standalone.networks.networks import Networks, Style
     from motion.hosts.standalone.work import Work
     from motion.sampling.lora import WeightedLora
     from motion.sampling.sharing import Sharing
@@ -55,7 +55,7 @@ class Job:
     module: Path | None
     out: str
     loras: tuple[lora.Lora, ...] = ()
-    motion_loras: tuple[lora.MotionLora, ...] = ()
+    motion_loras: tuple[lora.VaryingFile, ...] = ()
     adapter: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -74,6 +74,8 @@ class Job:
     control_clips: tuple[ControlClip, ...] = ()
     further: tuple[FurtherModule, ...] = ()
     """Motion modules that act beside the first, named by their files."""
+    style: lora.VaryingFile | None = None
+    """The checkpoint whose style the clip takes on."""
 
     def __post_init__(self) -> None:
         encode = check_destination(self.out)
@@ -157,7 +159,7 @@ class Job:
         embeddings = tuple(map(open_embedding, self.embeddings))
         prompted = self.image_prompt, self.control_clips, embeddings
         further = [(motion.load(item.module), effect_of_further(item, clip.frames)) for item in self._further()]
-        networks = Networks(module, self.loras, attached, self.controls, *prompted, tuned, further)
+        networks = Networks(module, self.loras, attached, self.controls, *prompted, tuned, further, self._style(host))
         frames, controls = self._frames(host, clip, networks, progress if sharing.leads else None, work)
         if not sharing.leads:
             return None
@@ -206,6 +208,16 @@ class Job:
         loras += [(motion.lora.load(file, "image"), self.clip.adapter_scale) for file in [self.adapter] if file]
         return [(found, settle_curve(weight, self.clip.frames, self.clip.fps)) for found, weight in loras]
 
+    def _style(self, host: Standalone) -> Style | None:
+        from motion.hosts.standalone.checkpoint import open_unet
+        from motion.hosts.standalone.networks.networks import Style
+
+        if self.style is None:
+            return None
+        strength = settle_curve(self.style.weight, self.clip.frames, self.clip.fps)
+        check_file(self.style.path, "style", OR_FOLDER, folders=True)
+        return Style(open_unet(self.style.path, host.device, host.dtype), strength)
+
     def _further(self) -> list[FurtherModule]:
         """The further modules, with the loudness of sounds in their curves."""
         frames, fps = self.clip.frames, self.clip.fps
@@ -238,6 +250,9 @@ class Job:
             extra |= {TAB_FIELDS["adapter"].key: self.adapter.stem}
         row = TAB_FIELDS["loras"]
         extra[row.key] = row.write(tuple(Weighted(file.path.stem, file.weight) for file in self.motion_loras))
+        if self.style is not None:
+            extra |= {"Style hash": short_hash(self.style.path)} if self.style.path.is_file() else {}
+            extra |= {"Style": str(Weighted(self.style.path.stem, self.style.weight))}
         row = TAB_FIELDS["modules"]
         extra[row.key] = row.write([item._replace(module=Path(item.module).stem) for item in self.further])
         loras = ", ".join(map(str, self.loras))

@@ -119,6 +119,8 @@ def test_motion_loras_and_the_adapter_from_files(
     curved, said = drawn("curve.webp", "--motion-lora", f"{tmp_path / 'pan.safetensors'}:0: 0, -1: 0.8")
     assert (curved != alone).any() and (curved != plain).any()
     assert said["Motion LoRA"] == 'pan:"0: 0, -1: 0.8"'
+    same, said = drawn("style.webp", "--style", f"{tiny / 'sd15.safetensors'}:0: 0.5, -1: 1")
+    assert (same == plain).all() and said["Style"] == 'sd15:"0: 0.5, -1: 1"'
     nothing, said = drawn("zero.webp", "--motion-lora", f"{tmp_path / 'pan.safetensors'}:0", "--trigger-words", "yes")
     assert (nothing == plain).all() and said["prompt"] == "a red circle"
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+
 from motion.errors import MotionError
 from motion.hosts.memory import is_out_of_memory
 from motion.hosts.standalone.formats.folder import open_folder
@@ -16,6 +20,13 @@ from motion.weights.files import open_weights
 
 PREDICTIONS = {"epsilon": Parameterization(), "v": Parameterization("v_prediction")}
 """What a UNet may be said to predict where its file does not tell."""
+
+
+def open_unet(path: Path, device: torch.device, dtype: torch.dtype) -> UNet2DConditionModel:
+    """The UNet of a checkpoint or diffusers folder alone, there in that dtype. Raises MotionError as `open_parts`."""
+    unet = open_parts(path).unet
+    nn.Module.to(unet, device, dtype)  # diffusers' own `to` logs a warning
+    return unet
 
 
 def open_parts(path: Path, vae: Path | None = None, prediction: str = "auto") -> Parts:

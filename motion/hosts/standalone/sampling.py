@@ -29,11 +29,10 @@ from motion.hosts.standalone.windows import rows_at_once
 from motion.hosts.standalone.work import SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.sampling.arrangement import Arrangement
-from motion.sampling.lora import adapts_frames
 from motion.sampling.sharing import ALONE, Sharing
 from motion.sampling.step_cache import is_whole
 from motion.sampling.windows import Windows
-from motion.settings.curves import still_of, value_of_first
+from motion.settings.curves import still_of
 from motion.settings.settings import Clip
 from motion.settings.step_cache import INTERVALS
 from motion.techniques.registry import techniques_of
@@ -147,8 +146,8 @@ class Sampling:
             generators = [twin for clip in self.clips for twin in twin_generators(clip, self.windows.frames)]
         scheduler = self._scheduler()
         looks_at_others = self.networks.one_shot or self.clips[0].cross_frame_mode(self.clips[0].zero_shot) != "none"
-        all_rows = looks_at_others or adapts_frames(self.networks.attached)
-        at_once = None if all_rows else rows_at_once(self.windows, self.sparing)
+        by_row = looks_at_others or self.networks.act_by_row
+        at_once = None if by_row else rows_at_once(self.windows, self.sparing)
         arrangement = Arrangement(self.windows, rows_at_once=at_once, sharing=self.sharing)
         kept = noise if self.techniques.rounds > 1 else None
         run = SamplingRun(scheduler, arrangement, generators, kept, noise)
@@ -176,8 +175,7 @@ class Sampling:
     def _turned(self, way: Detour, levels: samplers.Levels) -> Tensor:
         """What the clips go on from where they go back on their way; the first frames are drawn by themselves."""
         stills, frames = [still_of(clip) for clip in self.clips], self.clips[0].frames
-        loras = [(lora, value_of_first(weight, frames)) for lora, weight in self.networks.attached]
-        networks = replace(self.networks, controls=(), attached=loras)
+        networks = self.networks.of_first(frames)
         alone, entered = replace(self, windows=Windows(1), clips=stills, networks=networks), []
         first = alone._start()
         with alone.scope.enter(first):

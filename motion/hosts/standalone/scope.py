@@ -57,6 +57,8 @@ class Scope:
                 scope.enter_context(attach_windows(unet, arrangement))
             for further, effect in self.networks.further:
                 scope.enter_context(attach_further(unet, further, arrangement, effect))
+            if (style := self.networks.style) is not None:
+                scope.enter_context(motion.style.attach(unet, style.unet, style.strength, clip.frames, arrangement))
             if (tuned := self.networks.one_shot) is not None:
                 scope.enter_context(motion.one_shot.attach(unet, tuned, arrangement.frames, arrangement=arrangement))
             looking = motion.cross_frame.attach_by_settings(unet, clip, arrangement, clip.zero_shot, clip.frames)

@@ -10,7 +10,7 @@ from motion.errors import MotionError
 from motion.fields.curve import Value
 from motion.fields.curve_text import read_curve
 from motion.fields.varying import read_value
-from motion.settings.lora_tags import HIGH, LOW, check_weight, lora_tags
+from motion.settings.lora_tags import check_weight, lora_tags
 from motion.weights.paths import SUFFIXES, check_file
 
 
@@ -26,20 +26,20 @@ class Lora(NamedTuple):
         return f"{self.path.stem}: {text}{self.weight:g}"
 
 
-class MotionLora(NamedTuple):
-    """A motion LoRA's file and its strength, which may be a curve."""
+class VaryingFile(NamedTuple):
+    """A file and how strongly it counts, which may be a curve."""
 
     path: Path
     weight: Value = 1.0
 
     @classmethod
-    def parse(cls, text: str, frames: int) -> MotionLora:
+    def parse(cls, text: str, frames: int, what: str, low: float, high: float) -> VaryingFile:
         """Of `FILE`, `FILE:weight` or `FILE:curve`, for a clip of ``frames``. Raises MotionError if there is no such
-        file, and for weights out of range."""
+        file, and for weights out of range; ``what`` it is, it says."""
         ends = [at for at, letter in enumerate(text) if letter == ":"]
         end = next((at for at in (len(text), *ends) if Path(text[:at]).exists()), (ends or [len(text)])[0])
-        path, weight = Path(text[:end]), read_value(text[end + 1 :] or "1", "LoRA weight", LOW, HIGH)
-        check_file(path, "LoRA", ", or FILE:weight")
+        path, weight = Path(text[:end]), read_value(text[end + 1 :] or "1", f"{what} weight", low, high)
+        check_file(path, what, ", or FILE:weight")
         read_curve(weight).placed(frames)
         return cls(path, weight)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from torch import nn
 
 from motion.errors import MotionError
+from motion.fields.curve import Value
 from motion.hosts.controls import Control
 from motion.hosts.standalone.networks.control_net import ControlClip
 from motion.hosts.standalone.networks.image_prompt import ImagePrompt
@@ -13,9 +17,17 @@ from motion.hosts.standalone.networks.lora import Lora
 from motion.models.motion.model import MotionModel
 from motion.models.one_shot import OneShotModel
 from motion.sampling.effect import MotionEffect
-from motion.sampling.lora import WeightedLora
+from motion.sampling.lora import WeightedLora, adapts_frames
+from motion.settings.curves import value_of_first
 from motion.settings.settings import Clip
 from motion.weights.formats.embeddings import Embedding
+
+
+class Style(NamedTuple):
+    """A second image model's UNet, and how strongly its weights count, a number or a curve."""
+
+    unet: nn.Module
+    strength: Value
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,19 @@ class Networks:
     """The tuned layers of one clip, which frames move by instead of a motion module."""
     further: Sequence[tuple[MotionModel, MotionEffect]] = ()
     """Motion modules that act beside the first one."""
+    style: Style | None = None
+    """What the image model takes on of another one."""
+
+    @property
+    def act_by_row(self) -> bool:
+        """Whether layers of the UNet are given something by the row."""
+        return adapts_frames(self.attached) or (self.style is not None and isinstance(self.style.strength, str))
+
+    def of_first(self, frames: int) -> Networks:
+        """What a clip's first frame, a picture of its own, is drawn with; the clip has ``frames``."""
+        loras = [(lora, value_of_first(weight, frames)) for lora, weight in self.attached]
+        style = self.style and self.style._replace(strength=value_of_first(self.style.strength, frames))
+        return replace(self, controls=(), attached=loras, style=style)
 
     def check(self, clip: Clip) -> None:
         """Raise MotionError for two that move the frames of ``clip``, each in its way, and modules beside none."""
