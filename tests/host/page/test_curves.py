@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from motion.weights.bundled import WEIGHTS
+from motion import load
+from motion.training.lora import motion_layers
 
 from ..support.models import MODULE
 from ..support.page import WebuiPage, prepare
 from ..support.webui import Webui
+from ..test_loras import processor, save
 
 TYPED = {
     "Motion and noise": {"scale": "0: 1, -1: 0.3"},
@@ -22,7 +23,7 @@ TYPED = {
     "Guidance": {"cfg_curve": "0: 7, -1: 4"},
 }
 WEIGHT = "0: 0, -1: 1"
-LORA = "sprites-pan-left"
+LORA = "drift"
 OLD = f"""a red circle moving right
 Steps: 3, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 64x64, Motion module: {MODULE}, Motion frames: 8, \
 Motion FPS: 12, Motion scale: 0.8, Motion LoRA: {LORA}:0.7, Motion key scale: 0.5, Motion version: 0.1.0"""
@@ -60,8 +61,8 @@ def drawn(page: WebuiPage) -> bytes:
 
 
 def test_curves_are_typed_and_come_back_from_the_clip(page: WebuiPage, webui: Webui, tmp_path: Path) -> None:
-    where = webui.server.data / "models" / "motion"
-    shutil.copy(WEIGHTS / f"{LORA}.safetensors", where)
+    folder = webui.server.data / "models" / "motion"
+    save(folder / f"{LORA}.safetensors", motion_layers(load(folder / f"{MODULE}.safetensors")), processor, seed=1)
     mask = webui.server.data / "left.png"
     Image.fromarray(np.repeat([[255, 0]], 2, axis=0).astype(np.uint8)).save(mask)
     prepare(page)
