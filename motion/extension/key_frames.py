@@ -75,11 +75,12 @@ def load(tab: Tab, of_source: Mapping[int, Pixels] = MappingProxyType({})) -> li
 
 
 def fits_usual_encoder(module: MotionModel | None, scale: Any) -> bool:
-    """Whether there is an encoder that pictures are shown, is to act and fits the checkpoint that ``module`` moves."""
+    """Whether there is an encoder of pictures that is to act and fits the checkpoint that ``module`` moves."""
     kinds = encoders()
-    if module is None or module.architecture.family.base != "sd15" or scale == 0 or not kinds:
+    usual = usual_encoder(kinds)
+    if module is None or module.architecture.family.base != "sd15" or scale == 0 or kinds.get(usual) != PICTURES:
         return False
-    widths = load_encoder(_entry(usual_encoder(kinds))).shape.widths
+    widths = load_encoder(_entry(usual)).shape.widths
     return {slot.channels for slot in module.architecture.slots} == set(widths)
 
 

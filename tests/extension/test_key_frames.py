@@ -22,6 +22,7 @@ from motion.errors import MotionError
 from motion.extension import key_frame_images, key_frames
 from motion.extension.key_frames import place_key_frames
 from motion.extension.page import strip
+from motion.models.motion.architecture import Architecture
 from motion.settings.key_frames import KeyFrame
 from motion.settings.tab import Tab
 from sparsectrl.encoder import Shape, SparseEncoder
@@ -288,3 +289,20 @@ def test_held_key_frames_need_no_encoder(host: Path) -> None:
     assert (control.file, encoder, list(control.images)) == (None, None, [0, 3])
     with pytest.raises(MotionError, match="names no SparseCtrl encoder"):
         key_frames.settle_pictures(Tab(key_frames=keys, hold_keys="noised"))  # type: ignore[arg-type]
+
+
+def test_a_clip_that_goes_on_is_shown_to_an_encoder_that_fits(host: Path) -> None:
+    """One of pictures, of the base and the widths of what the module moves, unless key frames are not to act."""
+
+    def moves(family: str, *widths: int) -> Any:
+        return SimpleNamespace(architecture=Architecture.of_unet(family, widths))
+
+    assert key_frames.fits_usual_encoder(moves("v3", 32, 64), 1.0)
+    assert key_frames.fits_usual_encoder(moves("v2", 32, 64), "0: 1, -1: 0.5")
+    for module, scale in (
+        (moves("v3", 32, 64), 0.0), (moves("v3", 32, 64, 128), 1.0), (moves("sdxl", 32, 64), 1.0), (None, 1.0)
+    ):  # fmt: skip
+        assert not key_frames.fits_usual_encoder(module, scale)
+    (host / "models" / "motion" / "rgb.safetensors").unlink()
+    assert list(key_frames.encoders()) == ["scribble"]
+    assert not key_frames.fits_usual_encoder(moves("v3", 32, 64), 1.0)
