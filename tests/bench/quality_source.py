@@ -4,8 +4,7 @@
 
 Sources are the world's own clips of held-out scenes; they are drawn anew in another shape and colour, at CFG 5, over
 strengths and noises. ``words``: new colour and new shape in at least 14 of 16 frames; ``path``: the mean distance in
-pixels from where the world draws the new shape on the source's path (a triangle's middle lies some pixels below a
-circle's), its median over clips and the share of at most 2. Then the first 8 frames
+pixels from where the source has its shape, its median over clips and the share of at most 2. Then the first 8 frames
 of a clip are given and 8 are drawn behind them. ``jump``: how far the first new frame's shape is from where the given
 ones lead; ``speed``: the new frames' over the given ones'. Runs take turns, so each has drawn as many clips when time
 is up.
@@ -68,8 +67,7 @@ class Bench:
                 write(real, Path(folder) / "source.webp", 8, "")
                 drawn = read_clip(self.host.render(clip, self.networks, source=Source(Path(folder) / "source.webp")))
             right = [s is not None and (s.colour, s.shape) == (new.colour, new.shape) for s in drawn]
-            there = read_clip(draw_clip(new, np.random.default_rng(seed)))
-            pairs = [(s, at) for s, at in zip(drawn, there, strict=True) if s is not None and at is not None]
+            pairs = [(s, at) for s, at in zip(drawn, read_clip(real), strict=True) if s is not None and at is not None]
             away = [np.hypot(*np.subtract(s.centroid, at.centroid)) for s, at in pairs]
             return sum(right) >= FRAMES - 2, float(np.mean(away)) if away else np.inf, np.nan
 
