@@ -1,4 +1,4 @@
-"""LoRAs whose weight is a curve: each layer computes as if they were merged at the weight of the frame in the row."""
+"""Weights that are a curve, of LoRAs and of a second checkpoint: each layer is the merged one of the frame in the row."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 import motion
 from motion.errors import MotionError
+from motion.fields.curve import Value
 from motion.fields.curve_text import read_curve
 from motion.models import sites
 from motion.models.motion.model import MotionModel
@@ -26,6 +27,7 @@ from motion.weights.formats.lora import Lora
 from tests.sampling.test_lora import ATTENTION, BLOCK, adapter, motion_lora
 from tests.support import small
 from tests.support.small import far, random_model, run
+from tests.support.trace import check_no_trace
 
 FRAMES = 6
 ENGINES = {
@@ -37,6 +39,8 @@ CURVE = "0: 0, 2: 0, 4: 1.5, 5: -0.5"
 WEIGHTS = read_curve(CURVE).at(FRAMES)
 pytestmark = pytest.mark.usefixtures("inference")
 batch = partial(small.batch, FRAMES, 2)
+STYLED = 4
+styled_batch = partial(small.batch, STYLED, 2)
 
 
 @contextmanager
@@ -147,3 +151,66 @@ def test_steps_are_told_by_the_time_of_the_call(unet: nn.Module, model: MotionMo
 def test_keys_that_are_not_in_the_clip_are_refused(unet: nn.Module, model: MotionModel) -> None:
     with pytest.raises(MotionError, match="9 is not in a clip of 6 frames"):
         drawn(unet, model, (motion_lora(model), "0: 1, 9: 0"))
+
+
+@pytest.fixture(scope="module")
+def other(unet: nn.Module) -> nn.Module:
+    torch.manual_seed(1)
+    changed = copy.deepcopy(unet)
+    for weight in changed.parameters():
+        weight += 0.05 * torch.randn_like(weight)
+    return changed
+
+
+def styled(unet: nn.Module, other: nn.Module, strength: Value, windows: Windows | None = None) -> Tensor:
+    arrangement = Arrangement(windows or Windows(STYLED))
+    torch.manual_seed(0)
+    model = random_model().to(next(unet.parameters()))
+    with (
+        motion.attach(unet, model, STYLED, arrangement=arrangement),
+        motion.style.attach(unet, other, strength, STYLED, arrangement),
+    ):
+        return run(unet, styled_batch())
+
+
+def test_numbers_are_weights_between_both(unet: nn.Module, other: nn.Module) -> None:
+    assert torch.equal(styled(unet, other, 0), styled(unet, unet, 0.6))
+    half = copy.deepcopy(unet)
+    for weight, second in zip(half.parameters(), other.parameters(), strict=True):
+        weight.lerp_(second, 0.5)
+    assert far(styled(unet, other, "0: 0.5, -1: 0.5"), styled(half, other, 0)) <= 1e-6
+
+
+def test_each_layer_has_the_weights_of_its_frame(unet: nn.Module, other: nn.Module) -> None:
+    """Also in windows; whatever the kind of the layer."""
+    names = ("conv_in", "down_blocks.0.resnets.0.norm1", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
+    windows, calls = Windows(STYLED, 3, 1), list[tuple[str, Tensor, Tensor, tuple[int, ...]]]()
+    arrangement = Arrangement(windows)
+    with (
+        motion.attach(unet, random_model(), STYLED, arrangement=arrangement),
+        motion.style.attach(unet, other, "0: 0, -1: 1", STYLED, arrangement),
+    ):
+        hooks = [
+            unet.get_submodule(name).register_forward_hook(
+                lambda _, args, output, name=name: calls.append((name, args[0], output, arrangement.together))
+            )
+            for name in names
+        ]
+        run(unet, styled_batch())
+    for hook in hooks:
+        hook.remove()
+    assert {name for name, *_ in calls} == {*names}
+    for name, x, output, together in calls:
+        for row in range(len(x)):
+            merged = copy.deepcopy(unet.get_submodule(name))
+            for weight, second in zip(merged.parameters(), other.get_submodule(name).parameters(), strict=True):
+                weight.lerp_(second, together[row % len(together)] / 3)
+            assert far(output[row], merged(x[row : row + 1])[0]) <= 1e-5
+
+
+def test_nothing_is_left_and_other_layers_are_refused(unet: nn.Module, other: nn.Module) -> None:
+    for strength in (0.5, "0: 0, -1: 1"):
+        scope = partial(motion.style.attach, unet, other, strength, STYLED)
+        check_no_trace(unet, styled_batch(), scope, KeyboardInterrupt)
+    with pytest.raises(MotionError, match="has other layers"), motion.style.attach(unet, nn.Linear(2, 2), 0.5, STYLED):
+        pass
