@@ -1,4 +1,4 @@
-"""Weights that are a curve, of LoRAs and of a second checkpoint: each layer is the merged one of the frame in the row."""
+"""Weights that are a curve, of LoRAs and of a second checkpoint: a layer is the merged one of the frame in each row."""
 
 from __future__ import annotations
 
