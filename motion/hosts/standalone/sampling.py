@@ -18,6 +18,7 @@ from torch import Tensor
 from motion.hosts.controls import check_effects, given_latents
 from motion.hosts.source import Source
 from motion.hosts.standalone import samplers
+from motion.hosts.standalone.generators import frame_generators, twin_generators
 from motion.hosts.standalone.guidance import Guidance, NoiseLevel, inverted
 from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import LATENT_CHANNELS, Parts
@@ -41,9 +42,6 @@ from motion.techniques.technique import Detour, Moment, Pass, Round, Techniques,
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps): with 0 when sampling begins, then after each step."""
 
-
-STEP_SEED = 1 << 19
-"""How far from the clip's seed the noise is drawn that samplers add to all frames alike."""
 GUIDED_AT_ONCE = 16 * 512 * 512
 """Pixels of frames, counted for each pass, up to which prompt and negative prompt go through the UNet together where a
 clip is cut into windows, and what techniques ask for with them; larger frames keep it busy one pass after the other, in
@@ -277,15 +275,3 @@ class Sampling:
         size = self.clips[0].size
         shape = (LATENT_CHANNELS, size.height // 8, size.width // 8)
         return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-
-
-def frame_generators(clip: Clip, frames: int) -> list[torch.Generator]:
-    """For each frame the source of its initial noise, and then of whatever noise the sampler adds to it."""
-    if clip.seed_mode == "frame":
-        return [torch.Generator("cpu").manual_seed(clip.seed + frame) for frame in range(frames)]
-    return [torch.Generator("cpu").manual_seed(clip.seed)] * frames
-
-
-def twin_generators(clip: Clip, frames: int) -> list[torch.Generator]:
-    """Such sources of what the sampler adds that all frames are given the same."""
-    return [torch.Generator("cpu").manual_seed(clip.seed + STEP_SEED) for _ in range(frames)]
