@@ -1,10 +1,13 @@
-"""What of a job's own settings cannot become a clip: refused before anything is drawn."""
+"""What of a job's own settings cannot become a clip: refused before anything is drawn; and what is told beside it."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from motion.fields.table import Size
+from motion.settings.choices import SAMPLERS
+from motion.settings.few_steps import contradiction, find_recipe
 from motion.settings.prompts import travel
 from motion.settings.tab import Tab
 from motion.video.destination import check_frame_size, check_text, encoder_for
@@ -24,6 +27,16 @@ def check_output(size: Size, tab: Tab) -> None:
     for name in tab.formats:
         if name != "frames":
             check_frame_size(encoder_for(f".{name}", tab.fps), *size)
+
+
+def few_steps_note(p: Any, tab: Tab) -> str:
+    """What of the job's steps and sampler a file rules out that was distilled for few steps; empty if nothing."""
+    loras = [lora.name for lora in tab.loras] + re.findall(r"<lora:([^:>]+)", str(p.prompt))
+    recipe = find_recipe([tab.module, *loras])
+    if recipe is None:
+        return ""
+    sampler = next((name for name, title in SAMPLERS.items() if title == p.sampler_name), p.sampler_name)
+    return contradiction(recipe, {**recipe.settings, "sampler": sampler, "steps": str(p.steps)}, loras)
 
 
 def final_size(p: Any) -> Size:

@@ -31,6 +31,13 @@ def times(sampler: str, steps: int, spacing: str = "auto", model: Parameterizati
     return [float(t) for t in scheduler(sampler, BETAS, steps, spacing, model).timesteps]
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_few_steps_are_those_of_the_webuis_sgm_uniform(steps: int) -> None:
+    """It divides from 999 to 0, where Euler's trailing steps are whole ones: less than one of 1000 apart."""
+    webui = torch.linspace(999, 0, steps + 1)[:-1].tolist()
+    assert all(0 <= there - here < 1 for there, here in zip(webui, times("euler", steps), strict=True))
+
+
 def test_schedules_follow_the_betas_and_step_as_in_the_webui() -> None:
     assert scheduler("ddim", BETAS, 4).betas.sum() == pytest.approx(float(BETAS.values().sum()), rel=1e-5)
     assert times("ddim", 4) == [751, 501, 251]
