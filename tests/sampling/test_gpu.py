@@ -84,3 +84,20 @@ def test_mixing_is_refused() -> None:
             layer.to("cuda")(x.bfloat16())
         with pytest.raises(TypeError, match="numpy"):
             x.numpy()
+
+
+def test_a_step_of_training_stays_on_the_device(unet: nn.Module) -> None:
+    """Layers in float32 in a frozen UNet of half precision: gradients reach them, and they learn."""
+    x, t, context = batch(FRAMES, size=(8, 8))
+    with simulated_gpu() as gpu, torch.enable_grad():
+        on_gpu = copy.deepcopy(unet).to("cuda", torch.bfloat16)
+        model = random_model().to("cuda").requires_grad_(True)
+        optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
+        inputs = x.to("cuda", torch.bfloat16), t.to("cuda"), context.to("cuda", torch.bfloat16)
+        before, mark = next(model.parameters()).detach().clone(), len(gpu.events)
+        with motion.attach(on_gpu, model, FRAMES):
+            on_gpu(*inputs).sample.float().square().mean().backward()
+        optimizer.step()
+        assert {weight.grad.device.type for weight in model.parameters()} == {"cuda"}
+        assert not gpu.events[mark:]
+        assert bool((next(model.parameters()) != before).any())
