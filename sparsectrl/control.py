@@ -143,15 +143,15 @@ class _Residuals:
 
     def _residuals(self, given: unet_call.UNetCall, like: Tensor) -> list[Tensor]:
         """The residuals of a pass, from the outside in, in the device and dtype of ``like``."""
-        batch, together, windows = len(given.x), self.arrangement.together, self.arrangement.seen
-        if len(windows) == 1:
-            return self._of_window(windows[0], given, like)
-        average, shares = Average(batch, like.device), self.arrangement.windows.shares(windows)
-        for window, share in zip(windows, shares, strict=True):
+        batch, together, seen = len(given.x), self.arrangement.together, self.arrangement.seen
+        if len(seen) == 1:
+            return self._of_window(seen[0][0], given, like)
+        average = Average(batch, like.device)
+        for window, share in seen:
             places = list(map(together.index, window))
             rows = Rows([start + place for start in range(0, batch, len(together)) for place in places])
             found = self._of_window(window, take_rows(given, rows, batch), like)
-            average.add(found, rows, share * (batch // len(together)))
+            average.add(found, rows, (*share,) * (batch // len(together)))
         residuals: list[Tensor] = average.result()
         return residuals
 
@@ -223,7 +223,7 @@ def _check_frames(condition: Tensor, frames: int, arrangement: Arrangement, shap
     found = condition.shape[-4]
     if found != frames:
         raise MotionError(f"the condition has {found} frames and the clip {frames}: give one for each frame.")
-    together, most = arrangement.windows.size, shape.max_frames or math.inf
+    together, most = arrangement.windows.reach, shape.max_frames or math.inf
     if not 1 <= together <= most:
         raise MotionError(f"{together} frames do not fit this SparseCtrl encoder: it reaches over 1 to {most}.")
 

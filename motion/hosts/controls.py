@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from motion.errors import MotionError
 from motion.fields.table import Size
-from motion.settings.settings import KeyFrames
+from motion.settings.key_frames import KeyFrames
 from motion.video import brightness
 
 if TYPE_CHECKING:  # at run time torch comes last

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,6 +13,8 @@ from motion.errors import MotionError
 from motion.models import sites
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
+from motion.models.motion.positions import AS_TRAINED, Positions
+from motion.models.motion.stand_ins import put_positions, stand_ins
 from motion.models.motion.temporal import Fusion, TemporalTransformer
 from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement
@@ -21,9 +23,6 @@ from motion.sampling.effect import EffectOfCalls, Factors, MotionEffect
 from motion.sampling.moving import move, norm_over_clip
 from motion.sampling.rows import Average, Part, Rows, in_parts, take_call
 from motion.sampling.windows import Window, Windows
-
-STAND_INS = "_motion_layers"
-"""The attribute of a UNet that holds the layers that run on it instead of a module's own."""
 
 
 @contextmanager
@@ -34,14 +33,17 @@ def attach(
     scale: float = 1.0,
     arrangement: Arrangement | None = None,
     effect: MotionEffect | None = None,
+    positions: Positions = AS_TRAINED,
 ) -> Iterator[None]:
     """Within the scope every forward of ``unet`` sees its batch as clips of ``frames``.
 
     The batch is ``(groups frames)``, the frames of a clip side by side; any number of groups. An ``arrangement`` says
     where it is otherwise, and how clips that are longer than the model reaches are cut into windows. ``scale``
     multiplies what the layers add; at 0 the UNet's output is bit-equal to the plain one. An ``effect`` says more than
-    ``scale``, and instead of it. ``unet`` is recognised by its structure (ldm, sgm, Forge, ldm_patched, diffusers), and
-    is on exit exactly as it was found. What `torch.compile` has made of it runs uncompiled meanwhile.
+    ``scale``, and instead of it; ``positions`` what becomes of the position tables.
+
+    ``unet`` is recognised by its structure (ldm, sgm, Forge, ldm_patched, diffusers), and is on exit exactly as it was
+    found. What `torch.compile` has made of it runs uncompiled meanwhile.
 
     ``model`` is neither moved nor cast nor owned by the UNet: each of its layers is run by a `CastModule`.
 
@@ -55,18 +57,23 @@ def attach(
     with ExitStack() as undo:
         unet = undo.enter_context(patching.uncompiled(unet))
         found = sites.find(unet)
-        _check(found, model.architecture, arrangement)
+        _check(found, positions.of_architecture(model.architecture), arrangement)
         undo.enter_context(attach_windows(unet, arrangement))
         acting = EffectOfCalls(effect or MotionEffect(scale, frames=frames), arrangement, model.slots)
         if acting.acts:
             _part(found, arrangement, model.architecture.family.resnet_norm_over_frames, undo)
+        undo.callback(put_positions(unet, model, positions))
         _attach_layers(unet, found, model, acting, undo)
         yield
 
 
 @contextmanager
 def attach_further(
-    unet: nn.Module, model: MotionModel, arrangement: Arrangement, effect: MotionEffect | None = None
+    unet: nn.Module,
+    model: MotionModel,
+    arrangement: Arrangement,
+    effect: MotionEffect | None = None,
+    positions: Positions = AS_TRAINED,
 ) -> Iterator[None]:
     """Within the scope the layers of a further motion module continue those of the `attach` around it, whose
     ``arrangement`` it is given; the noise schedule and the windows stay the first one's.
@@ -76,9 +83,10 @@ def attach_further(
     with ExitStack() as undo:
         unet = undo.enter_context(patching.uncompiled(unet))
         found = sites.find(unet)
-        _check(found, model.architecture, arrangement)
+        _check(found, positions.of_architecture(model.architecture), arrangement)
         if not is_attached(unet):
             raise MotionError("a further motion module goes beside a first one: attach that around it")
+        undo.callback(put_positions(unet, model, positions))
         _attach_layers(unet, found, model, EffectOfCalls(effect or MotionEffect(), arrangement, model.slots), undo)
         yield
 
@@ -109,17 +117,6 @@ def _part(found: sites.Sites, arrangement: Arrangement, norms_see_all: bool, und
         return
     for layer in (*found.transformers, *(() if norms_see_all else found.resblocks)):
         undo.callback(patching.item(vars(layer), "forward", in_parts(layer.forward, most)))
-
-
-def stand_ins(unet: nn.Module) -> Mapping[TemporalTransformer, TemporalTransformer]:
-    """What runs on this UNet, and on no other, in the place of layers of a module: theirs under a motion LoRA."""
-    found: Mapping[TemporalTransformer, TemporalTransformer] = vars(unet).get(STAND_INS, {})
-    return found
-
-
-def put_stand_ins(unet: nn.Module, layers: Mapping[TemporalTransformer, TemporalTransformer]) -> patching.Undo:
-    """Let ``layers`` run on ``unet`` instead of those that they are named by."""
-    return patching.item(vars(unet), STAND_INS, {**stand_ins(unet), **layers})
 
 
 def is_attached(unet: nn.Module) -> bool:
@@ -160,7 +157,7 @@ class _Calls:
         unet_call.check_clips(batch, self.arrangement.frames)
         self.arrangement.pause()
         windows = self.arrangement.begin(unet_call.time(args, kwargs))
-        shares = [(1.0,) * len(windows[0])] if len(windows) == 1 else self.arrangement.windows.shares(windows)
+        shares = [(1.0,) * len(windows[0])] if len(windows) == 1 else self.arrangement.shares_of(windows)
         for hear in self.arrangement.listeners:
             hear(args, kwargs, batch)
         # Of more processes than windows the last ones compute one for nothing: a call cannot be left out from here.

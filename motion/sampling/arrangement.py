@@ -39,10 +39,11 @@ def progress(time: float) -> float:
     return 1 - time / (STEPS - 1)
 
 
-def fusion(windows: Windows, found: Sequence[Window]) -> Fusion:
+def fusion(windows: Windows, found: Sequence[Window], step: int = 0, time: float = 0.0) -> Fusion:
     """The windows of a step for `motion.models.motion.temporal`, on the CPU in float32."""
     places: list[list[tuple[int, float]]] = [[] for _ in range(windows.frames)]
-    flat = [pair for pairs in zip(found, windows.shares(found), strict=True) for pair in zip(*pairs, strict=True)]
+    shares = windows.shares(found, step, time)
+    flat = [pair for pairs in zip(found, shares, strict=True) for pair in zip(*pairs, strict=True)]
     for place, (frame, share) in enumerate(flat):
         places[frame].append((place, share))
     most = max(map(len, places))
@@ -117,7 +118,7 @@ class Arrangement:
     _is_read: bool = field(default=False, init=False, repr=False)
     """Whether `_read` is of the step that the host has told of."""
     _found: list[Window] = field(init=False, repr=False)
-    _fusions: dict[tuple[torch.device, torch.dtype], Fusion] = field(default_factory=dict, init=False, repr=False)
+    _fusions: dict[tuple[torch.device, torch.dtype, int], Fusion] = field(default_factory=dict, init=False, repr=False)
     _hidden: list[Reads] = field(default_factory=list, init=False, repr=False)
     _shown: list[Reads] = field(default_factory=list, init=False, repr=False)
     """What windows are given to read, without and with the temporal layers."""
@@ -138,12 +139,24 @@ class Arrangement:
         return self.windows.cut and self.windows.engine == "attention"
 
     @property
-    def seen(self) -> list[Window]:
-        """The frames that temporal layers see together in the call in progress: its window, or the windows in it; what
-        is read without them is by itself."""
-        if self.whole:
-            return self._found
-        return list(filter(None, (self.moving, self.together[len(self.moving) :])))
+    def when(self) -> tuple[int, float]:
+        """The number of the step in progress, and its noise time (1: pure noise, 0: none)."""
+        return max(self.step, 0), (self._time or 0) / STEPS
+
+    @property
+    def groups(self) -> list[tuple[Window, Sequence[float]]]:
+        """The frames that the attention of temporal layers sees together in the call in progress, each group with what
+        its frames count: its window, or the windows or views in it."""
+        if (cut := self._cut()) is None:
+            return [(self.moving, (1.0,) * len(self.moving))]
+        groups = (tuple(self.moving[place] for place in seen) for seen in cut[1])
+        return [*zip(groups, cut[0].shares(cut[1], *self.when), strict=True)]
+
+    @property
+    def seen(self) -> list[tuple[Window, Sequence[float]]]:
+        """`groups`, and behind them the frames that are read without temporal layers, by themselves."""
+        read = self.together[len(self.moving) :]
+        return [*self.groups, *([(read, (1.0,) * len(read))] if read else [])]
 
     @property
     def still_rows(self) -> int:
@@ -154,8 +167,21 @@ class Arrangement:
     def longest(self) -> int:
         """Frames that temporal layers see together at most."""
         if not self._shown:
-            return self.windows.size
-        return max(len(_extended(window, window, self._shown)) for window in self.windows.at(0))
+            return self.windows.reach
+        most = max(len(_extended(window, window, self._shown)) for window in self.windows.at(0))
+        views = self.windows.views(most)
+        return most if views is None else views.size
+
+    def shares_of(self, windows: Sequence[Window]) -> list[tuple[float, ...]]:
+        """What each frame of each of the windows of the step in progress counts."""
+        return self.windows.shares(windows, *self.when)
+
+    def _cut(self) -> tuple[Windows, list[Window]] | None:
+        """How the attention of temporal layers is cut within the call in progress, over the places of `moving`."""
+        if self.whole:
+            return self.windows, self._found
+        views = self.windows.views(len(self.moving))
+        return None if views is None else (views, views.at(*self.when))
 
     def give(self, reads: Reads, to_temporal: bool = False) -> Undo:
         """Let each window read further frames, at their noise and with all that belongs to them, without writing them.
@@ -224,7 +250,7 @@ class Arrangement:
         With the engine "attention" it is one call of all frames, and `fusion` has the windows.
         """
         windows = self.windows
-        if not (windows.cut or windows.closed):
+        if not (windows.cut or windows.closed or windows.view_length):
             return self._found
         now = self.time(time)
         if now is None or now != self._time:
@@ -245,10 +271,10 @@ class Arrangement:
         return [self.together[row % len(self.together)] for row in range(batch)]
 
     def fusion(self, x: Tensor) -> Fusion | None:
-        """The step's windows for the attention over ``x``; None where it sees all frames of the call."""
-        if not self.whole:
-            return None
-        key = x.device, x.dtype
+        """What the attention over ``x`` sees of the step's windows, or of the views in one; None: all frames."""
+        key = x.device, x.dtype, len(self.moving)
         if key not in self._fusions:
-            self._fusions[key] = fusion(self.windows, self._found).to(x)
+            if (cut := self._cut()) is None:
+                return None
+            self._fusions[key] = fusion(*cut, *self.when).to(x)
         return self._fusions[key]

@@ -87,11 +87,11 @@ class FrameValues:
 
     def along_frames(self, value: Value, x: Tensor) -> Tensor:
         """The value of each frame of a temporal layer's ``x [n, f, c]``, ``[n or 1, f, 1]``, or of each of its windows'
-        where these are cut, ``[(n windows), length, c]``."""
-        arrangement = self.arrangement
-        if not arrangement.whole or x.shape[1] == arrangement.frames:
-            return self.on(self.of((value,), arrangement.moving), x)[None, :, None]
-        windows = [self.of((value,), window) for window in arrangement.seen]
+        or views where these are cut, ``[(n windows), length, c]``."""
+        moving = self.arrangement.moving
+        if x.shape[1] == len(moving):
+            return self.on(self.of((value,), moving), x)[None, :, None]
+        windows = [self.of((value,), window) for window, _ in self.arrangement.groups]
         of_windows = self.on(tuple(number for window in windows for number in window), x).view(len(windows), -1)
         return of_windows.repeat(len(x) // len(windows), 1)[..., None]
 

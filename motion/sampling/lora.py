@@ -22,11 +22,11 @@ from motion.errors import MotionError
 from motion.fields.curve import Value
 from motion.models import sites
 from motion.models.motion.model import MotionModel
+from motion.models.motion.stand_ins import LayerChanges, put_stand_ins, stand_ins, with_changes
 from motion.models.motion.temporal import TemporalAttention, TemporalTransformer
-from motion.sampling.animation import put_stand_ins, stand_ins
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.frame_values import FrameValues, number_of
-from motion.sampling.lora_products import Change, LayerChanges, Product, merge, strength_of, with_changes
+from motion.sampling.lora_products import Change, Product, merge, strength_of
 from motion.sampling.windows import Windows
 from motion.settings.prompt_keys import travels
 from motion.weights.checkpoint import FAMILY_HINT

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from motion import patching
 from motion.fields.curve import Value
 from motion.weights.formats.pairs import Pair
 
@@ -82,24 +79,3 @@ class Product:
             with torch.inference_mode(False):  # the scope may outlive the host's inference mode
                 self.matrices = (down.to(x), up.to(x))
         return self.matrices
-
-
-class LayerChanges(NamedTuple):
-    """Other parameters for some modules of a tree, and products for some."""
-
-    parameters: Mapping[tuple[nn.Module, str], Tensor]
-    products: Mapping[nn.Module, Sequence[Product]]
-
-
-def with_changes(layer: T, changes: LayerChanges) -> T:
-    """A module like ``layer`` with what is changed in it, which shares all else with it; itself if that is nothing."""
-    own = {name: changes.parameters.get((layer, name), found) for name, found in layer._parameters.items()}
-    parts = {name: part and with_changes(part, changes) for name, part in layer._modules.items()}
-    products = changes.products.get(layer, ())
-    if parts == layer._modules and not products and not any((layer, name) in changes.parameters for name in own):
-        return layer
-    other = copy.copy(layer)
-    vars(other).update(_parameters=own, _modules=parts, _forward_hooks=OrderedDict(layer._forward_hooks))
-    for product in products:
-        patching.after(other, product)
-    return other

@@ -12,10 +12,12 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from motion.errors import MotionError
+from motion.models.motion.positions import Positions
+from motion.sampling.fuses import FUSES
 
 if TYPE_CHECKING:
     from motion.models.motion.architecture import Architecture
@@ -52,6 +54,9 @@ class Windows:
     ``closed``: the clip is a loop, and windows lead from the last frame into the first.
     ``engine``: "denoiser": the UNet runs for each window and its predictions are averaged; "attention": only the
     temporal layers' attention is cut.
+    ``until``: the part of the steps after which the schedule ``then`` holds.
+    ``view_length``: frames of a window that its temporal attention sees together, in views that share ``view_overlap``
+    and lie and are averaged as windows are (engine "denoiser"); 0, or more than there are: all of them.
     """
 
     frames: int
@@ -62,6 +67,10 @@ class Windows:
     fuse: str = "pyramid"
     closed: bool = False
     engine: str = "denoiser"
+    until: float = 1.0
+    then: str = "static"
+    view_length: int = 0
+    view_overlap: int = 4
 
     @property
     def size(self) -> int:
@@ -91,6 +100,12 @@ class Windows:
         return self.size < self.frames
 
     @property
+    def reach(self) -> int:
+        """Frames that temporal layers see together at most."""
+        views = None if self.cut and self.engine == "attention" else self.views(self.size)
+        return self.size if views is None else views.size
+
+    @property
     def apart(self) -> bool:
         """Whether the UNet runs for each of several windows."""
         return self.cut and self.engine == "denoiser"
@@ -102,14 +117,21 @@ class Windows:
         if self.hierarchical:
             between = [tuple(range(first + 1, last)) for first, last in pairwise(self.key_frames)]
             return [self.key_frames, *filter(None, between)]
-        return SCHEDULES[self.schedule](self, step, time)
+        return SCHEDULES[self.schedule if 1 - time <= self.until else self.then](self, step, time)
 
-    def shares(self, windows: Sequence[Window]) -> list[tuple[float, ...]]:
-        """What each frame of each window counts in the average; over all windows a frame's shares add up to 1.
+    def views(self, frames: int) -> Windows | None:
+        """How the temporal attention is cut in a window of so many frames; None: it sees all of them."""
+        if not 0 < self.view_length < frames:
+            return None
+        whole, cut = self.closed and not self.cut, (self.view_length, self.view_overlap)
+        return replace(self, frames=frames, length=cut[0], overlap=cut[1], closed=whole, view_length=0)
+
+    def shares(self, windows: Sequence[Window], step: int = 0, time: float = 0.0) -> list[tuple[float, ...]]:
+        """What each frame of each window of a step counts in the average; a frame's shares in all of them add up to 1.
 
         A frame in one window only has a share of exactly 1.
         """
-        weights = [FUSES[self.fuse](self, window) for window in windows]
+        weights = [FUSES[self.fuse](self, window, step, time) for window in windows]
         total = [0.0] * self.frames
         for window, weighted in zip(windows, weights, strict=True):
             for frame, weight in zip(window, weighted, strict=True):
@@ -204,70 +226,31 @@ SCHEDULES: dict[str, Callable[[Windows, int, float], list[Window]]] = {
 """The schedules by name. One that is added must give windows of `Windows.size` frames that cover the clip."""
 
 
-def flat(windows: Windows, window: Window) -> tuple[float, ...]:
-    """All frames alike."""
-    return (1.0,) * len(window)
-
-
-def pyramid(windows: Windows, window: Window) -> tuple[float, ...]:
-    """1, 2, ... up to the middle and down again."""
-    return tuple(float(min(place + 1, len(window) - place)) for place in range(len(window)))
-
-
-def overlap_linear(windows: Windows, window: Window) -> tuple[float, ...]:
-    """1, with a straight slope over the overlap at each side where another window goes on."""
-    overlap = min(windows.overlap, len(window) - 1)
-    goes_on = (windows.closed or min(window) > 0, windows.closed or max(window) < windows.frames - 1)
-
-    def weight(place: int) -> float:
-        sides = (place, len(window) - 1 - place)
-        return min((side + 1) / (overlap + 1) for side in (*compress(sides, goes_on), overlap))
-
-    return tuple(map(weight, range(len(window))))
-
-
-def relative(windows: Windows, window: Window) -> tuple[float, ...]:
-    """The nearness to the window's middle, at least 0.01 (ComfyUI-AnimateDiff-Evolved; its running mean is this)."""
-    middle = (len(window) - 1) / 2
-    return tuple(max(0.01, 1 - abs(place - middle) / (middle + 0.005)) for place in range(len(window)))
-
-
-FUSES: dict[str, Callable[[Windows, Window], tuple[float, ...]]] = {
-    "flat": flat,
-    "pyramid": pyramid,
-    "overlap-linear": overlap_linear,
-    "relative": relative,
-}
-"""What a frame counts in a window, by the name of the rule. One that is added must give weights above zero."""
-
-
 def plan(settings: Movement, architecture: Architecture | None) -> Windows:
     """The windows of a clip by its settings, with as many frames as have to be drawn.
 
     Without a length of its own a clip is one window if the module reaches over it, else cut into windows as long as
     the clips that the module was trained on; without a module it is one, or cut as ControlVideo has it. Raises
-    MotionError for a window beyond the module's position table, an overlap as long as the window, and a schedule that
-    does not go with the rest.
+    MotionError for a window, or views in it, beyond the module's position table, an overlap as long as the window, and
+    a schedule that does not go with the rest.
     """
     hierarchical = settings.context_schedule == HIERARCHICAL
     fits = architecture is None and settings.context_engine == "denoiser" and settings.loop != "closed"
-    if hierarchical and not fits:
+    if hierarchical and not (fits and settings.context_until == 1):
         raise MotionError(
-            "context schedule is hierarchical: that is for open clips without a motion module, in the engine denoiser"
+            "context schedule is hierarchical: that is for open clips without a motion module, in the engine denoiser "
+            "and in all steps"
         )
+    if settings.view_length and settings.context_engine != "denoiser":
+        raise MotionError(f"view length is {settings.view_length}: views are for the context engine denoiser")
+    frames, length = settings.frames, settings.context_length
     if architecture is None:
-        frames = settings.frames
-        length = settings.context_length or (max(3, math.isqrt(frames)) if hierarchical else frames)
+        length = length or (max(3, math.isqrt(frames)) if hierarchical else frames)
     else:
-        frames = architecture.frames_to_draw(settings.frames)
-        trained = architecture.frames_to_draw(1)
-        length = settings.context_length or (frames if frames <= architecture.max_frames else trained)
-        architecture.check_frames(min(length, frames))
-    if length < frames and settings.context_overlap >= length and not hierarchical:
-        raise MotionError(
-            f"context overlap is {settings.context_overlap}: windows of {length} frames share {length - 1} at most"
-        )
-    return Windows(
+        reaching = Positions.of(settings).of_architecture(architecture)
+        frames = reaching.frames_to_draw(frames)
+        length = length or (frames if frames <= reaching.max_frames else min(architecture.window, reaching.max_frames))
+    windows = Windows(
         frames,
         length,
         settings.context_overlap,
@@ -276,4 +259,25 @@ def plan(settings: Movement, architecture: Architecture | None) -> Windows:
         settings.context_fuse,
         settings.loop == "closed",
         settings.context_engine,
+        settings.context_until,
+        settings.context_then,
+        settings.view_length,
+        settings.view_overlap,
     )
+    if architecture is not None:
+        reaching.check_frames(windows.reach)
+    _check_overlaps(windows)
+    return windows
+
+
+def _check_overlaps(windows: Windows) -> None:
+    """Raise MotionError for windows or views that share all of their frames."""
+    if windows.cut and not windows.hierarchical and windows.overlap >= windows.size:
+        raise MotionError(
+            f"context overlap is {windows.overlap}: windows of {windows.size} frames share {windows.size - 1} at most"
+        )
+    views = windows.views(windows.size)
+    if views is not None and views.overlap >= views.size:
+        raise MotionError(
+            f"view overlap is {views.overlap}: views of {views.size} frames share {views.size - 1} at most"
+        )

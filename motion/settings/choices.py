@@ -34,8 +34,20 @@ CONTEXT_SCHEDULES: Mapping[str, str] = MappingProxyType(
         "hierarchical": "Hierarchical",
     }
 )
+SECOND_SCHEDULES: Mapping[str, str] = MappingProxyType(
+    {name: label for name, label in CONTEXT_SCHEDULES.items() if name != "hierarchical"}
+)
+"""Those whose windows are of the same length as others'."""
 CONTEXT_FUSES: Mapping[str, str] = MappingProxyType(
-    {"flat": "Flat", "pyramid": "Pyramid", "overlap-linear": "Overlap-linear", "relative": "Relative"}
+    {
+        "flat": "Flat",
+        "pyramid": "Pyramid",
+        "overlap-linear": "Overlap-linear",
+        "relative": "Relative",
+        "random": "Random",
+        "gauss": "Gauss-sigma",
+        "sawtooth": "Delayed reverse sawtooth",
+    }
 )
 CONTEXT_ENGINES: Mapping[str, str] = MappingProxyType({"denoiser": "Denoiser", "attention": "Temporal attention"})
 NOISES: Mapping[str, str] = MappingProxyType(

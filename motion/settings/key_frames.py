@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from motion.fields.table import DIGITS, Field, is_plain, names_kept_picture
+from motion.errors import MotionError
+from motion.fields.table import DIGITS, Choice, Field, Flag, Number, is_plain, names_kept_picture, setting
+from motion.fields.varying import Varying
+from motion.settings.choices import FITS
 
 STRONGEST = 10
 
@@ -111,3 +114,47 @@ def _items(text: str) -> list[KeyFrame] | None:
         items.append(KeyFrame(frame, image, encoder, float(strength or 1)))
         at = match.end()
     return items
+
+
+@dataclass(frozen=True)
+class KeyFrames:
+    """How strong a clip obeys its key frames, and when."""
+
+    key_scale: float | str = setting(
+        Varying, 1.0, "Key frame scale", "how closely the clip follows its key frames; or a curve", 0, 10, 0.05, 2,
+        key="Motion key scale", group="keys", needs=("key_frames", "source_keys"),
+    )  # fmt: skip
+    key_start: float = setting(
+        Number, 0.0, "Key frame start", "follows them from: 0 = first step, 1 = last", 0, 1, 0.01, 1,
+        key="Motion key start", group="keys", needs=("key_frames", "source_keys"),
+    )  # fmt: skip
+    key_end: float = setting(
+        Number, 1.0, "Key frame end", "follows them until: 0 = first step, 1 = last", 0, 1, 0.01, 1,
+        key="Motion key end", group="keys", needs=("key_frames", "source_keys"),
+    )  # fmt: skip
+    on_keys: float = setting(
+        Number, 1.0, "Scale on keys", "times the scale, at their own frames", 0, 10, 0.05, 2,
+        key="Motion scale on keys", group="keys", needs=("key_frames", "source_keys"),
+    )  # fmt: skip
+    off_keys: float = setting(
+        Number, 1.0, "Scale off keys", "times the scale, at all other frames", 0, 10, 0.05, 2,
+        key="Motion scale off keys", group="keys", needs=("key_frames", "source_keys"),
+    )  # fmt: skip
+    key_fit: str = setting(
+        Choice, "crop", "Key image fit", "crop: fills the frame; pad: shows all, with bars", FITS,
+        key="Motion key image fit", group="keys", needs=("key_frames", "source_keys"),
+    )  # fmt: skip
+    key_nearest: bool = setting(
+        Flag, True, "Nearest key frame", "a window without a key frame is given the nearest one",
+        key="Motion nearest key", group="keys", needs=("key_frames", "source_keys"),
+    )  # fmt: skip
+    colour_match: bool = setting(
+        Flag, False, "Colour match", "gives key frames the colours of the frames beside them",
+        key="Motion colour match", group="colours", needs=("key_frames", "source_keys"),
+        detail="the published RGB encoder draws them lighter or darker",
+    )  # fmt: skip
+
+    def check_keys(self) -> None:
+        """Raise MotionError if key frames end before they begin."""
+        if self.key_start > self.key_end:
+            raise MotionError(f"key start is {self.key_start:g}: give at most key end, {self.key_end:g}")

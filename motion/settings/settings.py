@@ -10,10 +10,6 @@ from motion.fields.table import Choice, Field, Flag, Number, Pixels, Size, check
 from motion.fields.varying import Varying, check_curves
 from motion.settings.choices import (
     BETAS,
-    CONTEXT_ENGINES,
-    CONTEXT_FUSES,
-    CONTEXT_SCHEDULES,
-    FITS,
     FREEINIT_FILTERS,
     LOOPS,
     MODULE_FAMILIES,
@@ -28,10 +24,11 @@ from motion.settings.choices import (
 from motion.settings.cross_frame import CrossFrame
 from motion.settings.guidance import Guidance
 from motion.settings.hires import HiresSettings
+from motion.settings.key_frames import KeyFrames
 from motion.settings.layers import LayerSettings
-from motion.settings.source import SourceSettings
+from motion.settings.source import SourceSettings, StructureSettings
 from motion.settings.step_cache import StepCacheSettings
-from motion.settings.structure import StructureSettings
+from motion.settings.windows import WindowSettings
 from motion.techniques.layered_noise import LayeredNoiseSettings
 from motion.techniques.text2video_zero import ZeroShotSettings
 
@@ -61,8 +58,8 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Movement(StepCacheSettings, LayerSettings, LayeredNoiseSettings):
-    """What makes a clip of a picture."""
+class FrameSettings(StepCacheSettings, LayerSettings, LayeredNoiseSettings):
+    """How many frames there are, and what they begin with."""
 
     frames: int = setting(
         Number, 16, "Frames", "pictures in the clip: 16 at 8 FPS last 2 s", 1, MOST_FRAMES, 1, 32,
@@ -95,38 +92,12 @@ class Movement(StepCacheSettings, LayerSettings, LayeredNoiseSettings):
         Choice, "auto", "Beta schedule", "noise schedule; auto: the motion module's own", BETAS,
         key="Motion beta schedule", group="motion",
     )  # fmt: skip
-    context_length: int = setting(
-        Number, 0, "Context length", "frames drawn together; 0 = as suits the module",
-        0, MOST_FRAMES, 1, 64, key="Motion context length", group="windows",
-        detail="0: all if the module reaches so far, else as many as it was trained on",
-    )  # fmt: skip
-    context_overlap: int = setting(
-        Number, 4, "Context overlap", "frames that windows share; more: smoother, slower",
-        0, MOST_FRAMES - 1, 1, 32, key="Motion context overlap", group="windows",
-    )  # fmt: skip
-    context_stride: int = setting(
-        Number, 1, "Context stride", "2 up: windows that skip frames besides; slower", 1, 8, 1, 4,
-        key="Motion context stride", group="windows",
-        detail="2: windows of every second frame besides; 3: and of every fourth ...",
-    )  # fmt: skip
-    context_schedule: str = setting(
-        Choice, "uniform", "Context schedule", "how windows lie; uniform suits most clips",
-        CONTEXT_SCHEDULES, key="Motion context schedule", group="windows",
-        detail="uniform: borders move in each step; static: they stay; batched: no overlap; composite: frames from all "
-        "over the clip until it is settled what it shows, then uniform; hierarchical: key frames, then what lies "
-        "between two of them (ControlVideo), without a motion module",
-    )  # fmt: skip
-    context_fuse: str = setting(
-        Choice, "pyramid", "Context fuse method", "how windows are mixed where they overlap", CONTEXT_FUSES,
-        key="Motion context fuse method", group="windows",
-        detail="flat: all count the same; pyramid: a window counts most in its middle; overlap-linear: it fades in and "
-        "out where it overlaps; relative: by nearness to its middle",
-    )  # fmt: skip
-    context_engine: str = setting(
-        Choice, "denoiser", "Context engine", "denoiser: least memory; attention: fastest", CONTEXT_ENGINES,
-        key="Motion context engine", group="windows",
-        detail="denoiser: the memory of one window for any length; temporal attention: no frame is computed twice",
-    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Movement(WindowSettings, FrameSettings):
+    """What makes a clip of a picture."""
+
     freeinit: int = setting(
         Number, 1, "FreeInit", "times to draw, each steadier; 1 = once", 1, 5, 1, 5,
         key="Motion FreeInit", group="motion",
@@ -159,50 +130,6 @@ class Movement(StepCacheSettings, LayerSettings, LayeredNoiseSettings):
         detail="v1 and v3 have the same position table, in lengths of 24 and 32: choose v1 for one that was made "
         "longer, v3 for one that was made shorter",
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class KeyFrames:
-    """How strong a clip obeys its key frames, and when."""
-
-    key_scale: float | str = setting(
-        Varying, 1.0, "Key frame scale", "how closely the clip follows its key frames; or a curve", 0, 10, 0.05, 2,
-        key="Motion key scale", group="keys", needs=("key_frames", "source_keys"),
-    )  # fmt: skip
-    key_start: float = setting(
-        Number, 0.0, "Key frame start", "follows them from: 0 = first step, 1 = last", 0, 1, 0.01, 1,
-        key="Motion key start", group="keys", needs=("key_frames", "source_keys"),
-    )  # fmt: skip
-    key_end: float = setting(
-        Number, 1.0, "Key frame end", "follows them until: 0 = first step, 1 = last", 0, 1, 0.01, 1,
-        key="Motion key end", group="keys", needs=("key_frames", "source_keys"),
-    )  # fmt: skip
-    on_keys: float = setting(
-        Number, 1.0, "Scale on keys", "times the scale, at their own frames", 0, 10, 0.05, 2,
-        key="Motion scale on keys", group="keys", needs=("key_frames", "source_keys"),
-    )  # fmt: skip
-    off_keys: float = setting(
-        Number, 1.0, "Scale off keys", "times the scale, at all other frames", 0, 10, 0.05, 2,
-        key="Motion scale off keys", group="keys", needs=("key_frames", "source_keys"),
-    )  # fmt: skip
-    key_fit: str = setting(
-        Choice, "crop", "Key image fit", "crop: fills the frame; pad: shows all, with bars", FITS,
-        key="Motion key image fit", group="keys", needs=("key_frames", "source_keys"),
-    )  # fmt: skip
-    key_nearest: bool = setting(
-        Flag, True, "Nearest key frame", "a window without a key frame is given the nearest one",
-        key="Motion nearest key", group="keys", needs=("key_frames", "source_keys"),
-    )  # fmt: skip
-    colour_match: bool = setting(
-        Flag, False, "Colour match", "gives key frames the colours of the frames beside them",
-        key="Motion colour match", group="colours", needs=("key_frames", "source_keys"),
-        detail="the published RGB encoder draws them lighter or darker",
-    )  # fmt: skip
-
-    def check_keys(self) -> None:
-        """Raise MotionError if key frames end before they begin."""
-        if self.key_start > self.key_end:
-            raise MotionError(f"key start is {self.key_start:g}: give at most key end, {self.key_end:g}")
 
 
 @dataclass(frozen=True)

@@ -104,3 +104,14 @@ class SourceClip:
         Number, 0, "Extend to", "frames of the whole, drawn round by round; 0 = one round", 0, MOST_FRAMES, 1, 256,
         key="Motion extend to", group="source", needs=("extend",),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StructureSettings:
+    """How much of their structure is kept."""
+
+    structure_blur: int = setting(
+        Number, 0, "Structure blur", "times that what ControlNets are shown is blurred and halved; 0 = as it is",
+        0, 7, 1, 7,
+        key="Motion structure blur", group="source", needs=("source_control",),
+    )  # fmt: skip

@@ -16,8 +16,7 @@ from motion.settings.choices import MOST_FRAMES
 from motion.settings.key_frames import KeyFrame, KeyImages
 from motion.settings.layers import FurtherModule, FurtherModules
 from motion.settings.settings import Movement, Steering
-from motion.settings.source import SourceClip
-from motion.settings.structure import StructureSettings
+from motion.settings.source import SourceClip, StructureSettings
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {"gif": "GIF", "webp": "WebP", "apng": "APNG", "mp4": "MP4", "webm": "WebM", "frames": "Frames"}

@@ -32,6 +32,8 @@ from motion.hosts.standalone import Standalone
 from motion.weights.bundled import DEMO
 
 HELD_TOGETHER = {"context_engine": "attention", "context_schedule": "composite", "context_stride": 3}
+TOGETHER = 10_000
+"""Stands for the frames of the clip."""
 RUNS: dict[str, dict[str, Any]] = {
     "16 frames": {"frames": FRAMES},
     "denoiser": {},
@@ -45,6 +47,13 @@ RUNS: dict[str, dict[str, Any]] = {
     "attention, independent noise": {"context_engine": "attention", "noise": "independent"},
     "attention, composite, stride 3": HELD_TOGETHER,
     "attention, composite, stride 3, steady": {**HELD_TOGETHER, "steady_colours": 1.0},
+    "denoiser, fuse random": {"context_fuse": "random"},
+    "denoiser, fuse gauss": {"context_fuse": "gauss"},
+    "denoiser, fuse sawtooth": {"context_fuse": "sawtooth"},
+    "denoiser, composite until 0.4, then static": {"context_schedule": "composite", "context_until": 0.4},
+    "views in windows of 32": {"context_length": 32, "view_length": FRAMES},
+    "table stretched to all frames": {"context_length": TOGETHER, "position_length": TOGETHER},
+    "table of 12 stretched to windows of 16": {"position_cap": 12, "position_length": FRAMES},
     "denoiser, closed": {"loop": "closed"},
     "attention, closed": {"loop": "closed", "context_engine": "attention"},
 }
@@ -72,7 +81,8 @@ def main() -> None:
         for number, scene in enumerate(scenes):
             clip = demo_clip(scene.caption, 1000 + number, options.frames)
             clip = replace(clip, steps=options.steps, cfg=options.cfg)
-            marks.append(judge(host.render(replace(clip, **RUNS[name]), module), scene.direction))
+            asked = {key: options.frames if value == TOGETHER else value for key, value in RUNS[name].items()}
+            marks.append(judge(host.render(replace(clip, **asked), module), scene.direction))
         means = [*np.mean(marks, axis=0), (time.perf_counter() - started) / len(scenes)]
         sys.stdout.write(f"| {name} | {' | '.join(f'{mean:.2f}' for mean in means)} |\n")
         sys.stdout.flush()

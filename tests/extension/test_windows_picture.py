@@ -66,6 +66,8 @@ def test_colours_suit_a_light_and_a_dark_page() -> None:
 def test_the_sentence_says_what_is_left_out() -> None:
     assert describe_windows(Windows(16), 20) == "All 16 frames move together in each step."
     assert describe_windows(Windows(64, 16, schedule="static"), 12) == "64 frames in windows of 16."
+    viewed = describe_windows(Windows(64, 32, view_length=16), 12)
+    assert viewed == "64 frames in windows of 32, each in views of 16."
     assert describe_windows(Windows(2000, 16, schedule="batched"), 20).endswith(
         "Shown: frames 0 to 255, steps 1 to 12."
     )

@@ -56,6 +56,33 @@ def test_the_denoiser_sees_each_window_alone_and_predictions_are_averaged(
     assert far(together, wanted) <= 1e-9
 
 
+@pytest.mark.parametrize("fuse", ["pyramid", "random"])
+@pytest.mark.parametrize("closed", [False, True])
+def test_views_of_a_whole_clip_are_the_attention_engines_windows(host: nn.Module, fuse: str, closed: bool) -> None:
+    model, inputs = random_model(), batch(2)
+    views = Windows(FRAMES, fuse=fuse, closed=closed, view_length=LENGTH, view_overlap=2)
+    cut = Windows(FRAMES, LENGTH, 2, fuse=fuse, closed=closed, engine="attention")
+    found = []
+    for windows in (views, cut):
+        with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows)):
+            found += [run(host, inputs), run(host, (inputs[0], inputs[1] - 300, inputs[2]))]
+    assert far(found[0], found[2]) <= 1e-5 and far(found[1], found[3]) <= 1e-5
+
+
+def test_a_window_in_views_sees_no_further_than_they_do(precise: nn.Module) -> None:
+    """Each window is drawn alone, and in it as the engine "attention" draws a clip of its length."""
+    model, inputs = random_model(), batch(2)
+    windows = Windows(FRAMES, 6, 2, schedule="static", view_length=LENGTH, view_overlap=1)
+    with motion.attach(precise, model, FRAMES, arrangement=Arrangement(windows)):
+        together = run(precise, inputs)
+    wanted, inside = torch.zeros_like(together), Windows(6, LENGTH, 1, schedule="static", engine="attention")
+    with motion.attach(precise, model, 6, arrangement=Arrangement(inside)):
+        for window, shares in zip(found := windows.at(0), windows.shares(found), strict=True):
+            both = [*window, *(FRAMES + frame for frame in window)]
+            wanted[both] += run(precise, rows(inputs, both)) * wanted.new_tensor(shares * 2)[:, None, None, None]
+    assert far(together, wanted) <= 1e-9
+
+
 def test_the_attention_engine_runs_the_unet_once_and_frames_reach_over_their_windows_only(precise: nn.Module) -> None:
     model, (x, t, c) = random_model(), batch()
     windows = Windows(FRAMES, LENGTH, 0, schedule="batched", engine="attention")

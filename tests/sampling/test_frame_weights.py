@@ -19,7 +19,7 @@ from motion.fields.curve import Value
 from motion.fields.curve_text import read_curve
 from motion.models import sites
 from motion.models.motion.model import MotionModel
-from motion.sampling.animation import stand_ins
+from motion.models.motion.stand_ins import stand_ins
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.lora import WeightedLora
 from motion.sampling.windows import Window, Windows
@@ -34,6 +34,7 @@ ENGINES = {
     "one window": Windows(FRAMES),
     "denoiser": Windows(FRAMES, 4, 2),
     "attention": Windows(FRAMES, 4, 2, engine="attention"),
+    "views": Windows(FRAMES, 5, 2, view_length=3, view_overlap=1),
 }
 CURVE = "0: 0, 2: 0, 4: 1.5, 5: -0.5"
 WEIGHTS = read_curve(CURVE).at(FRAMES)
@@ -107,7 +108,7 @@ def test_a_layer_is_the_merged_one_frame_by_frame(unet: nn.Module, model: Motion
         layers["image"] = Layer(own, own.weight, own.bias, looks.pairs[ATTENTION].delta())
 
         def note(part: str, _: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            windows = tuple(frame for window in arrangement.seen for frame in window)
+            windows = tuple(frame for window, _ in arrangement.groups for frame in window)
             whole = part in ("feed-forward", "image")
             seen.append((part, args[0], output, arrangement.together if whole else windows))
 

@@ -18,7 +18,7 @@ import motion
 from motion.errors import MotionError
 from motion.models import sites
 from motion.models.motion.model import MotionModel
-from motion.sampling.animation import stand_ins
+from motion.models.motion.stand_ins import stand_ins
 from motion.weights.formats.lora import Lora
 from motion.weights.formats.pairs import Pair
 from tests.support import small

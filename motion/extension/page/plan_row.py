@@ -18,7 +18,8 @@ from motion.settings.tab import Tab
 
 SETTINGS = (
     *("module", "frames", "loop", "context_length", "context_overlap", "context_stride", "context_schedule"),
-    *("context_fuse", "context_engine", "freeinit"),
+    *("context_until", "context_then", "context_fuse", "context_engine", "freeinit"),
+    *("view_length", "view_overlap", "position_cap", "position_length", "position_offset"),
 )
 """What the plan follows from."""
 HOST = ("steps", "cfg_scale", "width", "height", "batch_count", "batch_size")

@@ -41,9 +41,10 @@ def drawing(windows: Windows, steps: int) -> str:
 
 def describe_windows(windows: Windows, steps: int) -> str:
     """The sentence above the picture."""
+    views = f", each in views of {windows.reach}" if windows.reach < windows.size else ""
     if not windows.cut:
-        return f"All {windows.frames} frames move together in each step."
-    sentence = f"{windows.frames} frames in windows of {windows.size}."
+        return f"All {windows.frames} frames move together in each step{views}."
+    sentence = f"{windows.frames} frames in windows of {windows.size}{views}."
     if windows.frames > FRAMES or steps > STEPS:
         sentence += f" Shown: frames 0 to {min(windows.frames, FRAMES) - 1}, steps 1 to {min(steps, STEPS)}."
     return sentence

@@ -24,6 +24,7 @@ from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.vae import encode
 from motion.hosts.standalone.work import SamplingRun
+from motion.models.motion.positions import Positions
 from motion.sampling.animation import attach_further, attach_windows, is_attached
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.inputs import attach_inputs
@@ -51,12 +52,12 @@ class Scope:
         unet, clip, module, arrangement = self.parts.unet, self.clip, self.networks.module, run.arrangement
         with ExitStack() as scope:
             if module is not None:
-                frames = arrangement.frames
-                scope.enter_context(motion.attach(unet, module, frames, 1.0, arrangement, effect_of(clip)))
+                layers = effect_of(clip), Positions.of(clip)
+                scope.enter_context(motion.attach(unet, module, arrangement.frames, 1.0, arrangement, *layers))
             elif not is_attached(unet):
                 scope.enter_context(attach_windows(unet, arrangement))
             for further, effect in self.networks.further:
-                scope.enter_context(attach_further(unet, further, arrangement, effect))
+                scope.enter_context(attach_further(unet, further, arrangement, effect, Positions.of(clip)))
             if (style := self.networks.style) is not None:
                 scope.enter_context(motion.style.attach(unet, style.unet, style.strength, clip.frames, arrangement))
             if (tuned := self.networks.one_shot) is not None:

@@ -30,6 +30,7 @@ from motion.hosts.webui.progress import StepProgress
 from motion.hosts.webui.source import SourceLatents, encode_method
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.models.motion.model import MotionModel
+from motion.models.motion.positions import Positions
 from motion.sampling.animation import attach_further, attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.effect import MotionEffect
@@ -194,15 +195,15 @@ class Sampling:
         loaded_base()  # says it better than a UNet without a place for the layers
         if self.module is not None or self.tab.betas in SCHEDULES:
             host().put_schedule(self._alphas(), self._attached)
-        unet = host().unet()
+        unet, positions = host().unet(), Positions.of(self.tab)
         if self.module is None:
             scope = attach_windows(unet, self.arrangement)
         else:
             frames = self.arrangement.frames
-            scope = motion.attach(unet, self.module, frames, 1.0, self.arrangement, self.effect)
+            scope = motion.attach(unet, self.module, frames, 1.0, self.arrangement, self.effect, positions)
         self._attached.enter_context(scope)
         for module, effect in self.further:
-            self._attached.enter_context(attach_further(unet, module, self.arrangement, effect))
+            self._attached.enter_context(attach_further(unet, module, self.arrangement, effect, positions))
         looking = motion.cross_frame.attach_by_settings(
             unet, self.tab, self.arrangement, self.tab.zero_shot, self.tab.frames
         )

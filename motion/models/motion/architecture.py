@@ -76,6 +76,7 @@ class Family:
     base: Literal["sd15", "sdxl"]
     betas: Betas
     frames: int = 16
+    positions: int | None = None
     resnet_norm_over_frames: bool = False
     motion_norm_over_frames: bool = False
     adapter: bool = False
@@ -98,8 +99,8 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family("v1", "AnimateDiff v1", "sd15", SCHEDULES["linear"], resnet_norm_over_frames=True),
-        Family("v2", "AnimateDiff v2", "sd15", SCHEDULES["linear"]),
-        Family("v3", "AnimateDiff v3", "sd15", SCHEDULES["linear"], adapter=True),
+        Family("v2", "AnimateDiff v2", "sd15", SCHEDULES["linear"], positions=32),
+        Family("v3", "AnimateDiff v3", "sd15", SCHEDULES["linear"], positions=32, adapter=True),
         Family("animatelcm", "AnimateLCM", "sd15", SCHEDULES["linear"]),
         Family("sdxl", "AnimateDiff SDXL", "sdxl", SCHEDULES["sdxl"], motion_norm_over_frames=True),
         Family("hotshot", "Hotshot-XL", "sdxl", SCHEDULES["scaled_linear"], frames=8, resnet_norm_over_frames=True),
@@ -155,6 +156,13 @@ class Architecture:
     def max_frames(self) -> int:
         """The longest clip that the shortest position table reaches."""
         return min((slot.positions or BUILT_POSITIONS for slot in self.slots), default=0)
+
+    @property
+    def window(self) -> int:
+        """Frames of a window of a longer clip: as many as the layers were trained on."""
+        published = self.family.positions
+        is_longer = published is not None and self.max_frames > published
+        return self.max_frames if is_longer else min(self.family.frames, self.max_frames)
 
     def check_frames(self, frames: int) -> None:
         """Raise MotionError unless the position tables reach over ``frames`` frames that move together."""
