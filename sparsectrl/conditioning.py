@@ -11,12 +11,15 @@ from motion.errors import MotionError
 from sparsectrl import key_frames as placing
 
 
-def condition(images: Mapping[int, Tensor], frames: int, strength: float | Mapping[int, float] = 1.0) -> Tensor:
+def condition(
+    images: Mapping[int, Tensor], frames: int, strength: float | Mapping[int, float] = 1.0, mask: float = 1.0
+) -> Tensor:
     """``{frame: [C, H, W]}`` as ``[frames, C + 1, H, W]``: the images at their frames, the last channel a mask.
 
     Everywhere else image and mask are 0. Negative frames count from the end. The images are latents for an RGB encoder,
     for others pixels in [0, 1]. ``strength``, one number or one for each frame (left out: 1), multiplies an image and
-    its mask: at 0 the frame has no key. No images at all are a condition without keys, ``[frames, 1, 1, 1]``.
+    its mask: at 0 the frame has no key. ``mask`` multiplies the masks besides. No images at all are a condition without
+    keys, ``[frames, 1, 1, 1]``.
 
     Raises MotionError for a frame that is out of range or stands twice, and for images of different shapes.
     """
@@ -34,7 +37,7 @@ def condition(images: Mapping[int, Tensor], frames: int, strength: float | Mappi
     for frame, image in images.items():
         weight = strength.get(frame, 1.0) if isinstance(strength, Mapping) else strength
         result[places[frame], :-1] = image * weight
-        result[places[frame], -1] = weight
+        result[places[frame], -1] = weight * mask
     return result
 
 

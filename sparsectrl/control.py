@@ -48,9 +48,9 @@ def attach(
 
     Without any key, and with a scale of 0, nothing is attached: the output is bit-equal to the plain one. What was done
     is told by the `Effect`. Raises MotionError if the UNet's layout is unknown or does not fit the encoder, if
-    ``frames`` are other than the condition's, for windows of more frames than the encoder reaches, and, before anything
-    is computed, for a batch that is no multiple of a pass's frames, and for text or latents of another size than the
-    encoder's and the condition's.
+    ``frames`` are other than the condition's, for factors of more or fewer blocks than the encoder has, for windows of
+    more frames than it reaches, and, before anything is computed, for a batch that is no multiple of a pass's frames,
+    and for text or latents of another size than the encoder's and the condition's.
     """
     arrangement = arrangement or Arrangement(Windows(frames))
     influence = Influence(scale, frames=frames) if influence is None else influence
@@ -60,6 +60,7 @@ def attach(
         found = sites.find(unet)
         _check_fit(found, control.shape)
         _check_frames(condition, frames, arrangement, control.shape)
+        _check_blocks(influence, control.shape)
         conditions = condition if condition.ndim == 5 else condition[None]
         keys = [key_frames(one) for one in conditions]
         effect = Effect(tuple(sorted(set().union(*keys))), influence)
@@ -160,8 +161,13 @@ class _Residuals:
         rows, factors = self._show(window, len(given.x), like, self.arrangement.time(given.t) or 0.0 if varies else 0.0)
         t, context = given.t.to(like.device).expand(len(given.x)), given.context.to(like)
         outermost = bool(self.arrangement.aside)
-        residuals = self.encoder(rows.of(self._embedded(like)), t, context, len(window), outermost)
-        return [residual * factors for residual in residuals]
+        influence = self.effect.influence
+        shown = rows.of(self._embedded(like)), t, context, len(window), outermost
+        residuals = [residual * factors for residual in self.encoder(*shown, influence.motion)]
+        if not influence.blocks:
+            return residuals
+        # The outermost may be alone.
+        return [residual * block for residual, block in zip(residuals, influence.blocks, strict=False)]
 
     def _show(self, window: Window, batch: int, like: Tensor, time: float) -> tuple[Rows, Tensor]:
         """The rows of `_embedded` that a window is shown, and the strength of each row of a ``batch``; handed to the
@@ -226,6 +232,12 @@ def _check_frames(condition: Tensor, frames: int, arrangement: Arrangement, shap
     together, most = arrangement.windows.reach, shape.max_frames or math.inf
     if not 1 <= together <= most:
         raise MotionError(f"{together} frames do not fit this SparseCtrl encoder: it reaches over 1 to {most}.")
+
+
+def _check_blocks(influence: Influence, shape: Shape) -> None:
+    found, wanted = len(influence.blocks), len(shape.outputs) + 1
+    if found not in (0, wanted):
+        raise MotionError(f"{found} key frame blocks for a SparseCtrl encoder of {wanted}: give a factor for each")
 
 
 def _check_channels(condition: Tensor, shape: Shape) -> None:

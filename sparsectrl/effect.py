@@ -22,7 +22,9 @@ class Influence:
     ``scale`` multiplies its residuals, a curve over ``frames`` those of each frame (what is drawn behind them goes as
     the last), ``on_keys`` those of frames with a key besides and ``off_keys`` those of the others. It acts on passes
     from ``start`` to ``end`` of the way from noise (0) to picture (1) in time steps, which are the steps of samplers
-    that space them evenly. ``nearest``: a window without a key is given the nearest one.
+    that space them evenly. ``nearest``: a window without a key is given the nearest one. ``blocks`` multiplies each
+    residual by its own factor, from the outside in and the middle's last; none at all: all are 1. ``motion`` multiplies
+    what the encoder's own temporal layers add.
     """
 
     scale: Value = 1.0
@@ -32,6 +34,8 @@ class Influence:
     end: float = 1.0
     nearest: bool = True
     frames: int = 1
+    blocks: Sequence[float] = ()
+    motion: float = 1.0
 
     @property
     def always(self) -> bool:
@@ -47,6 +51,12 @@ class Influence:
     def curve(self) -> Curve:
         """The scale."""
         return read_curve(self.scale)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing can come of it."""
+        no_block = bool(self.blocks) and not any(self.blocks)
+        return no_block or self.curve.constant == 0 or self.on_keys == self.off_keys == 0
 
     def covers(self, time: float) -> bool:
         """Whether the encoder acts on a pass at that time step."""
@@ -90,7 +100,7 @@ class Effect:
         """
         if not self.keys:
             raise MotionError("SparseCtrl does nothing: no frame has a key; give at least one key image")
-        if self.influence.curve.constant == 0 or self.influence.on_keys == self.influence.off_keys == 0:
+        if self.influence.is_zero:
             raise MotionError("SparseCtrl does nothing: its scale is 0; give a larger one, or no key images")
         if ended and not self.passes:
             span = f"{self.influence.start:g} to {self.influence.end:g}"

@@ -116,14 +116,14 @@ class Level(nn.Module):
         )
         self.downsamplers = nn.ModuleList(Downsample(width) for _ in range(level < last))
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor, frames: int) -> list[Tensor]:
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, frames: int, motion: float) -> list[Tensor]:
         features = []
         for layer, resnet in enumerate(self.resnets):
             x = resnet(x, time)
             if self.attentions:
                 x = self.attentions[layer](x, context)
-            if self.motion_modules:
-                x = self.motion_modules[layer].get_submodule("temporal_transformer")(x, frames)
+            if self.motion_modules and motion:
+                x = self.motion_modules[layer].get_submodule("temporal_transformer")(x, frames, motion)
             features.append(x)
         for downsample in self.downsamplers:
             features.append(downsample(x))
@@ -183,19 +183,26 @@ class SparseEncoder(nn.Module):
         self.controlnet_mid_block = zero_module(nn.Conv2d(shape.widths[-1], shape.widths[-1], 1))
 
     def forward(
-        self, embedded: Tensor, t: Tensor, context: Tensor, frames: int | None = None, outermost: bool = False
+        self,
+        embedded: Tensor,
+        t: Tensor,
+        context: Tensor,
+        frames: int | None = None,
+        outermost: bool = False,
+        motion: float = 1.0,
     ) -> list[Tensor]:
         """The residuals for the UNet's skips, from the outside in, and last the middle's; or the ``outermost`` alone.
 
         ``embedded [(clips frames), width, h, w]`` is the `Embedding` of every frame of a clip, or of several clips of
         ``frames``; ``t [(groups clips frames)]``; ``context [(groups clips frames), tokens, context]``.
+        ``motion`` multiplies what the temporal layers add.
         """
         features = [embedded.repeat(len(context) // len(embedded), 1, 1, 1)]
         if outermost:
             return [self.controlnet_down_blocks[0](features[0])]
         time = self.time_embedding(t)
         for level in self.down_blocks:
-            features += level(features[-1], time, context, frames or len(embedded))
+            features += level(features[-1], time, context, frames or len(embedded), motion)
         x = self.mid_block(features[-1], time, context)
         skips = [zero(feature) for zero, feature in zip(self.controlnet_down_blocks, features, strict=True)]
         return [*skips, self.controlnet_mid_block(x)]

@@ -17,6 +17,7 @@ from motion.errors import MotionError
 from motion.extension import guards, key_frame_images
 from motion.extension.models import library
 from motion.extension.page import strip
+from motion.fields.numbers import Numbers
 from motion.fields.table import DIGITS, Choice, Field, Flag, Number, Several
 from motion.fields.varying import Varying
 from motion.fields.weighted import Weights
@@ -131,6 +132,6 @@ def describe_field(row: Field) -> dict[str, Any]:
         return {"type": kind, **facts, "minimum": row.low, "maximum": row.high}
     if isinstance(row, (Choice, Several)):
         return {"type": "array" if isinstance(row, Several) else "string", **facts, "choices": list(row.choices)}
-    if isinstance(row, (Weights, KeyImages, FurtherModules)):
+    if isinstance(row, (Weights, KeyImages, Numbers, FurtherModules)):
         return {"type": "array", **facts}
     return {"type": "boolean" if isinstance(row, Flag) else "string", **facts}

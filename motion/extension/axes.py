@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from motion.extension.models import FILES, lora_files, module_names
+from motion.fields.numbers import Numbers
 from motion.fields.table import Choice, Field, Number
 from motion.fields.varying import Varying
 from motion.fields.weighted import Weights
@@ -47,7 +48,7 @@ def axis(row: Field, option: Callable[..., Any]) -> Any:
 
 def _varies(row: Field) -> bool:
     of_a_clip = bool(row.key)
-    return of_a_clip and (isinstance(row, (Number, Choice, Weights)) or row.name in FILES)
+    return of_a_clip and (isinstance(row, (Number, Numbers, Choice, Weights)) or row.name in FILES)
 
 
 def _loaded_plot() -> Any:

@@ -47,29 +47,29 @@ def influence(settings: KeyFrames, frames: int) -> Influence:
     """The settings of a clip of ``frames``, as `sparsectrl.attach` takes them."""
     from sparsectrl import Influence
 
-    scales = settings.key_scale, settings.on_keys, settings.off_keys
-    return Influence(*scales, settings.key_start, settings.key_end, settings.key_nearest, frames)
+    scales, span = (settings.key_scale, settings.on_keys, settings.off_keys), (settings.key_start, settings.key_end)
+    return Influence(*scales, *span, settings.key_nearest, frames, settings.key_blocks, settings.key_motion)
 
 
 def condition(
     control: Control,
     encoder: SparseEncoder,
     encode: Callable[[Tensor], Tensor],
-    how: str,
+    settings: KeyFrames,
     size: Size,
     frames: int,
 ) -> Tensor:
     """What ``encoder`` is shown in the ``frames`` that are drawn in ``size``, ``[frames, C + 1, H, W]``.
 
-    Latents or pixels, as its file asks for, of images fitted as ``how`` says (`fitted`). ``encode`` makes a picture,
-    ``[1, 3, H, W]`` from 0 to 1, into latents, the mean of what the VAE gives: so the same images are the same key
-    frames each time. Raises MotionError for an encoder of neither latents, colours nor shades.
+    Latents or pixels, as its file asks for, of images fitted as the settings say (`fit_image`). ``encode`` makes a
+    picture, ``[1, 3, H, W]`` from 0 to 1, into latents, the mean of what the VAE gives: so the same images are the same
+    key frames each time. Raises MotionError for an encoder of neither latents, colours nor shades.
     """
     import torch
 
     import sparsectrl
 
-    pictures = np.stack([fit_image(image, size, how) for image in control.images.values()])
+    pictures = np.stack([fit_image(image, size, settings.key_fit) for image in control.images.values()])
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
     if not encoder.shape.embedding:
         shown = torch.cat([encode(image[None]) for image in pixels])
@@ -79,7 +79,8 @@ def condition(
         raise MotionError(
             f"{control.file} takes key images of {encoder.shape.condition} channels: give one that takes 3"
         )
-    return sparsectrl.condition(dict(zip(control.images, shown, strict=True)), frames, control.strength)
+    images = dict(zip(control.images, shown, strict=True))
+    return sparsectrl.condition(images, frames, control.strength, settings.key_mask)
 
 
 def fit_image(image: Pixels, size: Size, how: str) -> Pixels:

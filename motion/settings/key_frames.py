@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from motion.errors import MotionError
+from motion.fields.numbers import Numbers
 from motion.fields.table import DIGITS, Choice, Field, Flag, Number, is_plain, names_kept_picture, setting
 from motion.fields.varying import Varying
 from motion.settings.choices import FITS
@@ -139,6 +140,20 @@ class KeyFrames:
     off_keys: float = setting(
         Number, 1.0, "Scale off keys", "times the scale, at all other frames", 0, 10, 0.05, 2,
         key="Motion scale off keys", group="keys", needs=("key_frames", "source_keys"),
+    )  # fmt: skip
+    key_mask: float = setting(
+        Number, 1.0, "Key frame mask", "how surely the encoder takes key frames for given, times their strength",
+        0.05, 10, 0.05, 2, key="Motion key mask", group="keys", needs=("key_frames", "source_keys"),
+        detail="the value of the mask where a key frame is; the image keeps its own strength",
+    )  # fmt: skip
+    key_motion: float = setting(
+        Number, 1.0, "Key frame motion", "strength of the encoder's own motion layers; 0 = each frame by itself",
+        0, 10, 0.05, 2, key="Motion key motion", group="keys", needs=("key_frames", "source_keys"),
+    )  # fmt: skip
+    key_blocks: tuple[float, ...] = setting(
+        Numbers, (), "Key frame blocks", "a factor for each block of the encoder, from fine to coarse; nothing = all 1",
+        0, 10, False, key="Motion key blocks", group="keys", needs=("key_frames", "source_keys"),
+        detail="13 numbers: 12 skip connections from the outside in, and the middle",
     )  # fmt: skip
     key_fit: str = setting(
         Choice, "crop", "Key image fit", "crop: fills the frame; pad: shows all, with bars", FITS,

@@ -59,6 +59,7 @@ def test_the_denoiser_sees_each_window_alone_and_predictions_are_averaged(
 @pytest.mark.parametrize("fuse", ["pyramid", "random"])
 @pytest.mark.parametrize("closed", [False, True])
 def test_views_of_a_whole_clip_are_the_attention_engines_windows(host: nn.Module, fuse: str, closed: bool) -> None:
+    """In each step of an open clip; in a loop the window goes on too, and views with it."""
     model, inputs = random_model(), batch(2)
     views = Windows(FRAMES, fuse=fuse, closed=closed, view_length=LENGTH, view_overlap=2)
     cut = Windows(FRAMES, LENGTH, 2, fuse=fuse, closed=closed, engine="attention")
@@ -66,7 +67,8 @@ def test_views_of_a_whole_clip_are_the_attention_engines_windows(host: nn.Module
     for windows in (views, cut):
         with motion.attach(host, model, FRAMES, arrangement=Arrangement(windows)):
             found += [run(host, inputs), run(host, (inputs[0], inputs[1] - 300, inputs[2]))]
-    assert far(found[0], found[2]) <= 1e-5 and far(found[1], found[3]) <= 1e-5
+    assert far(found[0], found[2]) <= 1e-5
+    assert closed or far(found[1], found[3]) <= 1e-5
 
 
 def test_a_window_in_views_sees_no_further_than_they_do(precise: nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,23 @@ def test_every_written_value_is_read_back(settings: Clip | Tab) -> None:
 def test_infotext_is_read_back_whole(clip: Clip, extra: dict[str, str]) -> None:
     stripped = {key: value.strip() for key, value in extra.items()}
     assert parse_infotext(infotext(clip, stripped)) == (clip, stripped)
+
+
+@given(st.lists(st.floats(0, 10), max_size=14))
+def test_numbers_are_read_back_from_text_and_from_an_interface(items: list[float]) -> None:
+    row = TAB_FIELDS["key_blocks"]
+    assert row.parse(row.write(tuple(items))) == row.check(row.format(tuple(items))) == row.check(items) == tuple(items)
+
+
+@given(st.text(st.sampled_from("0123.,- e_x"), max_size=12))
+def test_any_text_is_numbers_or_one_sentence(text: str) -> None:
+    row = TAB_FIELDS["key_blocks"]
+    try:
+        items = row.parse(text)
+    except MotionError as error:
+        assert re.match(r"number \d+ of key blocks is '.*': give numbers from 0 to 10", str(error))
+    else:
+        assert row.parse(row.write(items)) == items and all(0 <= item <= 10 for item in items)
 
 
 @given(st.lists(WEIGHTED, max_size=4))

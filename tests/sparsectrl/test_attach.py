@@ -17,6 +17,7 @@ import sparsectrl
 from motion.errors import MotionError
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
+from motion.models.motion.temporal import TemporalTransformer
 from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
@@ -51,6 +52,7 @@ def untrained() -> SparseEncoder:
         (untrained, keyed(0), Influence(), "all its residuals are zero"),
         (random_encoder, keyed(0), Influence(scale=0), "its scale is 0"),
         (random_encoder, keyed(0), Influence(on_keys=0, off_keys=0), "its scale is 0"),
+        (random_encoder, keyed(0), Influence(blocks=[0.0] * 13), "its scale is 0"),
         (random_encoder, keyed(), Influence(), "no frame has a key"),
         (random_encoder, keyed(0), Influence(start=0.8), "no step lies in 0.8 to 1"),
     ],
@@ -160,6 +162,44 @@ def test_scale_and_multipliers_are_linear(unet: nn.Module) -> None:
     assert torch.equal(found["on"][~keyless], found["both"][~keyless])
     assert torch.equal(found["off"][keyless], found["both"][keyless])
     assert not torch.allclose(found["on"][keyless], found["both"][keyless], atol=1e-3)
+
+
+def outputs(unet: nn.Module, encoder: SparseEncoder, condition: Tensor, influence: Influence) -> tuple[Tensor, Tensor]:
+    """Of the UNet's middle block and of the UNet."""
+    middle: list[Tensor] = []
+    with sparsectrl.attach(unet, encoder, condition, FRAMES, influence=influence):
+        hook = unet.get_submodule("mid_block").register_forward_hook(lambda *args: middle.append(args[-1]))
+        whole = run(unet, batch())
+        hook.remove()
+    return middle[0], whole
+
+
+def test_each_block_has_a_factor(unet: nn.Module) -> None:
+    encoder = random_encoder()
+    count = len(encoder.shape.outputs) + 1
+    drawn = partial(outputs, unet, encoder, keyed(1))
+    half, halves = drawn(Influence(0.5)), drawn(Influence(blocks=[0.5] * count))
+    assert all(far(found, wanted) <= 1e-6 for found, wanted in zip(halves, half, strict=True))
+    plain, full = drawn(Influence(0)), drawn(Influence())
+    deepest = drawn(Influence(blocks=[0] * (count - 1) + [1]))
+    assert torch.equal(deepest[0], full[0]) and far(deepest[1], full[1]) > 1e-3
+    others = drawn(Influence(blocks=[1] * (count - 1) + [0]))
+    assert torch.equal(others[0], plain[0]) and far(others[1], plain[1]) > 1e-3
+    with pytest.raises(MotionError, match=f"3 key frame blocks for a SparseCtrl encoder of {count}"):
+        drawn(Influence(blocks=[1] * 3))
+
+
+def test_without_its_motion_frames_do_not_see_each_others_keys(unet: nn.Module) -> None:
+    encoder, other = random_encoder(), keyed(0)
+    for layer in encoder.modules():
+        if isinstance(layer, TemporalTransformer):
+            nn.init.normal_(layer.proj_out.weight, std=0.2)
+    other[0, :-1] += 1
+    for strength, apart in ((1.0, False), (0.5, False), (0.0, True)):
+        how = Influence(motion=strength)
+        first, second = (outputs(unet, encoder, shown, how)[0] for shown in (keyed(0), other))
+        assert far(second[:1], first[:1]) > 1e-4
+        assert torch.equal(second[1:], first[1:]) == apart
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,13 @@ def test_strength_scales_image_and_mask_together() -> None:
     assert torch.equal(sparsectrl.condition({1: image}, 4, 0.5)[1], condition[2])
 
 
+def test_the_mask_may_have_a_value_of_its_own() -> None:
+    image = torch.randn(4, 3, 5)
+    condition = sparsectrl.condition({1: image}, 4, 0.5, mask=3)
+    assert torch.equal(condition[1, :4], 0.5 * image)
+    assert (condition[1, 4] == 1.5).all() and key_frames(condition) == [1]
+
+
 def test_without_images_there_is_no_key() -> None:
     condition = sparsectrl.condition({}, frames=6)
     assert len(condition) == 6 and key_frames(condition) == []

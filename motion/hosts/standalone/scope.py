@@ -97,7 +97,7 @@ class Scope:
         encoder = control.encoder
         if encoder is None:
             encoder = sparsectrl.load(file).to(self.device, self.dtype)
-        shown = condition(control, encoder, partial(encode, self.parts.vae), clip.key_fit, clip.size, frames)
+        shown = condition(control, encoder, partial(encode, self.parts.vae), clip, clip.size, frames)
         how = influence(clip, clip.frames)
         return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)
 

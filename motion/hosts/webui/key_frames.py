@@ -95,10 +95,10 @@ class KeyFrameControls:
 
     def _encode(self, size: Size) -> None:
         if size != self._encoded:
-            frames, fit = self.arrangement.frames, self.settings.key_fit
-            self._conditions = [condition(*pair, encode, fit, size, frames) for pair in self.shown]
+            frames = self.arrangement.frames
+            self._conditions = [condition(*pair, encode, self.settings, size, frames) for pair in self.shown]
             if self._gives:
-                self.given = given_latents(self.controls, encode, fit, size)
+                self.given = given_latents(self.controls, encode, self.settings.key_fit, size)
             self._encoded = size
 
     def _attach(self) -> None:

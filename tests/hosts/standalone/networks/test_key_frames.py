@@ -125,7 +125,7 @@ def test_an_encoder_is_shown_what_its_file_asks_for(kind: str, room: Path, host:
     control = gather(options(room, kind, "1=b.png=0.5"), CLIP.frames)[0]
     encoder, vae = sparsectrl.load(control.file), host.parts.vae
     with torch.inference_mode():
-        shown = condition(control, encoder, partial(encode, vae), CLIP.key_fit, CLIP.size, CLIP.frames)
+        shown = condition(control, encoder, partial(encode, vae), CLIP, CLIP.size, CLIP.frames)
         pixels = torch.from_numpy(np.array(Image.open(room / "b.png"))).permute(2, 0, 1) / 255
         expected = {
             "rgb": lambda: vae.encode(2 * pixels[None] - 1).latent_dist.mean[0] * 0.18215,
