@@ -157,7 +157,7 @@ def plan(p: Any, tab: Tab) -> Job:
     checks.check_output(size, tab)
     places.check(p, tab.frames)
     checks.check_prompts(p, tab)
-    if tab.seed_mode == "clip" and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
+    if not tab.has_seeds and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
         raise MotionError("resize seed is for single pictures: turn it off, or set Motion's seed mode to Frame")
     entry = None if tab.zero_shot else library().find(tab.module)
     module = None if entry is None else load(entry, tab.family)
@@ -211,8 +211,7 @@ def _check_techniques(p: Any, tab: Tab, controls: Sequence[Loaded], begins_with_
     """Raise MotionError for a technique that cannot act on the clip."""
     techniques = techniques_of(tab)
     held = [frame for control, _ in controls for frame in control.images]
-    one_model = getattr(p, "refiner_checkpoint", None) in (None, "", "None", "none")
-    check(techniques, TechniquePlan(p.cfg_scale, held, begins_with_noise, one_model, tab.frames, p.sampler_name))
+    check(techniques, TechniquePlan(p.cfg_scale, held, begins_with_noise, tab.frames, p.sampler_name))
     samplers = [getattr(p, name, None) for name in ("sampler_name", "hr_sampler_name")]
     check_samplers(techniques, samplers)
     check_step_noise(tab.step_noise, samplers)

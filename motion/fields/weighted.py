@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -81,6 +82,25 @@ class Weights(Field):
         """The weight of a name; None for what is none."""
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return float(value) if number and self.low <= value <= self.high else None
+
+
+@dataclass(frozen=True)
+class WeightedChoices(Weights):
+    """`Weights` whose names are some of a few; an interface holds text."""
+
+    choices: Mapping[str, str]
+
+    @property
+    def remedy(self) -> str:
+        return f"{super().remedy}, of {', '.join(self.choices)}"
+
+    def check(self, value: Any) -> Any:
+        items = super().check(value)
+        self._accept(value, all(name in self.choices for name, _ in items))
+        return items
+
+    def format(self, value: Any) -> Any:
+        return self.write(value)
 
 
 def _items(text: str) -> Any:

@@ -6,8 +6,10 @@ import secrets
 from dataclasses import dataclass, replace
 
 from motion.errors import MotionError
+from motion.fields.numbers import Numbers
 from motion.fields.table import Choice, Field, Flag, Number, Pixels, Size, check, setting, table
 from motion.fields.varying import Varying, check_curves
+from motion.fields.weighted import Weighted, WeightedChoices
 from motion.settings.choices import (
     BETAS,
     FREEINIT_FILTERS,
@@ -84,6 +86,16 @@ class FrameSettings(StepCacheSettings, LayerSettings, LayeredNoiseSettings):
         detail="auto: FreeNoise for clips in windows, else each frame its own; repeated: the first window's again; "
         "constant: the same for all frames; mixed and progressive: a part of it is shared (PYoCo); empty: none",
     )  # fmt: skip
+    noise_layers: tuple[Weighted, ...] = setting(
+        WeightedChoices, (), "Noise layers", "further noise, each kind with its weight: constant:0.5, freenoise:1",
+        0, 10, {name: label for name, label in NOISES.items() if name != "auto"},
+        key="Motion noise layers", group="motion",
+        detail="the sum is brought back to the strength of one; layers are drawn from seeds of their own",
+    )  # fmt: skip
+    seeds: tuple[int, ...] = setting(
+        Numbers, (), "Seeds", "the seed of each frame, with commas between them; behind the last it counts on",
+        0, 2**63 - 1, True, key="Motion seeds", group="motion", detail="nothing: as the seed mode says",
+    )  # fmt: skip
     step_noise: str = setting(
         Choice, "own", "Noise in steps", "what ancestral samplers add: each frame its own, or all the same",
         STEP_NOISES, key="Motion step noise", group="motion",
@@ -93,6 +105,16 @@ class FrameSettings(StepCacheSettings, LayerSettings, LayeredNoiseSettings):
         key="Motion beta schedule", group="motion",
     )  # fmt: skip
 
+    @property
+    def has_seeds(self) -> bool:
+        """Whether each frame has a seed of its own."""
+        return self.seed_mode == "frame" or bool(self.seeds)
+
+    def frame_seeds(self, first: int, frames: int) -> list[int]:
+        """The seed of each frame: those that are listed, or one after the other from the ``first`` on."""
+        listed = self.seeds[:frames] or (first,)
+        return [*listed, *range(listed[-1] + 1, listed[-1] + 1 + frames - len(listed))]
+
 
 @dataclass(frozen=True)
 class Movement(WindowSettings, FrameSettings):
@@ -101,6 +123,12 @@ class Movement(WindowSettings, FrameSettings):
     freeinit: int = setting(
         Number, 1, "FreeInit", "times to draw, each steadier; 1 = once", 1, 5, 1, 5,
         key="Motion FreeInit", group="motion",
+    )  # fmt: skip
+    freeinit_noise: str = setting(
+        Choice, "independent", "FreeInit noise", "what the fast parts of later rounds are drawn from",
+        {name: label for name, label in NOISES.items() if name != "empty"},
+        key="Motion FreeInit noise", group="motion", needs=("freeinit",),
+        detail="independent: fresh for each frame; auto: as the first round's in windows",
     )  # fmt: skip
     freeinit_filter: str = setting(
         Choice, "butterworth", "FreeInit filter", "what each round keeps of the one before", FREEINIT_FILTERS,

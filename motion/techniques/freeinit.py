@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motion.errors import MotionError
-from motion.techniques.technique import Plan, Round, Technique
+from motion.techniques.noise_layers import Kind
+from motion.techniques.technique import Round, Technique
 
 FRESH_SEED = 1 << 17
 """How far from the clip's seed FreeInit's fresh noise is drawn, for each round as far again. Its stream is its own:
@@ -55,24 +55,23 @@ def reinitialize_noise(drawn: Tensor, noise: Tensor, fresh: Tensor, alpha: float
 
 
 class FreeInit(Technique):
-    """Each round begins with the slow parts of what the last one has drawn; see `reinitialize_noise`."""
+    """Each round begins with the slow parts of what the last one has drawn; see `reinitialize_noise`.
+
+    A clip that begins with an image begins each round with it, in that noise (as ComfyUI-AnimateDiff-Evolved's).
+    """
 
     label = "FreeInit"
     paper = "arXiv:2312.07537"
 
     def __init__(self, settings: Any) -> None:
         self.rounds, self.kind = settings.freeinit, settings.freeinit_filter
+        self.fresh = Kind(settings.freeinit_noise, settings.noise_share)
 
     @staticmethod
     def wanted(settings: Any) -> bool:
         return bool(settings.freeinit > 1)
 
-    def check(self, plan: Plan) -> None:
-        if not plan.begins_with_noise:
-            raise MotionError(f"FreeInit is {self.rounds}: clips that begin with an image are drawn once, set it to 1")
-        if not plan.one_model:
-            raise MotionError(f"FreeInit is {self.rounds}: turn the refiner off, or set FreeInit to 1")
-
     def again(self, ended: Round) -> Tensor:
-        fresh = ended.draw(ended.seed + ended.number * FRESH_SEED)
+        seed = ended.seed + ended.number * FRESH_SEED
+        fresh = self.fresh.of(ended.draw(seed), ended.layout, seed)
         return reinitialize_noise(ended.drawn, ended.noise, fresh, ended.alpha, self.kind)

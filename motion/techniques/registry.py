@@ -12,6 +12,7 @@ from motion.techniques.freenoise import SharedNoise
 from motion.techniques.interleaved_smoothing import InterleavedSmoothing
 from motion.techniques.layered_noise import LayeredNoise
 from motion.techniques.naive_reuse import NaiveReuse
+from motion.techniques.noise_layers import NoiseLayers
 from motion.techniques.oscillating import OscillatingGuidance
 from motion.techniques.replacement import CleanReplacement, Replacement
 from motion.techniques.rescale_cfg import RescaleCfg
@@ -23,6 +24,7 @@ from motion.techniques.thresholding import DynamicThresholding
 KINDS: tuple[Any, ...] = (
     SharedNoise,
     LayeredNoise,
+    NoiseLayers,
     FreeInit,
     Text2VideoZero,
     CfgRamp,

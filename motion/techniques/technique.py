@@ -40,8 +40,6 @@ class Plan(NamedTuple):
     """The frames that are given as pictures."""
     begins_with_noise: bool = True
     """And not with an image."""
-    one_model: bool = True
-    """No other checkpoint takes over on the way."""
     frames: int = 1
     sampler: str = ""
     """Its name in the WebUI."""
@@ -62,6 +60,7 @@ class Round(NamedTuple):
     """The clip's."""
     draw: Callable[[int], Tensor]
     """Noise of the same shape for a seed, by the host's own generator."""
+    layout: Layout
 
 
 class Detour(NamedTuple):

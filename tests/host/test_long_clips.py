@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .support.webui import FRAMES, Frames, Result, Webui, apart, changed, encoded, moving
+from .support.models import OTHER
+from .support.webui import FRAMES, Frames, Result, Webui, apart, changed, moving
 from .test_api import DENOISER
 from .test_features import HIRES
 from .test_no_trace import LAYER, LAYERS, attempt
@@ -138,16 +139,16 @@ def test_the_progress_bar_does_not_go_back(webui: Webui) -> None:
     assert len(set(going)) > 6
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [{"init_images": True}, {"refiner_checkpoint": "other", "refiner_switch_at": 0.5}],
-    ids=["img2img", "refiner"],
-)
-def test_what_cannot_be_drawn_again_is_refused(
-    webui: Webui, still: str, first_frame: Frames, request_: dict[str, Any]
+@pytest.mark.parametrize("of", ["img2img", "refiner"])
+def test_clips_of_an_image_and_refined_ones_are_drawn_again(
+    webui: Webui, still: str, first_frame: Frames, of: str
 ) -> None:
-    if "init_images" in request_:
-        request_ = {"init_images": [encoded(first_frame)]}
-    reply = attempt(webui, **moving(freeinit=2), **request_)
-    assert reply.status == 422, reply.body
-    assert "FreeInit is 2" in reply.sentence
+    def drawn(freeinit: int) -> Frames:
+        if of == "img2img":
+            return webui.img2img(first_frame, **moving(freeinit=freeinit)).frames
+        return webui.clip({"freeinit": freeinit}, refiner_checkpoint=OTHER, refiner_switch_at=0.5).frames
+
+    once, twice, again = drawn(1), drawn(2), drawn(2)
+    assert apart(once, twice) > 1
+    assert np.array_equal(twice, again)
+    assert np.array_equal(drawn(1), once)

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from motion.errors import MotionError
 from motion.sampling.noise import fade, fade_weights
 from motion.sampling.windows import Windows
 from motion.settings.choices import FREEINIT_FILTERS, NOISES
@@ -16,6 +17,7 @@ from motion.settings.settings import Clip
 from motion.techniques.freeinit import FILTERS, low_pass, reinitialize_noise
 from motion.techniques.freenoise import noise_order
 from motion.techniques.layered_noise import KINDS, LayeredNoise
+from motion.techniques.noise_layers import LAYER_SEED, NoiseLayers
 from motion.techniques.registry import techniques_of
 from tests.support.small import far
 
@@ -131,6 +133,33 @@ def test_layered_noise_keeps_its_variance_and_shares_what_was_asked_for(kind: st
 
 def test_empty_noise_is_none() -> None:
     assert not LayeredNoise(Clip(noise="empty")).begin(torch.randn(2, 4, 2, 2), Windows(2), 0).any()
+
+
+def test_layers_are_summed_to_the_strength_of_one() -> None:
+    own = torch.randn(8, 4, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    layered = NoiseLayers(Clip(noise_layers="constant:2, independent:1")).begin(own, Windows(8), seed=1)
+    assert (layered.var((1, 2, 3)) - 1).abs().max() < 0.1
+    together = torch.corrcoef(layered.flatten(1))[~torch.eye(8, dtype=torch.bool)]
+    assert (together - 4 / 6).abs().max() < 0.05
+    first, second = (
+        torch.randn(own.shape, generator=torch.Generator().manual_seed(1 + number * LAYER_SEED)) for number in (1, 2)
+    )
+    assert far(layered, (own + 2 * first[:1] + second) / 6**0.5) <= 1e-6
+
+
+def test_empty_noise_leaves_the_layers_alone() -> None:
+    own = torch.randn(4, 4, 8, 8)
+    alone, beside = (Clip(noise=kind, noise_layers="repeated:0.5, empty:3") for kind in ("empty", "independent"))
+    layer = NoiseLayers(alone).begin(own, Windows(4, 2), seed=1)
+    assert torch.equal(layer[:2], layer[2:]) and not torch.equal(layer[0], layer[1])
+    both = NoiseLayers(beside).begin(own, Windows(4, 2), seed=1)
+    assert far(both, (own + 0.5 * layer) / 1.25**0.5) <= 1e-6
+    assert not techniques_of(Clip(noise_layers="constant:0")).members[1:]
+
+
+def test_a_layer_is_of_a_known_kind() -> None:
+    with pytest.raises(MotionError, match=r"noise layers is .*blue.*: give name:weight.*of independent, freenoise"):
+        Clip(noise_layers="blue:1")
 
 
 @pytest.mark.parametrize("kind", NOISES)

@@ -31,6 +31,7 @@ class Settings(Guidance):
     """What a clip asks for, nothing else than guidance."""
 
     noise: str = "independent"
+    noise_layers: tuple[Any, ...] = ()
     freeinit: int = 1
     zero_shot: bool = False
 
@@ -217,13 +218,10 @@ def test_clean_frames_are_seen_at_their_own_time_wherever_their_rows_are() -> No
         ({"rescale_cfg": 0.7}, Plan(1.0), "CFG scale is 1"),
         ({"cfg_last": 3, "cfg_low": 2}, Plan(8.0), "CFG over frames and Oscillating guidance both"),
         ({"hold_keys": "clean"}, Plan(8.0), "no|none"),
-        ({"freeinit": 2}, Plan(8.0, begins_with_noise=False), "FreeInit is 2.*set it to 1"),
-        ({"freeinit": 2}, Plan(8.0, one_model=False), "FreeInit is 2.*refiner"),
     ],
 )
 def test_what_cannot_be_is_refused(settings: dict[str, Any], plan: Plan, sentence: str) -> None:
     asked = Settings(**settings)
-    object.__setattr__(asked, "freeinit_filter", "butterworth")
     with pytest.raises(MotionError, match=sentence):
         check(techniques_of(asked), plan)
     check(of(), plan)

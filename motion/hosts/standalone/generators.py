@@ -12,8 +12,8 @@ STEP_SEED = 1 << 19
 
 def frame_generators(clip: Clip, frames: int) -> list[torch.Generator]:
     """For each frame the source of its initial noise, and then of whatever noise the sampler adds to it."""
-    if clip.seed_mode == "frame":
-        return [torch.Generator("cpu").manual_seed(clip.seed + frame) for frame in range(frames)]
+    if clip.has_seeds:
+        return [torch.Generator("cpu").manual_seed(seed) for seed in clip.frame_seeds(clip.seed, frames)]
     return [torch.Generator("cpu").manual_seed(clip.seed)] * frames
 
 

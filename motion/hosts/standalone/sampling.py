@@ -150,15 +150,23 @@ class Sampling:
         kept = noise if self.techniques.rounds > 1 else None
         run = SamplingRun(scheduler, arrangement, generators, kept, noise)
         levels = samplers.levels(self.clips[0].sampler, scheduler)
-        if self.source is not None or self.first_pass is not None:  # in the noise's place: a long clip's is large
-            run.done = self.clips[0].first_step(len(levels.times))
-            by_clip = rearrange(noise, "(n f) c h w -> n f c h w", n=len(self.clips))
-            run.latents = noise_source(self._beginning(), by_clip, levels, run.done).flatten(0, 1)
-        elif (way := self.techniques.detour(levels.times)) is not None:
+        if (way := self.techniques.detour(levels.times)) is not None:
             run.latents, run.done = self._turned(way, levels), way.back
         else:
-            run.latents = noise * scheduler.init_noise_sigma
+            self._put_beginning(run, noise)
         return run
+
+    def _put_beginning(self, run: SamplingRun, noise: Tensor) -> None:
+        """Let the run begin with this noise, and with what is drawn anew in it."""
+        if self.source is None and self.first_pass is None:
+            run.latents, run.done = noise * run.scheduler.init_noise_sigma, 0
+            return
+        levels = samplers.levels(self.clips[0].sampler, run.scheduler)
+        run.done = self.clips[0].first_step(len(levels.times))
+        if run.noise is not None or self.noise is not None:
+            noise = noise.clone()  # else latents take its place: a long clip's are large
+        by_clip = rearrange(noise, "(n f) c h w -> n f c h w", n=len(self.clips))
+        run.latents = noise_source(self._beginning(), by_clip, levels, run.done).flatten(0, 1)
 
     def _beginning(self) -> Iterable[Tensor]:
         """Of what they are drawn anew from, a few frames at a time."""
@@ -261,11 +269,11 @@ class Sampling:
 
         clips = zip(self.clips, run.latents.chunk(count), run.noise.chunk(count), strict=True)
         number = run.drawn + 1
-        ended = [Round(number, drawn, old, alpha, clip.seed, self._fresh) for clip, drawn, old in clips]
+        ended = [Round(number, drawn, old, alpha, clip.seed, self._fresh, self.windows) for clip, drawn, old in clips]
         noise = torch.cat(list(map(self.techniques.again, ended)))
-        run.scheduler, run.drawn, run.done = self._scheduler(), run.drawn + 1, 0
+        run.scheduler, run.drawn, run.noise = self._scheduler(), run.drawn + 1, noise
         run.arrangement.restart()
-        run.latents, run.noise = noise * run.scheduler.init_noise_sigma, noise
+        self._put_beginning(run, noise)
 
     def _fresh(self, seed: int) -> Tensor:
         """Noise for all frames of a clip from one stream."""

@@ -268,9 +268,13 @@ def name_seeds(p: Any, job: Job) -> None:
     """Give every frame its seed: seed + 1, + 2 ... in a clip, and each further clip begins one later.
 
     In seed mode "clip" only the first counts, but samplers that draw noise by the frames' seeds need different ones;
-    infotext then names the clip's seed in all of its frames. In mode "frame" the host's own numbering stands.
+    infotext then names the clip's seed in all of its frames. In mode "frame" the host's own numbering stands, and
+    seeds that are listed are those of the frames.
     """
-    if job.tab.seed_mode == "frame" or isinstance(job.own["seed"], list):
+    if job.tab.seeds:
+        listed = job.tab.frame_seeds(0, job.frames)
+        p.all_seeds = [seed + clip for clip in range(job.clips) for seed in listed]
+    if job.tab.has_seeds or isinstance(job.own["seed"], list):
         return
     for name, fixed in (("all_seeds", p.subseed_strength != 0), ("all_subseeds", False)):
         first = getattr(p, name)[0]

@@ -20,10 +20,11 @@ def draw_again(p: Any, techniques: Techniques, alpha: float, arrangement: Arrang
     """
     samplers = host_module("sd_samplers")
     create = samplers.create_sampler
+    method, place = ("sample_img2img", 1) if hasattr(p, "init_images") else ("sample", 0)
 
     def made(*args: Any, **kwargs: Any) -> Any:
         sampler = create(*args, **kwargs)
-        sampler.sample = _rounds(sampler.sample, techniques, alpha, arrangement)
+        setattr(sampler, method, _rounds(sampler, getattr(sampler, method), place, techniques, alpha, arrangement))
         return sampler
 
     if p.iteration == 0:
@@ -32,23 +33,47 @@ def draw_again(p: Any, techniques: Techniques, alpha: float, arrangement: Arrang
 
 
 def _rounds(
-    sample: Callable[..., Any], techniques: Techniques, alpha: float, arrangement: Arrangement
+    sampler: Any,
+    sample: Callable[..., Any],
+    place: int,
+    techniques: Techniques,
+    alpha: float,
+    arrangement: Arrangement,
 ) -> Callable[..., Any]:
-    """What stands in for a sampler's ``sample``, which is for first passes only."""
+    """What stands in for a ``sampler``'s method ``sample``, whose noise has that place behind ``p``; it is for first
+    passes only."""
 
-    def rounds(p: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def rounds(p: Any, *args: Any, **kwargs: Any) -> Any:
         state = host_module("shared").state
+        before, noise, told = args[:place], args[place], args[place + 1 :]
         for number in range(1, techniques.rounds):
-            drawn = sample(p, x, *args, **kwargs)
+            drawn = sample(p, *before, noise, *told, **kwargs)
             if state.interrupted or state.skipped:
                 return drawn
-            ended = Round(number, drawn.float(), x.float(), alpha, p.seeds[0], partial(fresh_noise, x))
-            x = techniques.again(ended).to(x)
+            draw = partial(fresh_noise, noise)
+            ended = Round(number, drawn.float(), noise.float(), alpha, p.seeds[0], draw, arrangement.windows)
+            noise = techniques.again(ended).to(noise)
+            if getattr(p, "refiner_checkpoint_info", None) is not None:
+                told = (*_first_model(p, sampler), *told[2:])
             arrangement.restart()
             state.nextjob()
-        return sample(p, x, *args, **kwargs)
+        return sample(p, *before, noise, *told, **kwargs)
 
     return rounds
+
+
+def _first_model(p: Any, sampler: Any) -> tuple[Any, Any]:
+    """Put the checkpoint in place that a pass begins with, where the refiner has left its own; prompt and negative
+    prompt by it."""
+    sd_models = host_module("sd_models")
+    reload = getattr(sd_models, "forge_model_reload", None) or sd_models.reload_model_weights
+    reload()
+    if not getattr(p, "disable_extra_networks", False):
+        host_module("extra_networks").activate(p, p.extra_network_data)
+    p.setup_conds()
+    sampler.model_wrap_cfg.update_inner_model()
+    prompt, negative = p.get_conds()
+    return prompt, negative
 
 
 def _announce(rounds: int, steps: int) -> None:

@@ -105,8 +105,6 @@ class Sampling:
             for name in vars(sd_models).keys() & set(RELOADS):
                 undo.callback(patching.item(vars(sd_models), name, self._around(getattr(sd_models, name))))
             self._hear_of_steps(undo)
-            if p.sampler is not None:  # img2img has made it before, with the host's noise schedule
-                p.sampler = host_module("sd_samplers").create_sampler(p.sampler_name, p.sd_model)
             undo.callback(self._of_pass.close)
             if self.source is not None:
                 self.source.attach(p, undo)
@@ -114,6 +112,8 @@ class Sampling:
                 rounds.draw_again(p, self.techniques, float(self._alphas()[-1]), self.arrangement, undo)
             if self.techniques.have("detour"):
                 detour.go_back(self.techniques, self._alphas(), undo)
+            if p.sampler is not None:  # img2img has made it before, with the host's noise schedule
+                p.sampler = host_module("sd_samplers").create_sampler(p.sampler_name, p.sd_model)
             if hasattr(p, "init_latent") and self._fades:
                 undo.callback(patching.item(vars(p), "init_latent", self._faded(p)))
             with self.keys.scope():
@@ -275,7 +275,7 @@ def clip_noise_class(rng: Any, tab: Tab, techniques: Techniques, windows: Window
             return cls(other.shape, other.seeds, other.subseeds, other.subseed_strength)
 
         def first(self) -> Any:
-            noise = self._one_stream() if tab.seed_mode == "clip" else super().first()
+            noise = super().first() if tab.has_seeds else self._one_stream()
             return techniques.begin(noise, windows, self.seeds[0])
 
         def next(self) -> Any:

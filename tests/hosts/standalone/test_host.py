@@ -168,6 +168,12 @@ def test_seeds_by_frame_are_those_of_single_pictures(sd15: Standalone) -> None:
     assert not np.array_equal(frames[1], sd15.render(CLIP)[1])
 
 
+def test_a_frame_has_the_seed_that_is_listed_for_it(sd15: Standalone) -> None:
+    listed = sd15.render(replace(CLIP, seeds=(CLIP.seed + 1, CLIP.seed + 4)))
+    alone = [sd15.render(replace(CLIP, frames=1, seed=CLIP.seed + more))[0] for more in (1, 4, 5)]
+    assert np.abs(listed.astype(int) - np.stack(alone)).max() <= 1
+
+
 @pytest.mark.parametrize("change", [{"loop": "closed"}, {"betas": "scaled_linear"}])
 def test_a_loop_and_a_schedule_reach_the_frames(change: dict[str, Any], sd15: Standalone, v3: MotionModel) -> None:
     assert not np.array_equal(sd15.render(replace(CLIP, **change), v3), sd15.render(CLIP, v3))

@@ -7,18 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 import motion
 from motion.cli import main as cli
 from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.source import Source
-from motion.hosts.standalone import Standalone
+from motion.hosts.standalone import Networks, Standalone
+from motion.models.motion.architecture import SCHEDULES
 from motion.settings.parameters import parse_infotext
 from motion.settings.settings import Clip
+from motion.techniques.freeinit import FRESH_SEED, reinitialize_noise
 from motion.video.read import read
 from motion.video.write import write
 from motion.weights.bundled import DEMO
+from tests.support.small import far
 
 CLIP = Clip(prompt="a cat", frames=3, steps=4, seed=1, size=Size(64, 64), cfg=1.0, context_length=0)
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
@@ -67,9 +72,24 @@ def test_several_clips_are_made_of_one_source(host: Standalone, movie: Path) -> 
         assert np.abs(drawn.astype(int) - host.render(clip, source=Source(movie))).max() <= 1
 
 
-def test_what_begins_with_noise_alone_is_refused(host: Standalone, movie: Path) -> None:
-    with pytest.raises(MotionError, match="FreeInit is 2: clips that begin with an image"):
-        host.render(replace(CLIP, freeinit=2), source=Source(movie))
+def test_each_round_of_freeinit_begins_with_the_source(host: Standalone, movie: Path) -> None:
+    """In the noise that it makes of the round before."""
+
+    def latents(clip: Clip, noise: Tensor | None = None) -> Tensor:
+        return host._latents([clip], Networks(), None, source=Source(movie), noise=noise)[0]
+
+    shape = CLIP.frames, 4, CLIP.size.height // 8, CLIP.size.width // 8
+    noise, fresh = (
+        torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        for seed in (CLIP.seed, CLIP.seed + FRESH_SEED)
+    )
+    alpha = float(SCHEDULES["scaled_linear"].alphas_cumprod()[-1])
+    again = reinitialize_noise(latents(CLIP), noise, fresh, alpha)
+    assert far(latents(replace(CLIP, freeinit=2)), latents(CLIP, again)) <= 1e-4
+    assert far(latents(CLIP, again), latents(CLIP)) > 1e-3
+
+
+def test_a_source_has_as_many_frames_as_the_clip(host: Standalone, movie: Path) -> None:
     with pytest.raises(MotionError, match="has 5 frames and the clip 9"):
         host.render(replace(CLIP, frames=9), source=Source(movie))
 

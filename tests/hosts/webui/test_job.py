@@ -287,6 +287,13 @@ def test_seeds_by_frame_are_the_hosts_own() -> None:
     assert "Seed" not in p.extra_generation_params
 
 
+def test_listed_seeds_are_those_of_the_frames_and_a_further_clips_begin_one_later() -> None:
+    p = Processing()
+    job = begun(p, seeds="3, 90")
+    name_seeds_of(p, job)
+    assert p.all_seeds == [3, 90, 91, 92, 4, 91, 92, 93]
+
+
 def test_variations_of_one_seed_keep_it() -> None:
     p = Processing()
     p.subseed_strength = 0.5

@@ -39,8 +39,8 @@ class Sampler:
             self.host.state.interrupted = True
         return x / 2
 
-    def sample_img2img(self, p: Any, x: Tensor) -> Tensor:
-        return x
+    def sample_img2img(self, p: Any, x: Tensor, *args: Any) -> Tensor:
+        return x + self.sample(p, *args) if args else x
 
 
 class Host:
@@ -88,6 +88,38 @@ def test_each_round_begins_with_the_slow_parts_of_the_last_one(host: Host) -> No
     assert host.jobs == 2
     assert host.state.job_count == 2 + 2 * 2
     assert host.sd_samplers.create_sampler is create
+
+
+def test_a_clip_that_begins_with_an_image_begins_each_round_with_it(host: Host) -> None:
+    host.p.init_images, image, x = ["image"], noise(1), noise(SEED)
+    with ExitStack() as undo:
+        rounds.draw_again(host.p, techniques_of(Tab(freeinit=2)), ALPHA, host.arrangement, undo)
+        found = host.sd_samplers.create_sampler("DDIM", None).sample_img2img(host.p, image, x, "told")
+    again = reinitialize_noise(image + x / 2, x, noise(SEED + FRESH_SEED), ALPHA)
+    assert torch.equal(found, image + again / 2)
+    assert host.begun == [(-1, ("told",))] * 2
+
+
+def test_the_refiner_leaves_the_next_round_its_first_model(host: Host) -> None:
+    done: list[str] = []
+    host.sd_models = SimpleNamespace(reload_model_weights=lambda: done.append("reload"))
+    host.extra_networks = SimpleNamespace(activate=lambda p, networks: done.append(networks))
+    host.p.refiner_checkpoint_info, host.p.extra_network_data = "other", "networks"
+    host.p.setup_conds, host.p.get_conds = lambda: done.append("conds"), lambda: ("prompt", "negative")
+    with ExitStack() as undo:
+        rounds.draw_again(host.p, techniques_of(Tab(freeinit=2)), ALPHA, host.arrangement, undo)
+        sampler = host.sd_samplers.create_sampler("DDIM", None)
+        sampler.model_wrap_cfg = SimpleNamespace(update_inner_model=lambda: done.append("update"))
+        sampler.sample(host.p, noise(SEED), "refined", "negative of it", "more")
+    assert done == ["reload", "networks", "conds", "update"]
+    assert [told for _, told in host.begun] == [("refined", "negative of it", "more"), ("prompt", "negative", "more")]
+
+
+def test_later_rounds_may_be_drawn_from_another_kind_of_noise(host: Host) -> None:
+    x = noise(SEED)
+    found = host.drawn(x, freeinit=2, freeinit_noise="constant")
+    fresh = noise(SEED + FRESH_SEED)[:1].expand(FRAMES, -1, -1, -1)
+    assert torch.equal(found, reinitialize_noise(x / 2, x, fresh, ALPHA) / 2)
 
 
 def test_an_interrupted_round_is_what_comes_of_it(host: Host) -> None:
