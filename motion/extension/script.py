@@ -176,12 +176,13 @@ def plan(p: Any, tab: Tab) -> Job:
     active, further = loras(drawn), further_modules(drawn)
     if further and module is None:
         raise MotionError("further motion modules go beside a first one: choose a Motion module")
+    regions = sources.open_regions(p, tab)
     if module is not None and entry is not None:
         remember_module(module.architecture.family.base, entry.name)
     return Job(
         tab=tab,
         sampling=Sampling(
-            drawn, module, windows, active, controls, _source_latents(p, tab, kept or begins_with), further
+            drawn, module, windows, active, controls, _source_latents(p, tab, kept or begins_with), further, regions
         ),
         frames=windows.frames,
         clips=jobs.clip_count(p),

@@ -17,10 +17,12 @@ from motion.fields.table import Number, Size
 from motion.hosts.continuation import Continuation
 from motion.hosts.controls import Pixels
 from motion.hosts.only_masked import OnlyMasked
+from motion.hosts.regions import Regions
 from motion.hosts.source import Measures, Source
 from motion.hosts.webui import checks
 from motion.hosts.webui.backends.base import host_module, option
 from motion.hosts.webui.continuation import Continued
+from motion.hosts.webui.prompt import count_parts
 from motion.settings.source import parse_range
 from motion.settings.tab import TAB_FIELDS, Tab
 from motion.video.captions import write_missing
@@ -111,6 +113,31 @@ def settle_masks(tab: Tab) -> Tab:
 
     modules = tuple(item._replace(mask=settled(item.mask)) for item in tab.modules)
     return replace(tab, foreground=settled(tab.foreground), effect_mask=settled(tab.effect_mask), modules=modules)
+
+
+def open_regions(p: Any, tab: Tab) -> Regions | None:
+    """The masks of the parts that AND joins in the prompts; None without them.
+
+    Raises MotionError for a path that may not be read, what is no clip, a prompt with more or fewer parts, and where
+    there is no guidance.
+    """
+    if not tab.regions.strip():
+        return None
+    masks = [find(path) if path.strip() else None for path in tab.regions.split(";")]
+    if p.cfg_scale <= 1:
+        raise MotionError(f"CFG scale is {p.cfg_scale:g}, which is no guidance: give more than 1, or no region masks")
+    for prompt, parts in count_parts(p, tab.frames):
+        if parts != len(masks):
+            raise MotionError(
+                f"region masks are {len(masks)} and AND joins {parts} parts in the prompt {prompt!r:.60}: give a mask "
+                "for each, or nothing between two ; for everywhere"
+            )
+    return Regions.read(masks, tab.frames)
+
+
+def settle_foreground(tab: Tab) -> Tab:
+    """The tab with the path that its foreground means. Raises MotionError for one that may not be read."""
+    return replace(tab, foreground=str(find(tab.foreground))) if tab.foreground.strip() else tab
 
 
 def find(text: str) -> Path:

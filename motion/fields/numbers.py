@@ -43,7 +43,7 @@ class Numbers(Field):
         for place, part in enumerate(parts):
             if not self._fits(_number(part, self.whole)):
                 name = self.name.replace("_", " ")
-                raise MotionError(f"number {place + 1} of {name} is {part!r:.40}: {self.remedy}")
+                raise MotionError(f"{name} is {part!r:.40} at number {place + 1}: {self.remedy}")
         return [_number(part, self.whole) for part in parts]
 
     def _fits(self, item: Any) -> bool:

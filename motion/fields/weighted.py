@@ -95,8 +95,10 @@ class WeightedChoices(Weights):
         return f"{super().remedy}, of {', '.join(self.choices)}"
 
     def check(self, value: Any) -> Any:
-        items = super().check(value)
-        self._accept(value, all(name in self.choices for name, _ in items))
+        items: Any = None
+        with suppress(MotionError):
+            items = super().check(value)
+        self._accept(value, items is not None and all(name in self.choices for name, _ in items))
         return items
 
     def format(self, value: Any) -> Any:

@@ -102,6 +102,12 @@ class Tab(StructureSettings, SourceClip, Steering, Keys, Movement, Switch):
         key="Motion mask clip", group="source",
         detail="lies where a source may; with Inpaint area at Only masked a source clip is needed",
     )  # fmt: skip
+    regions: str = setting(
+        Field, "", "Region masks", "of each part of a prompt that AND joins the path of its mask, with ; between them",
+        key="Motion regions", group="guidance",
+        detail="white where the part counts, black where not: a picture for all frames, a clip or a folder of masks; "
+        "nothing between two ; is everywhere: left.png; ; right.webp. Masks lie where a source may",
+    )  # fmt: skip
     last_frame: Any = setting(  # noqa: RUF009
         Image, None, "Last frame", "where the clip ends; the initial image then fades out after the first frame",
         key="Motion last frame", group="img2img",

@@ -185,7 +185,7 @@ def test_any_text_is_numbers_or_one_sentence(text: str) -> None:
     try:
         items = row.parse(text)
     except MotionError as error:
-        assert re.match(r"number \d+ of key blocks is '.*': give numbers from 0 to 10", str(error))
+        assert re.match(r"key blocks is '.*' at number \d+: give numbers from 0 to 10", str(error))
     else:
         assert row.parse(row.write(items)) == items and all(0 <= item <= 10 for item in items)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from motion import patching
 from motion.errors import MotionError
+from motion.hosts.regions import Regions
 from motion.sampling.arrangement import Arrangement
 from motion.techniques.technique import Input, Moment, Pass, Pictures, Step, Techniques
 
@@ -39,16 +40,22 @@ class Guidance:
     """Of the clips of one job, of which ``kept`` frames each are finished. Latents and predictions are k-diffusion's.
 
     ``given``: latents ``[c, h, w]`` of the frames that are given as pictures, in the size of the pass. ``pictures``:
-    the host's autoencoder.
+    the host's autoencoder. ``regions``: where the parts of a prompt count that AND joins; None: everywhere.
     """
 
     def __init__(
-        self, techniques: Techniques, arrangement: Arrangement, kept: int, pictures: Pictures | None = None
+        self,
+        techniques: Techniques,
+        arrangement: Arrangement,
+        kept: int,
+        pictures: Pictures | None = None,
+        regions: Regions | None = None,
     ) -> None:
         self.techniques = techniques
         self.arrangement = arrangement
         self.kept = kept
         self.pictures = pictures
+        self.regions = regions
         self.given: dict[int, Tensor] = {}
         self._schedule: Tensor | None = None
         self._levels: Tensor | None = None
@@ -58,7 +65,7 @@ class Guidance:
     @property
     def acts(self) -> bool:
         """Whether there is anything to do in a step."""
-        return bool(self.techniques.have("scales") or self.techniques.have("edit"))
+        return bool(self.regions or self.techniques.have("scales") or self.techniques.have("edit"))
 
     def watch(self, sampler: Any, alphas: Tensor, undo: ExitStack) -> None:
         """Learn from ``sampler``, until ``undo`` is closed, its noise levels and where it is, if that is asked for.

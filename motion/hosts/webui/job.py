@@ -268,12 +268,10 @@ def name_seeds(p: Any, job: Job) -> None:
     """Give every frame its seed: seed + 1, + 2 ... in a clip, and each further clip begins one later.
 
     In seed mode "clip" only the first counts, but samplers that draw noise by the frames' seeds need different ones;
-    infotext then names the clip's seed in all of its frames. In mode "frame" the host's own numbering stands, and
-    seeds that are listed are those of the frames.
+    infotext then names the clip's seed in all its frames. In mode "frame" the host's numbering stands. Listed seeds do.
     """
     if job.tab.seeds:
-        listed = job.tab.frame_seeds(0, job.frames)
-        p.all_seeds = [seed + clip for clip in range(job.clips) for seed in listed]
+        p.all_seeds = [seed + clip for clip in range(job.batches) for seed in job.tab.frame_seeds(0, job.frames)]
     if job.tab.has_seeds or isinstance(job.own["seed"], list):
         return
     for name, fixed in (("all_seeds", p.subseed_strength != 0), ("all_subseeds", False)):
@@ -281,8 +279,7 @@ def name_seeds(p: Any, job: Job) -> None:
         each = [first + (0 if fixed else clip) + frame for clip in range(job.batches) for frame in range(job.frames)]
         setattr(p, name, each)
     # As a list: Classic's answer is no JSON where an entry is a function.
-    seeds = p.all_seeds
-    p.extra_generation_params["Seed"] = [seeds[place - place % job.frames] for place in range(len(seeds))]
+    p.extra_generation_params["Seed"] = [seed for seed in p.all_seeds[:: job.frames] for _ in range(job.frames)]
 
 
 def one_prompt(p: Any, job: Job, batch: int) -> None:

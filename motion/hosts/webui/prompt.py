@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -11,6 +12,9 @@ from motion import patching
 from motion.hosts.webui.backends.base import host_module
 from motion.settings.lora_tags import KINDS, LoraTag, read_tag
 from motion.settings.prompt_keys import travels
+from motion.settings.prompts import texts_of, travel
+
+_JOINED = re.compile(r"\bAND\b")
 
 PLACE = "\0"
 """Stands for a prompt in the text of the styles around it."""
@@ -32,6 +36,15 @@ def name_once(extra_networks: MutableMapping[str, Any]) -> None:
     """Let a LoRA that several lines of a prompt name act once, with the weights that the last one gives."""
     for kind, named in extra_networks.items():
         extra_networks[kind] = list({tuple(parameters.items[:1]): parameters for parameters in named}.values())
+
+
+def count_parts(p: Any, frames: int) -> Iterator[tuple[str, int]]:
+    """Each prompt of ``p``, and how many parts AND joins in it; of one that travels over ``frames``, in the first."""
+    for given in (p.prompt, getattr(p, "hr_prompt", "") or ""):
+        for text in [given] if isinstance(given, str) else given:
+            if text or given is p.prompt:
+                first = texts_of(travel(text, frames, False, frames))[0]
+                yield text, len(_JOINED.split(first))
 
 
 def put_styles_around(p: Any, frames: int, undo: ExitStack) -> None:

@@ -1,7 +1,6 @@
 """The scope around one job's sampling in a WebUI.
 
-Everything that is changed in the host is changed from here, for as long as `p.sample` runs, and taken back by the same
-`ExitStack`.
+Everything that is changed in the host is changed from here, while `p.sample` runs, and taken back by one `ExitStack`.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import motion
 from motion import patching
 from motion.hosts.effects import effect_of
 from motion.hosts.memory import staying_on
+from motion.hosts.regions import Regions
 from motion.hosts.webui import detour, rounds
 from motion.hosts.webui.backends.base import as_set, host_module, loaded_base, option
 from motion.hosts.webui.backends.detect import encode, host, pictures_within_a_pass
@@ -65,6 +65,7 @@ class Sampling:
         controls: Sequence[Loaded] = (),
         source: SourceLatents | None = None,
         further: Sequence[tuple[MotionModel, MotionEffect]] = (),
+        regions: Regions | None = None,
     ) -> None:
         self.tab = tab
         self.module = module
@@ -80,7 +81,7 @@ class Sampling:
         layers = sum(len(one.slots) for one in self._modules())
         self.progress = StepProgress(1 + layers if self.arrangement.whole else len(windows.at(0)))
         self.techniques = techniques_of(tab)
-        self.guidance = Guidance(self.techniques, self.arrangement, tab.frames, pictures_within_a_pass())
+        self.guidance = Guidance(self.techniques, self.arrangement, tab.frames, pictures_within_a_pass(), regions)
         self.keys = KeyFrameControls(tab, controls, self.arrangement, bool(self.techniques.ask("takes_given")))
         self._attached = ExitStack()
         self._copied = False

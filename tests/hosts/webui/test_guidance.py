@@ -6,14 +6,18 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from motion.errors import MotionError
+from motion.hosts.regions import Regions
 from motion.hosts.webui.backends import a1111_guidance, forge_guidance
 from motion.hosts.webui.guidance import Guidance, check_samplers
 from motion.models.motion.architecture import SCHEDULES
@@ -112,11 +116,16 @@ def asked(cfg: float) -> dict[str, Any]:
 
 
 def denoised(
-    denoiser: Denoiser, settings: dict[str, Any], cfg: float = 7.0, sigma: float = 2.0, given: Any = None
+    denoiser: Denoiser,
+    settings: dict[str, Any],
+    cfg: float = 7.0,
+    sigma: float = 2.0,
+    given: Any = None,
+    regions: Regions | None = None,
 ) -> Tensor:
     arrangement = denoiser.inner_model.arrangement
     arrangement.prompts = len(denoiser.weights)
-    guidance = Guidance(techniques_of(Tab(**settings)), arrangement, FRAMES)
+    guidance = Guidance(techniques_of(Tab(**settings)), arrangement, FRAMES, regions=regions)
     guidance.given = given or {}
     x = latents()
     with ExitStack() as undo:
@@ -201,13 +210,20 @@ def patcher(guidance: Guidance) -> Any:
 
 
 def forged(
-    settings: dict[str, Any], cfg: float, arrangement: Arrangement, strength: float = 1.0, given: Any = None
+    settings: dict[str, Any],
+    cfg: float,
+    arrangement: Arrangement,
+    strength: float = 1.0,
+    given: Any = None,
+    second: float = 0.0,
+    regions: Regions | None = None,
 ) -> Tensor:
     """`sampling_function` of the family: at CFG 1 the negative prompt's prediction is zeros."""
-    guidance = Guidance(techniques_of(Tab(**settings)), arrangement, FRAMES)
+    guidance = Guidance(techniques_of(Tab(**settings)), arrangement, FRAMES, regions=regions)
     guidance.given = given or {}
     x, sigma = latents(), torch.full((FRAMES,), 2.0, dtype=torch.float64)
     cond, uncond = [{"text": "cond", "strength": strength}], [{"text": "uncond"}]
+    cond += [{"text": "second", "strength": second}] * bool(second)
     modifiers, after = ([], []) if not guidance.acts else (lambda p: (p.modifiers, p.after))(patcher(guidance))
     model, options = Network(arrangement), {}
     for modify in modifiers:
@@ -216,8 +232,8 @@ def forged(
         model, cond, None if math.isclose(cfg, 1) else uncond, x, sigma, options
     )
     result = uncond_pred + (cond_pred - uncond_pred) * cfg
-    if not math.isclose(strength, 1.0):
-        result = uncond_pred + (cond_pred - uncond_pred) * cfg * strength
+    if not math.isclose(strength + second, 1.0):
+        result = uncond_pred + (cond_pred - uncond_pred) * cfg * (strength + second)
     args = {
         **{"cond": cond, "uncond": uncond, "model": model, "sigma": sigma, "model_options": options, "input": x},
         **{"cond_denoised": cond_pred, "uncond_denoised": uncond_pred},
@@ -229,8 +245,14 @@ def forged(
 
 def calc_cond_uncond_batch(model: Any, cond: Any, uncond: Any, x: Tensor, sigma: Tensor, options: Any) -> Any:
     def predicted(parts: Any) -> Tensor:
-        told = [torch.full((FRAMES,), TEXTS[part["text"]], dtype=torch.float64) for part in parts or ()]
-        return model(x, sigma, {"c_crossattn": told}) if told else torch.zeros_like(x)
+        found = [
+            (part, model(x, sigma, {"c_crossattn": [torch.full((FRAMES,), TEXTS[part["text"]], dtype=torch.float64)]}))
+            for part in parts or ()
+        ]
+        if len(found) < 2:
+            return found[0][1] if found else torch.zeros_like(x)
+        shares = [part["strength"] * part.get("mask", torch.ones_like(x[:, 0]))[:, None] for part, _ in found]
+        return sum(share * one for share, (_, one) in zip(shares, found, strict=True)) / (sum(shares) + 1e-37)
 
     return predicted(cond), predicted(uncond)
 
@@ -272,6 +294,29 @@ def test_both_families_agree(family: Callable[..., Tensor], arrangement: Arrange
     given = {1: latents(4)[0]}
     mine = denoised(Denoiser(arrangement), settings, 5.0, given=given)
     assert far(family(settings, 5.0, arrangement, given=given), mine) <= 1e-6
+
+
+@pytest.fixture
+def regions(tmp_path: Path) -> Regions:
+    """The second part counts in the left third, half in the middle one, and in the last two frames on the right."""
+    for frame in range(FRAMES):
+        columns = [255, 128, 255 * (frame > 1)]
+        Image.fromarray(np.uint8(columns).repeat(8)[None].repeat(24, 0)).save(tmp_path / f"{frame}.png")
+    return Regions.read([None, tmp_path], FRAMES)
+
+
+def test_a_part_counts_where_its_mask_is_white(
+    family: Callable[..., Tensor], arrangement: Arrangement, regions: Regions
+) -> None:
+    found = denoised(Denoiser(arrangement, (1.0, 0.8)), {}, regions=regions)
+    for share, places in ((1, found[:, :, :, 0]), (128 / 255, found[:, :, :, 1]), (0, found[:2, :, :, 2])):
+        column = {1: 0, 0: 2}.get(share, 1)
+        alone = denoised(Denoiser(arrangement, (1.0, 0.8 * share)), {})[: len(places), :, :, column]
+        assert far(places, alone) <= 1e-6
+    settings = {"cfg_last": 9.0, "rescale_cfg": 0.5}
+    both = denoised(Denoiser(arrangement, (1.0, 0.8)), settings, 5.0, regions=regions)
+    arrangement.prompts = 1
+    assert far(family(settings, 5.0, arrangement, second=0.8, regions=regions), both) <= 1e-6
 
 
 class Watching(Technique):

@@ -14,8 +14,9 @@ from motion import patching
 from motion.hosts.webui.backends.base import host_module
 from motion.hosts.webui.guidance import Guidance, level
 
-Prompts = Sequence[Sequence[tuple[int, float]]]
-"""Of each frame the rows of its prompts among the predictions, with their weights."""
+Prompts = Sequence[Sequence[tuple[int, Any]]]
+"""Of each frame the rows of its prompts among the predictions, with their weights: numbers, or ``[1, h, w]`` where a
+part counts in some places only."""
 
 
 def guide(denoiser: Any, guidance: Guidance, undo: ExitStack) -> None:
@@ -47,6 +48,7 @@ class _Combination:
     def __call__(self, x_out: Tensor, prompts: Prompts, uncond: Any, cond_scale: float) -> Tensor:
         """Where the host has left the negative prompt out, the last rows are copies of the prompt's."""
         guidance, frames = self.guidance, len(prompts)
+        prompts = self._placed(prompts, x_out)
         guided = self.predicted in (0, len(x_out))
         if guided and guidance.techniques.have("scales"):
             by_frame = zip(prompts, guidance.scales(self.asked["cond_scale"]), strict=True)
@@ -67,6 +69,21 @@ class _Combination:
 
         return units.back(guidance.edit(units.x, units.sigma, units.clean(combined), by_text, predict))
 
+    def _placed(self, prompts: Prompts, x_out: Tensor) -> Prompts:
+        """The prompts with their weights by place."""
+        if (regions := self.guidance.regions) is None:
+            return prompts
+        like = x_out[-len(prompts) :]
+        masks = [regions.weights(part, like) for part in range(max(map(len, prompts)))]
+
+        def placed(frame: int, weight: float, mask: Tensor | None) -> Any:
+            return weight if mask is None else weight * mask[frame]
+
+        return [
+            [(row, placed(frame, weight, mask)) for (row, weight), mask in zip(mine, masks, strict=False)]
+            for frame, mine in enumerate(prompts)
+        ]
+
     def _predict(self, text: str, uncond: Any) -> Tensor:
         """What the network predicts for that text alone, as the host's own calls do."""
         x, sigma, image, arrangement = *(self.asked[n] for n in ("x", "sigma", "image_cond")), self.guidance.arrangement
@@ -81,7 +98,7 @@ class _Combination:
         rows = [frame for frame, mine in enumerate(prompts) for _ in mine]
         x_out = self._call(x[rows], sigma[rows], cond, image[rows])
         first = x_out[[mine[0][0] for mine in prompts]]
-        combined: Tensor = self.original(torch.cat([x_out, first]), prompts, first, 1.0)
+        combined: Tensor = self.original(torch.cat([x_out, first]), self._placed(prompts, x[: len(first)]), first, 1.0)
         return combined
 
     def _call(self, x: Tensor, sigma: Tensor, cond: Any, image: Tensor) -> Tensor:

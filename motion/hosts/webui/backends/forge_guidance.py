@@ -28,7 +28,7 @@ def guide(unet: Any, guidance: Guidance) -> None:
     def note(model: Any, x: Any, timestep: Any, uncond: Any, cond: Any, cfg: Any, options: Any, *others: Any) -> Any:
         optimized = math.isclose(cfg, 1.0) and not options.get("disable_cfg1_optimization", False)
         called.update(cfg=cfg, guided=uncond is not None and not optimized)
-        return model, x, timestep, uncond, cond, cfg, options, *others
+        return model, x, timestep, uncond, _placed(cond, guidance, x), cfg, options, *others
 
     def edit(args: Mapping[str, Any]) -> Any:
         return _edited(args, guidance, called["cfg"], called["guided"])
@@ -45,15 +45,31 @@ def _edited(args: Mapping[str, Any], guidance: Guidance, cfg: float, guided: boo
     if guided:
         uncond = args["uncond_denoised"]
         weight = sum(part.get("strength", 1) for part in args["cond"])  # of all that AND joins
-        difference = (cond - uncond) * weight
-        by_text = {"cond": cond if weight == 1 else uncond + difference, "uncond": uncond}
-        if techniques.have("scales"):
-            change = [scale - cfg for scale in guidance.scales(cfg)]
-            denoised = denoised + torch.tensor(change, device=cond.device)[:, None, None, None] * difference
+        placed = weight if guidance.regions is None else _weights(args["cond"], cond)
+        difference = cond - uncond
+        by_text = {"cond": cond if placed is weight == 1 else uncond + difference * placed, "uncond": uncond}
+        if techniques.have("scales") or guidance.regions is not None:
+            scales = torch.tensor(guidance.scales(cfg), device=cond.device)[:, None, None, None]
+            denoised = denoised + ((scales - cfg) * placed + cfg * (placed - weight)) * difference
     if not techniques.have("edit"):
         return denoised
     sigma = args["sigma"][:, None, None, None].to(cond)
     return guidance.edit(args["input"], sigma, denoised, by_text, _predict(args))
+
+
+def _placed(cond: Any, guidance: Guidance, x: Tensor) -> Any:
+    """What AND joins, each part with its mask, by whose weights the host averages the parts."""
+    if guidance.regions is None:
+        return cond
+    masks = (guidance.regions.weights(part, x) for part in range(len(cond)))
+    pairs = zip(cond, masks, strict=True)
+    return [part if mask is None else {**part, "mask": mask[:, 0]} for part, mask in pairs]
+
+
+def _weights(cond: Any, like: Tensor) -> Tensor:
+    """What all parts together count in each place, ``[frames, 1, h, w]``."""
+    everywhere = like.new_ones(len(like), *like.shape[2:])
+    return sum(part.get("strength", 1) * part.get("mask", everywhere) for part in cond)[:, None]
 
 
 def _predict(args: Mapping[str, Any]) -> Callable[[str], Tensor]:
