@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from motion import patching
 from motion.errors import MotionError
+from motion.sampling.arrangement import Arrangement
 
 LATENTS, TIME = ("x", "sample"), ("timesteps", "timestep")
 """The names of a UNet's first two arguments: ldm's and its heirs', diffusers'."""
@@ -75,3 +77,24 @@ def check_clips(rows: int, frames: int) -> None:
 
 def _given(args: Sequence[Any], kwargs: Mapping[str, Any], place: int, *names: str) -> Any:
     return args[place] if len(args) > place else next((kwargs[name] for name in names if name in kwargs), None)
+
+
+def attach_inputs(
+    unet: nn.Module,
+    arrangement: Arrangement,
+    see: Callable[[Tensor, Tensor, Sequence[int]], tuple[Tensor, Tensor]],
+) -> patching.Undo:
+    """Let each call of ``unet`` see what ``see`` makes of its latents ``[rows, c, h, w]``, time steps ``[rows]`` and
+    the frames of its rows, a window at a time.
+
+    It stands behind all hooks, so that whatever asks when a step is (windows, SparseCtrl) is told the host's time.
+    """
+    forward = unet.forward
+
+    def seeing(*args: Any, **kwargs: Any) -> Any:
+        x = latents(args, kwargs)
+        t = torch.as_tensor(time(args, kwargs), device=x.device).expand(len(x))
+        args, kwargs = replaced(args, kwargs, *see(x, t, arrangement.frame_numbers(len(x))))
+        return forward(*args, **kwargs)
+
+    return patching.item(vars(unet), "forward", seeing)

@@ -44,7 +44,7 @@ class Guidance:
         return (guided - unguided).mul_(scale).add_(unguided)
 
     def see(self, x: Tensor, t: Tensor, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """What the UNet sees instead of a call's latents and time steps; see `motion.sampling.inputs`."""
+        """What the UNet sees instead of a call's latents and time steps; see `attach_inputs`."""
         return self.techniques.see(Input(x, t, frames, self.given))[:2]
 
     def edit(

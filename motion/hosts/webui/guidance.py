@@ -81,7 +81,7 @@ class Guidance:
         return list(self.techniques.scales(self._moment(), cfg))
 
     def see(self, x: Tensor, t: Tensor, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """What the UNet sees instead of a call's latents and time steps; see `motion.sampling.inputs`."""
+        """What the UNet sees instead of a call's latents and time steps; see `attach_inputs`."""
         return self.techniques.see(Input(x, t, frames, self.given))[:2]
 
     def edit(

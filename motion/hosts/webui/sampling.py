@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,13 +20,13 @@ from motion.hosts.memory import staying_on
 from motion.hosts.regions import Regions
 from motion.hosts.webui import detour, rounds
 from motion.hosts.webui.backends.base import as_set, host_module, loaded_base, option
-from motion.hosts.webui.backends.detect import encode, host, pictures_within_a_pass
+from motion.hosts.webui.backends.detect import host, pictures_within_a_pass
 from motion.hosts.webui.backends.mean import encoding_to_the_mean
 from motion.hosts.webui.checks import few_steps_note
 from motion.hosts.webui.guidance import Guidance
 from motion.hosts.webui.key_frames import KeyFrameControls, Loaded
 from motion.hosts.webui.progress import StepProgress
-from motion.hosts.webui.source import SourceLatents, encode_method
+from motion.hosts.webui.source import SourceLatents, encode_picture
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.models.motion.model import MotionModel
 from motion.models.motion.positions import Positions
@@ -35,9 +34,9 @@ from motion.sampling.animation import attach_further, attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.effect import MotionEffect
 from motion.sampling.frame_values import number_of
-from motion.sampling.inputs import attach_inputs
 from motion.sampling.lora import WeightedLora
 from motion.sampling.noise import fade
+from motion.sampling.unet_call import attach_inputs
 from motion.sampling.windows import Windows
 from motion.settings.tab import Tab
 from motion.techniques.registry import techniques_of
@@ -253,17 +252,6 @@ def stop_if_asked() -> None:
     state = host_module("shared").state
     if state.interrupted or state.skipped:
         raise host_module("sd_samplers_common").InterruptedException
-
-
-def encode_picture(p: Any, picture: Any) -> Any:
-    """A picture as latents ``[1, 4, h, w]``, made as the host makes its initial image's."""
-    images = host_module("images")
-    if isinstance(picture, str):
-        picture = host_module("api.api").decode_base64_to_image(picture)
-    flat = images.flatten(picture, option("img2img_background_color", "#ffffff"))
-    sized = images.resize_image(min(p.resize_mode, 2), flat, p.width, p.height)
-    pixels = torch.from_numpy(np.asarray(sized, dtype=np.float32) / 255).permute(2, 0, 1)[None]
-    return encode(pixels, encode_method())
 
 
 def clip_noise_class(rng: Any, tab: Tab, techniques: Techniques, windows: Windows) -> Any:

@@ -101,6 +101,17 @@ def encode_method() -> int:
     return number
 
 
+def encode_picture(p: Any, picture: Any) -> Any:
+    """A picture as latents ``[1, 4, h, w]``, made as the host makes its initial image's."""
+    images = host_module("images")
+    if isinstance(picture, str):
+        picture = host_module("api.api").decode_base64_to_image(picture)
+    flat = images.flatten(picture, option("img2img_background_color", "#ffffff"))
+    sized = images.resize_image(min(p.resize_mode, 2), flat, p.width, p.height)
+    pixels = torch.from_numpy(np.asarray(sized, dtype=np.float32) / 255).permute(2, 0, 1)[None]
+    return encode(pixels, encode_method())
+
+
 def _tensor(picture: Pixels) -> Tensor:
     """``[1, 3, h, w]`` from 0 to 1."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
