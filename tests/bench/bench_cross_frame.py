@@ -4,7 +4,8 @@
     python tests/bench/bench_cross_frame.py --device cuda          the same on a GPU: 512 px, float16, and peak memory
     python tests/bench/bench_cross_frame.py --widths 32 32 64 64   a small one, to see that it runs
 
-The modes take turns in every repetition. Operations are counted at 512 px, on tensors without data.
+The modes take turns in every repetition. Operations are counted at 512 px, and bytes beside the weights at the size
+that is timed, on tensors without data and as by attention that keeps no matrix.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -23,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import motion
+from tests.bench.bench_memory import Allocations, without_matrix
 from tests.bench.bench_step import CONTEXT, TOKENS, filled, hardware, measure, table
 
 MODES = (None, "first", "sparse-causal", "pair", "full", "style-aligned")
@@ -43,6 +46,7 @@ def main() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel(block_out_channels=tuple(options.widths), cross_attention_dim=CONTEXT).eval()
     counted = {mode: operations(unet, mode, options.frames) for mode in MODES}
+    bytes_of = {mode: most(unet, mode, options.frames, size) for mode in MODES}
     unet = filled(unet.to(dtype).to_empty(device=options.device))
     inputs = batch(options.frames, size, options.device, dtype)
     calls = {mode or "plain batch": partial(step, unet, mode, options.frames, inputs) for mode in MODES}
@@ -53,7 +57,8 @@ def main() -> None:
     sys.stdout.write(f"{options.frames} frames, {size} px, {dtype}, {options.repeats} repetitions\n\n{table(times)}\n")
     for mode, count in counted.items():
         line = f"{mode or 'plain batch'}: {count / 1e12:.2f} T operations at {COUNTED_AT} px"
-        sys.stdout.write(f"{line}, {count / counted[None]:.3f} x plain\n")
+        line += f", {count / counted[None]:.3f} x plain; {bytes_of[mode] / 1e6:.0f} MB of float32 tensors"
+        sys.stdout.write(f"{line}, {bytes_of[mode] / bytes_of[None]:.3f} x plain\n")
     for name, most in memory.items():
         sys.stdout.write(f"{name}: {most / 2**30:.2f} GiB at most\n")
 
@@ -78,6 +83,14 @@ def operations(unet: nn.Module, mode: str | None, frames: int) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad(), attached(unet, mode, frames):
         unet(x, torch.full((frames,), 500, device="meta"), text)
     return counter.get_total_flops()
+
+
+def most(unet: nn.Module, mode: str | None, frames: int, size: int) -> int:
+    """Bytes of tensors at the peak of a call."""
+    with Allocations() as found, patch("torch.nn.functional.scaled_dot_product_attention", without_matrix):
+        inputs = batch(frames, size, "meta", torch.float32)
+        with torch.no_grad(), attached(unet, mode, frames):
+            return found.peak(lambda: unet(inputs[0], torch.full((frames,), 500, device="meta"), inputs[1]))
 
 
 def peak(call: partial[Tensor]) -> int:

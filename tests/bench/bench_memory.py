@@ -24,8 +24,6 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench_step import CONTEXT, TOKENS
-
 import motion
 from motion.hosts.standalone.vae import frames_at_once
 from motion.hosts.standalone.windows import SPARING_ROWS
@@ -33,6 +31,7 @@ from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
+from tests.bench.bench_step import CONTEXT, TOKENS
 
 WIDTHS = (320, 640, 1280, 1280)
 BLOCKS = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
