@@ -50,7 +50,7 @@ class PresetRow:
         listed = [self.name, self.listed]
         for chosen in (self.name.select, self.load.click):
             chosen(_chosen, inputs=name, outputs=kept, show_progress=False)
-        made["enabled"].change(_listed, inputs=name, outputs=listed, show_progress=False)
+        made["enabled"].change(_relisted, inputs=listed, outputs=listed, show_progress=False)
         self.name.focus(_opened, inputs=[self.listed], outputs=listed, show_progress=False)
         self.save.click(_saved, inputs=[self.name, *kept], outputs=listed, show_progress=False)
         self.delete.click(_ask, inputs=name, outputs=asked, show_progress=False)
@@ -77,6 +77,11 @@ def _chosen(name: str | None) -> list[Any]:
 def _listed(name: str | None) -> tuple[Any, str]:
     names = _names()
     return gr.update(choices=names, value=name or None), _told(names)  # told no value, gradio 4 shows the first
+
+
+def _relisted(name: str | None, told: str) -> tuple[Any, Any]:
+    """As `_listed` where the page was told other names: a late answer would take back what is chosen meanwhile."""
+    return (gr.update(), gr.update()) if _told(_names()) == told else _listed(name)
 
 
 def _opened(told: str) -> tuple[Any, Any]:
