@@ -80,8 +80,11 @@ def _listed(name: str | None) -> tuple[Any, str]:
 
 
 def _relisted(name: str | None, told: str) -> tuple[Any, Any]:
-    """As `_listed` where the page was told other names: a late answer would take back what is chosen meanwhile."""
-    return (gr.update(), gr.update()) if _told(_names()) == told else _listed(name)
+    """`_listed` where the page was told other names; but a late answer takes back what is chosen meanwhile, so without
+    the value where gradio leaves that as it is."""
+    if _told(_names()) == told:
+        return gr.update(), gr.update()
+    return _opened(told) if gr.__version__.startswith("3.") else _listed(name)
 
 
 def _opened(told: str) -> tuple[Any, Any]:
