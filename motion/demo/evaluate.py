@@ -31,6 +31,8 @@ class Examination:
 
     stills: int = 200
     clips: int = 100
+    without: int | None = None
+    """Clips without the module; left out, as many."""
     look: str = "plain"
     seed: int = 1000
     steps: int = STEPS
@@ -51,8 +53,9 @@ class Examination:
         figures = self._stills(lambda clips: host.render_all(clips, Networks(attached=active)))
         if module is not None:
             model = motion.load(module)
-            figures |= self._clips(lambda clips: host.render_all(clips, Networks(model, attached=active)))
-        plain = self._clips(lambda clips: host.render_all(clips, Networks(attached=active)))
+            figures |= self._clips(self.clips, lambda clips: host.render_all(clips, Networks(model, attached=active)))
+        without = self.clips if self.without is None else self.without
+        plain = self._clips(without, lambda clips: host.render_all(clips, Networks(attached=active)))
         return figures | {f"{name}_without_module": share for name, share in plain.items()}
 
     def _stills(self, draw: Draw) -> dict[str, float]:
@@ -64,9 +67,9 @@ class Examination:
             mark.append(has_watermark(frames[0]))
         return {"still_right": _share(right), "still_look": _share(look), "still_watermark": _share(mark)}
 
-    def _clips(self, draw: Draw) -> dict[str, float]:
+    def _clips(self, count: int, draw: Draw) -> dict[str, float]:
         marks: dict[str, list[bool]] = {}
-        for scene, frames in self._drawn(self.clips, FRAMES, draw):
+        for scene, frames in self._drawn(count, FRAMES, draw):
             sprites = read_clip(frames)
             constant = is_constant(sprites)
             found = {

@@ -154,7 +154,7 @@ def test_sampling_wears_the_tabs_and_the_prompts_loras(
     job.of_prompt = lambda: models.prompt_loras(named("zoom:0.5"))
     if fails:
         (Path(models.host_folders()[0]) / "zoom.safetensors").write_bytes(b"broken")
-    with job.scope(SimpleNamespace(sampler=None, rng=ImageRNG((4, 8, 8), [1], [], 0))):
+    with job.scope(SimpleNamespace(sampler=None, prompt="", rng=ImageRNG((4, 8, 8), [1], [], 0))):
         assert seen == [[("pan", 0.8)] if fails else [("pan", 0.8), ("zoom", 0.5)]]
     assert not unet._forward_pre_hooks
 
@@ -174,5 +174,7 @@ def test_a_lora_without_some_of_its_layers_is_a_comment_of_the_job(
         monkeypatch.setitem(sys.modules, f"modules.{name}", SimpleNamespace(ImageRNG=ImageRNG))  # type: ignore[arg-type]
     model = MotionModel(Architecture.of_unet("v3", (32, 32, 64, 64)))
     job = Sampling(Tab(), model, Windows(4), models.loras(Tab(loras="roll, pan")))
-    with job.scope(SimpleNamespace(sampler=None, rng=ImageRNG((4, 8, 8), [1], [], 0), comment=comments.append)):
+    with job.scope(
+        SimpleNamespace(sampler=None, prompt="", rng=ImageRNG((4, 8, 8), [1], [], 0), comment=comments.append)
+    ):
         assert len(comments) == 1 and "roll changes a middle block" in comments[0]
