@@ -31,11 +31,11 @@ class Examination:
 
     stills: int = 200
     clips: int = 100
-    without: int | None = None
-    """Clips without the module; left out, as many."""
     look: str = "plain"
     seed: int = 1000
     steps: int = STEPS
+    without: int | None = None
+    """Clips without the module; left out, as many."""
 
     def run(
         self, checkpoint: Path, module: Path | None, device: str = "auto", adapter: Path | None = None

@@ -28,13 +28,14 @@ def test_the_whole_program_in_miniature(
         monkeypatch.setattr(sprites, name, 2)
     for name in ("SPARSECTRL_BATCH", "ADAPTER_BATCH", "MARKED_CLIPS", "LORA_BATCH", "LORA_CLIPS"):
         monkeypatch.setattr(sprite_parts, name, 2)
+    monkeypatch.setattr(sprite_parts, "CAMERA", sprite_parts.CAMERA[:2])
     assert cli.main(["train", "sprites", "--out", str(tmp_path), "--device", "cpu", "--steps", "1"]) == 0
     base, module, personal, *parts = (Path(line) for line in capsys.readouterr().out.splitlines())
     assert [describe(path)["kind"] for path in (base, module, personal)] == [
         describe(Path(DEMO[name]))["kind"] for name in ("checkpoint", "motion", "checkpoint")
     ]
     assert [sparsectrl.load(path).shape.stride for path in parts[:2]] == [1, 8]
-    assert [motion.lora.load(path).target for path in parts[2:]] == ["image", *["motion"] * 4]
+    assert [motion.lora.load(path).target for path in parts[2:]] == ["image", *["motion"] * 2]
     assert base.with_suffix(".yaml").is_file()
 
     arguments = ["--checkpoint", str(base), "--motion", str(module), "--steps", "2", "--device", "cpu"]
