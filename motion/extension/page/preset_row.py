@@ -82,9 +82,8 @@ def _listed(name: str | None) -> tuple[Any, str]:
 def _relisted(name: str | None, told: str) -> tuple[Any, Any]:
     """`_listed` where the page was told other names; but a late answer takes back what is chosen meanwhile, so without
     the value where gradio leaves that as it is."""
-    if _told(_names()) == told:
-        return gr.update(), gr.update()
-    return _opened(told) if gr.__version__.startswith("3.") else _listed(name)
+    as_it_is = _told(_names()) == told or gr.__version__.startswith("3.")
+    return _opened(told) if as_it_is else _listed(name)
 
 
 def _opened(told: str) -> tuple[Any, Any]:
