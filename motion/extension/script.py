@@ -162,7 +162,7 @@ def plan(p: Any, tab: Tab) -> Job:
     entry = None if tab.zero_shot else library().find(tab.module)
     module = None if entry is None else load(entry, tab.family)
     windows = plan_windows(tab, None if module is None else module.architecture)
-    beside.check(p, windows, tab.cross_frame_mode(tab.zero_shot) != "none")
+    beside.check(p, windows, tab.cross_frame_mode(tab.zero_shot) != "none", tab.cache != "off")
     asked = key_frames.settle_pictures(tab)
     source = sources.open_source(asked)
     tab, continued = _continued(asked, source, module, size)

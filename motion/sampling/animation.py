@@ -21,7 +21,7 @@ from motion.sampling.arrangement import Arrangement
 from motion.sampling.casting import CastModule
 from motion.sampling.effect import EffectOfCalls, Factors, MotionEffect
 from motion.sampling.moving import move, norm_over_clip
-from motion.sampling.rows import Average, Part, Rows, in_parts, take_call
+from motion.sampling.rows import Average, Part, Rows, in_parts, settle, take_call
 from motion.sampling.windows import Window, Windows
 
 
@@ -167,7 +167,8 @@ class _Calls:
         rows = self.arrangement.rows(batch, self.arrangement.together)
         if len(windows) == 1 and rows == list(range(batch)):
             self.given = None
-            return None
+            settled = settle(kwargs, Rows(rows))
+            return None if settled is None else (args, settled)
         return take_call(args, kwargs, Rows(rows), batch)
 
     def join(self, unet: nn.Module, args: Any, output: Any) -> Any:

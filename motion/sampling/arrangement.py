@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -78,7 +78,8 @@ class Arrangement:
     device; where a host says when a step begins (`step_begins`), it is done once in a step.
 
     ``listeners``: told of each call that a host makes of the UNet, before it is cut into windows. ``spans``: whether
-    what has a start and an end acts at a time step.
+    what has a start and an end acts at a time step. ``states``: what else makes of one step another, without a look at
+    the device: the texts of prompt editing, a host's ControlNets that start and end.
     """
 
     windows: Windows
@@ -88,6 +89,7 @@ class Arrangement:
     sharing: Sharing = ALONE
     listeners: list[Listener] = field(default_factory=list, init=False, repr=False)
     spans: list[Callable[[float], bool]] = field(default_factory=list, init=False, repr=False)
+    states: list[Callable[[], Hashable]] = field(default_factory=list, init=False, repr=False)
     window: Window = field(init=False)
     """The frames of each clip that the call of the UNet in progress is for, in order."""
     shares: Sequence[float] = field(init=False, repr=False)
@@ -106,6 +108,8 @@ class Arrangement:
     """Whether layers of the UNet are given something by the row: each frame keeps rows of its own."""
     aside: frozenset[nn.Module] = field(default=frozenset(), init=False, repr=False)
     """Layers that are not computed in the call in progress: what is hooked to them stands aside with them."""
+    cached: bool = field(default=False, init=False)
+    """Whether there are calls in which layers stand aside."""
     step: int = field(default=-1, init=False)
     """The step in progress, counted from 0."""
     told: Told | None = field(default=None, init=False)

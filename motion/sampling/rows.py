@@ -111,6 +111,12 @@ def take_call(args: tuple[Any, ...], kwargs: Mapping[str, Any], rows: Rows, batc
     return args, taken
 
 
+def settle(kwargs: Mapping[str, Any], rows: Rows) -> dict[str, Any] | None:
+    """The arguments of a call that has all its ``rows``, with what is `Deferred` made for them; None if nothing is."""
+    made = {name: value.of_rows(rows) for name, value in kwargs.items() if isinstance(value, Deferred)}
+    return {**kwargs, **made} if made else None
+
+
 def take_options(options: Mapping[str, Any], rows: Rows, batch: int) -> dict[str, Any]:
     """`transformer_options` of a call with ``batch`` rows as those of a call with ``rows`` alone.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,8 +47,8 @@ def attach(unet: nn.Module, arrangement: Arrangement, interval: int) -> Iterator
     ``arrangement`` must be that of the `motion.attach` or `attach_windows` around this scope, and whoever samples says
     when a step begins (`Arrangement.step_begins`), else all is computed. A prediction that has nothing to take is
     computed whole, and so is the first step in which something that has a start and an end (SparseCtrl, cross-frame
-    attention) acts or no longer acts. With an ``interval`` of 1 the output is bit-equal. On exit the UNet is exactly as
-    it was found.
+    attention) acts or no longer acts, or one of ``arrangement.states`` is another. With an ``interval`` of 1 the output
+    is bit-equal. On exit the UNet is exactly as it was found.
 
     Raises MotionError if the UNet's layout is unknown.
     """
@@ -57,8 +57,8 @@ def attach(unet: nn.Module, arrangement: Arrangement, interval: int) -> Iterator
         found = sites.find(unet)
         cache = _Cache(arrangement, found, interval)
         undo.callback(cache.forget)
-        for layer in found.deep:
-            undo.callback(patching.item(vars(layer), "forward", _Deep(layer.forward, arrangement)))
+        undo.callback(patching.item(vars(arrangement), "cached", True))
+        _let_stand_aside(found, arrangement, undo)
         undo.callback(patching.before(found.decoder[-1], cache.exchange))
         arrangement.listeners.append(cache.hear)
         undo.callback(arrangement.listeners.remove, cache.hear)
@@ -72,6 +72,23 @@ def attach_by_settings(
     return nullcontext() if settings.cache == "off" else attach(unet, arrangement, INTERVALS[settings.cache])
 
 
+@contextmanager
+def attach_control(network: nn.Module, arrangement: Arrangement) -> Iterator[None]:
+    """Within the scope the deep layers of a ControlNet stand aside with those of the UNet that it controls: what joins
+    what is computed there, the residual of its outermost skip connection, is computed, and of the others their sizes.
+
+    Raises MotionError if the network's layout is unknown.
+    """
+    with ExitStack() as undo:
+        _let_stand_aside(sites.find(network), arrangement, undo)
+        yield
+
+
+def _let_stand_aside(found: sites.Sites, arrangement: Arrangement, undo: ExitStack) -> None:
+    for layer in found.deep:
+        undo.callback(patching.item(vars(layer), "forward", _Deep(layer.forward, arrangement)))
+
+
 def is_whole(interval: int, step: int, steps: int | None) -> bool:
     """Whether all of the UNet is computed in that one of ``steps`` (None: unknown how many)."""
     return step < 2 or step % interval == 0 or (steps is not None and step >= steps - 1)
@@ -82,11 +99,11 @@ class _Deep:
 
     def __init__(self, forward: Callable[..., Any], arrangement: Arrangement) -> None:
         self.forward, self.arrangement = forward, arrangement
-        self.last: tuple[list[tuple[torch.Size, torch.dtype]], Any] = [], None
-        """Shapes of its rows, and in what they came."""
+        self.last: tuple[list[tuple[torch.Size, torch.dtype]], Any] | None = None
+        """Shapes of its rows, and in what they came; None before the first."""
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if self.arrangement.aside:
+        if self.arrangement.aside and self.last is not None:
             outputs, shape = self.last
             return tree_unflatten([x.new_zeros(len(x), *row, dtype=dtype) for row, dtype in outputs], shape)
         output = self.forward(x, *args, **kwargs)
@@ -121,8 +138,8 @@ class _Cache:
         self.size: torch.Size | None = None
         self.seen: Counter[Hashable] = Counter()
         """Predictions in the step so far."""
-        self.acting: Sequence[bool] = ()
-        """Whether what has a start and an end acts in the step."""
+        self.state: list[Hashable] = []
+        """Whether what has a start and an end acts in the step, and what else makes another step of it."""
         self.must = True
         """Whether all of the step is computed."""
         self.too_large = False
@@ -155,13 +172,14 @@ class _Cache:
         self.arrangement.aside = frozenset()
 
     def _step_begins(self, told: Told | None, time: Any) -> None:
-        if told is None or (self.told is not None and told.number <= self.told.number):
-            self.kept.clear()  # another pass or round
         spans = self.arrangement.spans
         now = (self.arrangement.time(time) or 0.0) if spans else 0.0
-        acting = [span(now) for span in spans]
-        self.must = told is None or acting != self.acting or is_whole(self.interval, *told)
-        self.told, self.acting = told, acting
+        state = [*(span(now) for span in spans), *(state() for state in self.arrangement.states)]
+        another_pass = told is None or (self.told is not None and told.number <= self.told.number)
+        if another_pass or state != self.state:
+            self.kept.clear()
+        self.must = told is None or is_whole(self.interval, *told)
+        self.told, self.state = told, state
         self.seen.clear()
         self.rows.clear()
 

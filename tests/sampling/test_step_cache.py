@@ -14,39 +14,19 @@ from torch import Tensor, nn
 
 import motion
 import sparsectrl
-from motion.models import sites
 from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.settings.step_cache import INTERVALS, StepCacheSettings
 from sparsectrl import Influence
 from tests.support import small
-from tests.support.small import far, keyed, random_encoder, random_model, rows, run
+from tests.support.small import Counted, far, keyed, random_encoder, random_model, rows, run
 from tests.support.trace import ERRORS, check_no_trace, everything
 
 FRAMES, LENGTH, STEPS = 4, 3, 8
 ENGINES = ["denoiser", "attention"]
 pytestmark = pytest.mark.usefixtures("inference")
 batch = partial(small.batch, FRAMES, size=(8, 8))
-
-
-class Counted:
-    """How often the deepest layer of a UNet was computed, in rows."""
-
-    def __init__(self, unet: nn.Module) -> None:
-        self.rows: list[int] = []
-        self.layer, self.forward = (middle := sites.find(unet).middle), middle.forward
-
-    def __enter__(self) -> list[int]:
-        def counting(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-            self.rows.append(len(x))
-            return self.forward(x, *args, **kwargs)
-
-        self.layer.forward = counting
-        return self.rows
-
-    def __exit__(self, *_: object) -> None:
-        del self.layer.forward
 
 
 @contextmanager
@@ -213,6 +193,22 @@ def test_a_step_in_which_a_control_begins_or_ends_is_whole(unet: nn.Module) -> N
             run(unet, (batch()[0], torch.full((FRAMES,), 900 - 100 * step), batch()[2]))
             whole.append(len(computed))
     assert [step for step in range(STEPS) if whole[step] > (whole[step - 1] if step else 0)] == [0, 1, 3, 5, 7]
+
+
+def test_a_step_in_which_what_the_host_tells_is_another_is_whole(unet: nn.Module) -> None:
+    """And what is computed only in a later step (a negative prompt that the host leaves out at times), as well."""
+    arrangement, text, whole = Arrangement(Windows(FRAMES)), ["a"], []
+    arrangement.states.append(lambda: text[0])
+    with Counted(unet) as computed, cached(unet, arrangement, 100):
+        for step in range(STEPS):
+            text[0] = "a" if step < 4 else "b"
+            arrangement.step_begins(step, STEPS)
+            run(unet, batch())
+            if step != 4:
+                run(unet, batch())
+            whole.append(len(computed))
+            computed.clear()
+    assert whole == [2, 2, 0, 0, 1, 1, 0, 2]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

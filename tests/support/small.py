@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import sparsectrl
+from motion.models import sites
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
 from motion.sampling.windows import FUSES, SCHEDULES, Windows
@@ -67,6 +68,25 @@ def run(unet: nn.Module, inputs: Inputs) -> Tensor:
     dtype = next(unet.parameters()).dtype
     output = unet(*(part.to(dtype) if part.is_floating_point() else part for part in inputs))
     return output if isinstance(output, Tensor) else output.sample
+
+
+class Counted:
+    """How often the deepest layer of a UNet was computed, in rows."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        self.rows: list[int] = []
+        self.layer, self.forward = (middle := sites.find(unet).middle), middle.forward
+
+    def __enter__(self) -> list[int]:
+        def counting(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+            self.rows.append(len(x))
+            return self.forward(x, *args, **kwargs)
+
+        self.layer.forward = counting
+        return self.rows
+
+    def __exit__(self, *_: object) -> None:
+        del self.layer.forward
 
 
 def far(found: Tensor, wanted: Tensor) -> float:

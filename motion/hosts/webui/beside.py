@@ -16,24 +16,29 @@ from motion.hosts.webui.backends.base import option
 from motion.hosts.webui.controlnet import units as controlnet
 from motion.sampling.windows import Windows
 
-OF_ONE_CALL = ("selfattentionguidance integrated", "first block cache / teacache integrated")
+CACHES = ("first block cache / teacache integrated",)
+"""How the titles begin of scripts that leave out layers of the UNet themselves."""
+OF_ONE_CALL = ("selfattentionguidance integrated", *CACHES)
 """How the titles begin of scripts that take the UNet's calls of a step for one; their first argument enables them."""
 REFERENCE = "reference"
 """How the names of ControlNet's preprocessors begin that record a picture in one call for the next."""
-
 
 OF_SELF_ATTENTION = ("hypertile integrated", "perturbedattentionguidance", "selfattentionguidance", "stylealign")
 """How the titles begin of scripts that put something of their own in the place of the UNet's self-attention."""
 
 
-def check(p: Any, windows: Windows, looks_at_others: bool = False) -> None:
-    """Raise MotionError for a script that cannot go with this clip, in which frames look at others or do not."""
+def check(p: Any, windows: Windows, looks_at_others: bool = False, cached: bool = False) -> None:
+    """Raise MotionError for a script that cannot go with this clip, in which frames look at others or do not, and
+    layers are taken from earlier steps or not."""
     if looks_at_others:
         of_all = ["Hypertile"] if option("hypertile_enable_unet", False) else []
         for name in (*_enabled(p, OF_SELF_ATTENTION), *of_all):
             raise MotionError(f"{name} and cross-frame attention cannot go together: turn one of them off")
     if any(controlnet.built_in_modules(p, REFERENCE)) and not _references_find_rows():
         raise MotionError("ControlNet's reference units do nothing on the frames of a clip in this WebUI: disable them")
+    if cached:
+        for name in (*_enabled(p, CACHES), *controlnet.built_in_modules(p, REFERENCE)):
+            raise MotionError(f"{name} and the step cache cannot go together: turn one of them off")
     if not windows.apart:
         return
     for name in (*_enabled(p, OF_ONE_CALL), *controlnet.built_in_modules(p, REFERENCE)):

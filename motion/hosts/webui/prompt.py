@@ -47,6 +47,17 @@ def count_parts(p: Any, frames: int) -> Iterator[tuple[str, int]]:
                 yield text, len(_JOINED.split(first))
 
 
+def texts_in_progress(denoiser: Any, asked: Mapping[str, Any]) -> tuple[int, ...]:
+    """Which text of each of the host's schedules (prompt editing, as in `[a:b:0.5]`) holds in the step of ``denoiser``
+    that it is called for with what is ``asked``. No device is waited for."""
+    prompts = getattr(asked.get("cond"), "batch", ())
+    schedules = [*(part.schedules for prompt in prompts for part in prompt), *(asked.get("uncond") or ())]
+    holding = (
+        (number for number, entry in enumerate(each) if denoiser.step <= entry.end_at_step) for each in schedules
+    )
+    return tuple(next(numbers, 0) for numbers in holding)
+
+
 def put_styles_around(p: Any, frames: int, undo: ExitStack) -> None:
     """Let the styles of ``p`` stand around all key frames of its prompts; the host would put them behind the last one.
 

@@ -6,7 +6,7 @@ Everything that is changed in the host is changed from here, while `p.sample` ru
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ from motion.hosts.webui.checks import few_steps_note
 from motion.hosts.webui.guidance import Guidance
 from motion.hosts.webui.key_frames import KeyFrameControls, Loaded
 from motion.hosts.webui.progress import StepProgress
+from motion.hosts.webui.prompt import texts_in_progress
 from motion.hosts.webui.source import SourceLatents, encode_picture
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.models.motion.model import MotionModel
@@ -77,6 +78,9 @@ class Sampling:
         self.of_prompt: Callable[[], Sequence[WeightedLora]] = tuple
         """What the prompt of the next call names besides, looked up in its scope."""
         self.arrangement = Arrangement(windows, pause=self._next_part)
+        self.arrangement.states.append(self._texts)
+        self._asked: tuple[Any, Mapping[str, Any]] | None = None
+        """The denoiser of the step in progress, and with what it was called."""
         layers = sum(len(one.slots) for one in self._modules())
         self.progress = StepProgress(1 + layers if self.arrangement.whole else len(windows.at(0)))
         self.techniques = techniques_of(tab)
@@ -164,15 +168,19 @@ class Sampling:
             sampler = create(*args, **kwargs)
             denoiser = getattr(sampler, "model_wrap_cfg", None)
             if isinstance(denoiser, nn.Module):
-                undo.callback(patching.before(denoiser, self._step_begins))
+                undo.callback(patching.before(denoiser, self._step_begins, with_kwargs=True))
             if hasattr(sampler, "callback_state"):
                 self.progress.follow_sampler(sampler)
             return sampler
 
         undo.callback(patching.item(vars(samplers), "create_sampler", made))
 
-    def _step_begins(self, denoiser: Any, _: Any) -> None:
+    def _step_begins(self, denoiser: Any, _: Any, asked: Mapping[str, Any]) -> None:
+        self._asked = denoiser, asked
         self.arrangement.step_begins(of=getattr(denoiser, "total_steps", None))
+
+    def _texts(self) -> tuple[int, ...]:
+        return () if self._asked is None else texts_in_progress(*self._asked)
 
     @property
     def _fades(self) -> bool:

@@ -47,6 +47,15 @@ def test_what_keeps_something_from_call_to_call_is_refused_in_windows(p: Any, na
 
 
 @pytest.mark.parametrize(
+    "p", [job("First Block Cache / TeaCache Integrated", True), job("ControlNet", reference("reference_only"))]
+)
+def test_what_leaves_out_layers_itself_or_records_them_is_refused_beside_the_step_cache(p: Any) -> None:
+    beside.check(p, WHOLE)
+    with pytest.raises(MotionError, match="and the step cache cannot go together: turn one of them off"):
+        beside.check(p, WHOLE, cached=True)
+
+
+@pytest.mark.parametrize(
     "p",
     [
         SimpleNamespace(scripts=None, script_args=()),

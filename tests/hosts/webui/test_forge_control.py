@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from motion.hosts.webui.backends.forge_control import in_windows
+from motion.hosts.webui.backends.forge_control import deferring
 from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
@@ -90,9 +90,10 @@ def chain(kind: str) -> ControlNet:
 def test_windows_are_equal_to_the_whole_run(kind: str, prompts: int, takes_options: bool) -> None:
     whole = sampled(Unet(), chain(kind), prompts, takes_options=takes_options)
     control, unet = chain(kind), Unet()
-    before, modifier = dict(vars(control)), in_windows()
+    before, arrangement = dict(vars(control)), Arrangement(Windows(LONG, LENGTH, 1))
     with ExitStack() as scope:
-        scope.enter_context(attach_windows(unet, Arrangement(Windows(LONG, LENGTH, 1))))
+        modifier = deferring(arrangement, scope)
+        scope.enter_context(attach_windows(unet, arrangement))
         for _ in range(2):  # steps
             found = sampled(unet, control, prompts, modifier, takes_options)
             assert far(found, whole) <= 1e-6

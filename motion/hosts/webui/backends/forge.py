@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from motion import patching
 from motion.errors import MotionError
 from motion.hosts.webui.backends.base import KNOWN, host_module, put_alphas, put_levels
-from motion.hosts.webui.backends.forge_control import in_windows
+from motion.hosts.webui.backends.forge_control import deferring
 from motion.hosts.webui.backends.forge_guidance import guide
 from motion.hosts.webui.guidance import Guidance
 from motion.sampling.arrangement import Arrangement
@@ -64,7 +64,8 @@ class Forge:
         self, p: Any, conditioning: Any, arrangement: Arrangement, beside: Sequence[Tensor], undo: ExitStack
     ) -> None:
         """Let the memory manager keep room for the weights beside the UNet's, which follow the data to its device and
-        dtype, and for as many frames as are computed together; let ControlNets take a window's frames at a time.
+        dtype, and for as many frames as are computed together; let ControlNets take a window's frames at a time, and
+        stand aside where the UNet does.
 
         The weights are not handed over as a model to be loaded: where memory is short it splits models into layers of
         the host's own kinds, and ours are plain ones. The clone is dropped by the host before the next pass.
@@ -77,8 +78,8 @@ class Forge:
         if estimate is not None:
             scaled = _of_frames_together(estimate, arrangement)
             undo.callback(patching.item(vars(unet.model), "memory_required", scaled))
-        if arrangement.windows.cut and not arrangement.whole:
-            unet.add_conditioning_modifier(in_windows())
+        if arrangement.cached or (arrangement.windows.cut and not arrangement.whole):
+            unet.add_conditioning_modifier(deferring(arrangement, undo))
 
     def guide(self, p: Any, guidance: Guidance, undo: ExitStack) -> Callable[[], None]:
         """By the patcher of the model, whose clone the host drops before the next pass."""

@@ -1,7 +1,8 @@
 """The Forge family's ControlNets on a clip in windows: each call of the UNet has the residuals of its own frames.
 
 The family runs ControlNets before the UNet, for the whole batch: of a long clip they would need more memory than all
-of its windows. Here the sampler is given a stand-in, whose residuals are made when a window asks for them.
+of its windows, and nobody knows yet what of the UNet is computed in the step. Here the sampler is given a stand-in,
+whose residuals are made when a call of the UNet asks for them.
 """
 
 from __future__ import annotations
@@ -14,29 +15,54 @@ from typing import Any
 from torch import Tensor
 
 from motion import patching
+from motion.hosts.webui.controlnet.cached import let_stand_aside
+from motion.sampling.arrangement import Arrangement
 from motion.sampling.rows import OPTIONS, Rows, take_call
 
 MADE_OF_HINTS = ("cond_hint", "control_input")
 """What a control keeps of its hints from call to call, in the clip's size or encoded."""
 
 
-def in_windows() -> Callable[..., Any]:
+def deferring(arrangement: Arrangement, undo: ExitStack) -> Callable[..., Any]:
     """A modifier of conditions, for the patcher's `add_conditioning_modifier`: whatever controls a prompt is put
-    `_InWindows`. The prompts of a call must have one and the same control, else the host makes several calls of it."""
-    found: dict[int, _InWindows] = {}
+    `_DeferredControl`, until ``undo`` is closed. The prompts of a call must have one and the same control, else the
+    host makes several calls of it."""
+    found: dict[int, _DeferredControl] = {}
+    levels: list[Tensor] = []
+    """The noise level of the step in progress."""
 
     def modify(model: Any, x: Any, timestep: Any, uncond: Any, cond: Any, *others: Any) -> Any:
+        levels[:] = [timestep]
         for prompt in (*cond, *(uncond or ())):
             control = prompt.get("control")
-            if control is not None and not isinstance(control, _InWindows):
-                prompt["control"] = found.setdefault(id(control), _InWindows(control))
+            if control is None or isinstance(control, _DeferredControl):
+                continue
+            if id(control) not in found:
+                found[id(control)] = _DeferredControl(control)
+                if arrangement.cached:
+                    for linked in _linked(control):
+                        _follow_cache(linked, levels, arrangement, undo)
+            prompt["control"] = found[id(control)]
         return model, x, timestep, uncond, cond, *others
 
     return modify
 
 
+def _follow_cache(control: Any, levels: list[Tensor], arrangement: Arrangement, undo: ExitStack) -> None:
+    """Let the network of ``control`` stand aside with the UNet, and the steps in which it starts or ends be whole."""
+    let_stand_aside(getattr(control, "control_model", None), arrangement, undo)
+    if tuple(control.timestep_percent_range) != (0.0, 1.0):
+
+        def acts() -> bool:
+            start, end = control.timestep_range
+            return bool(end <= levels[0].flatten()[0] <= start)  # the host waits for it as well
+
+        arrangement.states.append(acts)
+        undo.callback(arrangement.states.remove, acts)
+
+
 @dataclass
-class _InWindows:
+class _DeferredControl:
     """Stands in for the first of the host's linked controls, and is linked to it: the host tells each of the chain."""
 
     previous_controlnet: Any
@@ -62,6 +88,8 @@ class _Residuals:
     def of_rows(self, rows: Rows) -> Any:
         """The host's residuals for these rows, which are the same frames of each prompt."""
         batch = len(self.x)
+        if rows.numbers == list(range(batch)):
+            return self._of_all()
         _, cond = take_call((), self.cond, rows, batch)
         of_one_prompt = rows.numbers[: len(rows.numbers) // self.prompts]
         frames = [row % (batch // self.prompts) for row in of_one_prompt]
@@ -73,6 +101,10 @@ class _Residuals:
                     setattr(control, name, value)
             told = (options,) if self.takes_options else ()
             return self.control.get_control(rows.of(self.x), rows.of(self.t), cond, self.prompts, *told)
+
+    def _of_all(self) -> Any:
+        told = (self.cond[OPTIONS],) if self.takes_options else ()
+        return self.control.get_control(self.x, self.t, self.cond, self.prompts, *told)
 
 
 def _linked(control: Any) -> Iterator[Any]:

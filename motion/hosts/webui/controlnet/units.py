@@ -21,6 +21,7 @@ from PIL import Image
 
 from motion import patching
 from motion.errors import MotionError
+from motion.hosts.webui.controlnet.cached import follow_cache
 from motion.hosts.webui.controlnet.hints import fit_hints
 from motion.hosts.webui.controlnet.image_prompts import (
     prompt_networks,
@@ -201,8 +202,8 @@ def hints_by_frame(p: Any, arrangement: Arrangement, undo: ExitStack, shown: Seq
     """While the job samples, hand each call of a control network the hints of its own rows, and let enabled units count
     in each frame, and IP-Adapters mix their pictures, as what they are ``shown`` says.
 
-    Raises MotionError if the extension could not prepare its units, without which it goes on, and for units whose
-    frames cannot count differently.
+    Raises MotionError if the extension could not prepare its units, without which it goes on, for units whose frames
+    cannot count differently, and for those that cannot go with the step cache.
     """
     script = _script(p)
     strengths = [None if own is None else own.strengths for own in shown]
@@ -228,6 +229,8 @@ def hints_by_frame(p: Any, arrangement: Arrangement, undo: ExitStack, shown: Seq
     if mixed:
         prompt_networks(network.control_params, shown, arrangement, undo)
     fit_hints(network.control_params, arrangement, undo)
+    if arrangement.cached:
+        follow_cache(network.control_params, arrangement, undo)
 
 
 def _check_windows(prepared: Iterable[Any]) -> None:
