@@ -14,9 +14,10 @@ from fastapi.responses import FileResponse
 
 import motion
 from motion.errors import MotionError
-from motion.extension import guards, key_frame_images
+from motion.extension import guards
 from motion.extension.models import library
 from motion.extension.page import strip
+from motion.extension.planning import key_frame_images
 from motion.fields.numbers import Numbers
 from motion.fields.table import DIGITS, Choice, Field, Flag, Number, Several
 from motion.fields.varying import Varying

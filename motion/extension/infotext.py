@@ -8,9 +8,9 @@ from typing import Any
 
 import motion
 from motion.errors import MotionError
-from motion.extension import key_frame_images
 from motion.extension.models import library
 from motion.extension.page.notes import note
+from motion.extension.planning import key_frame_images
 from motion.fields.table import Field, Image
 from motion.settings.tab import FORMATS, NO_MODULE, TAB_FIELDS, Tab
 from motion.weights.library import Entry, short_hash

@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from motion.errors import MotionError
-from motion.extension import source
 from motion.extension.page.notes import alarm, note, strip
+from motion.extension.planning import source
 from motion.hosts.source import Source
 from motion.hosts.webui.backends.base import host_module
 from motion.settings.tab import Tab

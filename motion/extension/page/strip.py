@@ -11,9 +11,9 @@ from itertools import pairwise
 from typing import Any
 
 from motion.errors import MotionError
-from motion.extension import key_frame_images
-from motion.extension.key_frames import place_key_frames, usual_encoder
 from motion.extension.models import encoder_library, encoders
+from motion.extension.planning import key_frame_images
+from motion.extension.planning.key_frames import place_key_frames, usual_encoder
 from motion.settings.key_frames import STRONGEST, KeyFrame
 from motion.settings.tab import TAB_FIELDS
 from motion.video.pictures import FORMATS

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from motion.errors import MotionError
-from motion.hosts.webui import checks
+from motion.hosts.webui import batches, checks
 from motion.hosts.webui import job as jobs
 from motion.hosts.webui.finished import gather
 from motion.hosts.webui.job import Job
@@ -266,7 +266,7 @@ def name_seeds_of(p: Any, job: Job) -> Any:
     count = job.clips * job.frames
     p.all_seeds = [7 + n for n in range(count)]
     p.all_subseeds = [100 + n for n in range(count)]
-    jobs.name_seeds(p, job)
+    batches.name_seeds(p, job)
     return p
 
 
@@ -309,7 +309,7 @@ def test_all_frames_of_a_clip_have_one_prompt() -> None:
     p.all_prompts = [f"wild {n}" for n in range(8)]
     p.all_negative_prompts = [f"not {n}" for n in range(8)]
     p.all_hr_prompts = None
-    jobs.one_prompt(p, job, 1)
+    batches.one_prompt(p, job, 1)
     assert p.prompts == ["wild 4"] * 4
     assert p.negative_prompts == ["not 4"] * 4
     assert p.all_prompts == ["wild 0", "wild 1", "wild 2", "wild 3", *["wild 4"] * 4]

@@ -19,9 +19,9 @@ from PIL import Image, PngImagePlugin
 from safetensors.torch import save_file
 
 from motion.errors import MotionError
-from motion.extension import key_frame_images, key_frames
-from motion.extension.key_frames import place_key_frames
 from motion.extension.page import strip
+from motion.extension.planning import key_frame_images, key_frames
+from motion.extension.planning.key_frames import place_key_frames
 from motion.models.motion.architecture import Architecture
 from motion.settings.key_frames import KeyFrame
 from motion.settings.tab import Tab

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from motion.errors import MotionError
-from motion.extension import finish, source
+from motion.extension import finish
+from motion.extension.planning import source
 from motion.fields.table import Size
 from motion.hosts.finish import shown_pixels
 from motion.settings.tab import Tab

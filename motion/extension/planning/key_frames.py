@@ -11,9 +11,9 @@ from typing import Any
 from PIL import Image
 
 from motion.errors import MotionError
-from motion.extension import key_frame_images
 from motion.extension.models import encoder_library, encoders, load_encoder
 from motion.extension.places import allowed_folders
+from motion.extension.planning import key_frame_images
 from motion.hosts.controls import Control, Pixels
 from motion.hosts.sounds import only_in, settle_sounds
 from motion.hosts.webui.key_frames import Loaded
