@@ -189,7 +189,8 @@ def _render(args: argparse.Namespace) -> None:
         if needed not in options:
             raise MotionError(f"--{needed} is missing: give one, or try --demo for the bundled models")
     clip = Clip(**{name: row.parse(options[name]) for name, row in FIELDS.items() if name in options})
-    loras = lora.gather(clip.prompt, [lora.parse(text) for text in args.lora], args.lora_dir)
+    given_loras, closed = [lora.parse(text) for text in args.lora], clip.loop == "closed"
+    loras = lora.gather(clip.prompt, given_loras, args.lora_dir, clip.frames, closed)
     module = Path(options["motion"]) if "motion" in options else None
     if continuation is None:
         controls = key_frames.gather(args.control or [], clip.frames, clip.pictures_only)

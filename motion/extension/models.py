@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
@@ -21,7 +22,7 @@ from motion.sampling.lora import WeightedLora
 from motion.settings.lora_tags import LoraTag
 from motion.settings.stored import StoredObject
 from motion.settings.tab import Tab
-from motion.weights.formats.lora import Target
+from motion.weights.formats.lora import Lora, Target
 from motion.weights.formats.pairs import DOMAIN_ADAPTER, LORA, LORA_KINDS, MOTION_LORA
 from motion.weights.kinds import SPARSECTRL
 from motion.weights.library import Entry, Library
@@ -129,6 +130,17 @@ def prompt_loras(named: Iterable[tuple[str, Callable[[], LoraTag]]]) -> list[Wei
         if files.describe(entry).kind in (MOTION_LORA, DOMAIN_ADAPTER):
             found.append((motion.lora.load(entry.path), tag().unet))
     return found
+
+
+def prompt_lora(name: str) -> Lora:
+    """The LoRA that prompts call by this name or alias, as the host's list has it.
+
+    Raises MotionError for a name that is nobody's, and a file that cannot be attached.
+    """
+    host_list = getattr(sys.modules.get("networks"), "available_network_aliases", {})
+    listed = host_list.get(name)
+    path = Library(host_folders(), "LoRAs", LORA_KINDS).find(name).path if listed is None else Path(listed.filename)
+    return motion.lora.load_plain(path)
 
 
 def last_module(base: str | None) -> str:

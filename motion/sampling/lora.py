@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from motion import patching
 from motion.errors import MotionError
 from motion.fields.curve import Value
-from motion.models import sites
 from motion.models.motion.model import MotionModel
 from motion.models.motion.stand_ins import LayerChanges, put_stand_ins, stand_ins, with_changes
 from motion.models.motion.temporal import TemporalAttention, TemporalTransformer
@@ -30,14 +29,15 @@ from motion.sampling.lora_products import Change, Product, merge, strength_of
 from motion.sampling.windows import Windows
 from motion.settings.prompt_keys import travels
 from motion.weights.checkpoint import FAMILY_HINT
-from motion.weights.formats.lora import Lora, load
+from motion.weights.formats.lora import Lora, flat, load, load_plain
 from motion.weights.formats.pairs import Pair
+from motion.weights.formats.unet_layers import unet_layers
 
 _log = logging.getLogger(__name__)
 MIDDLE = "mid_block."
 """How the names of the layers in the middle block begin."""
 
-__all__ = ["Lora", "add_trigger_words", "attach", "load", "notes"]
+__all__ = ["Lora", "add_trigger_words", "attach", "load", "load_plain", "notes"]
 
 WeightedLora = tuple[Lora, Value]
 """A LoRA and its weight, or the curve of it."""
@@ -224,13 +224,13 @@ def _rows(module: nn.Module, parameter: str, rows: slice) -> Tensor:
 
 
 def _spatial_changes(unet: nn.Module, loras: Sequence[WeightedLora]) -> Iterator[tuple[nn.Module, Pair, Value]]:
-    layers = sites.attention_layers(unet) if loras else {}
+    layers = unet_layers(unet) if loras else {}
     for lora, weight in loras:
         for name, pair in lora.pairs.items():
-            layer = layers.get(name)
+            layer = layers.get(flat(name))
             if layer is None or not _takes(layer, pair):
                 raise MotionError(
-                    f"the domain adapter {lora.name} does not fit this checkpoint (see {name}): "
+                    f"the {lora.kind} {lora.name} does not fit this checkpoint (see {name}): "
                     "choose one made for its base, SD1.5 or SDXL"
                 )
             yield layer, pair, weight
@@ -238,5 +238,7 @@ def _spatial_changes(unet: nn.Module, loras: Sequence[WeightedLora]) -> Iterator
 
 def _takes(layer: nn.Module, pair: Pair) -> bool:
     """Whether the shapes fit; a host's quantised layer, of whose matrix only a packed form is left, does not tell."""
+    if hasattr(layer, "kernel_size"):
+        return pair.fits(*layer.get_parameter("weight").shape)
     sizes = (getattr(layer, "out_features", None), getattr(layer, "in_features", None))
     return None in sizes or pair.fits(*map(int, sizes))  # type: ignore[arg-type]

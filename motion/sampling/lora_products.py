@@ -45,6 +45,16 @@ def merge(matrix: Any, parts: Sequence[Change]) -> Tensor:
     return merged if merged.requires_grad else nn.Parameter(merged, requires_grad=False)
 
 
+def multiplied(layer: nn.Module, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    """``up @ down @ x`` where ``layer`` multiplies ``x`` by a matrix, or convolves it by a kernel."""
+    if not hasattr(layer, "kernel_size"):
+        return F.linear(F.linear(x, down.flatten(1)), up.flatten(1))
+    kernel = down.reshape(len(down), -1, *layer.kernel_size)  # type: ignore[misc]
+    # With the layer's own stride and padding, which a host may have changed to tile pictures.
+    inner: Tensor = layer._conv_forward(x, kernel, None)  # type: ignore[operator]
+    return F.conv2d(inner, up.reshape(-1, len(down), 1, 1))
+
+
 class Product:
     """The forward hook that adds ``strength * scale * up @ down @ x`` to those ``rows`` of what a layer makes of ``x``.
 
@@ -63,7 +73,7 @@ class Product:
     def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = args[0]
         down, up = self._following(x)
-        product = F.linear(F.linear(x, down), up)
+        product = multiplied(module, x, down, up)
         strength = self.strength(x)
         if isinstance(strength, Tensor):
             product, strength = product * strength, 1.0

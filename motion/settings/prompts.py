@@ -3,20 +3,22 @@
 `prompt_keys` says which lines are key frames; between two of them a frame is told a mix of both. Pure functions over
 text and tensors; the syntax is sd-webui-animatediff's, with ranges and negative numbers as ComfyUI-AnimateDiff-Evolved
 has them. A word whose emphasis is a curve over frames, ``(storm:0: 0.6, -1: 1.4)``, is told each frame at its own.
+LoRAs count in each frame as much as the texts that name them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from motion.errors import MotionError
-from motion.fields.curve import short
+from motion.fields.curve import Curve, Key, Track, Value, short
 from motion.fields.curve_text import read_curve
+from motion.settings import lora_tags
 from motion.settings.prompt_keys import key_frames, travels
 
 PARALLEL = 0.9995
@@ -41,14 +43,15 @@ def travel(prompt: str, frames: int, closed: bool = False, drawn: int | None = N
     Before the first key frame its text holds, and behind the last one that one's; in a ``closed`` loop the last leads
     into the first again. A prompt that does not travel is told to all frames. Of frames that are ``drawn`` besides,
     each is told what the clip's last one is. Raises MotionError where `key_frames` does, and for keys of a word's
-    emphasis that are not in the clip.
+    emphasis, or of a LoRA's weight, that are not in the clip.
     """
     mixes = mix_keys(key_frames(prompt, frames) or {0: prompt}, frames, closed, drawn)
     if not has_curves(prompt):
         return mixes
 
     def told(text: str, frame: int) -> str:
-        return emphasised(text, min(frame, frames - 1), frames)
+        at = min(frame, frames - 1), frames
+        return lora_tags.with_numbers(emphasised(text, *at), *at)
 
     return [Mix(told(mix.first, at), told(mix.second, at), mix.weight) for at, mix in enumerate(mixes)]
 
@@ -59,8 +62,8 @@ def varies(prompt: str, frames: int) -> bool:
 
 
 def has_curves(prompt: str) -> bool:
-    """Whether the emphasis of a word is a curve."""
-    return _CURVE.search(prompt) is not None
+    """Whether the emphasis of a word, or the weight of a LoRA, is a curve."""
+    return _CURVE.search(prompt) is not None or lora_tags.has_curves(prompt)
 
 
 def emphasised(text: str, frame: int, frames: int) -> str:
@@ -74,6 +77,37 @@ def emphasised(text: str, frame: int, frames: int) -> str:
         return f":{short(round(value, 2))})"
 
     return _CURVE.sub(number, text)
+
+
+def frame_loras(prompt: str, frames: int, closed: bool = False) -> dict[str, Value]:
+    """The LoRAs that ``prompt`` gives a curve, or names in some of its lines alone or at other weights, by their names,
+    with what they count in the UNet: curves over ``frames``, or numbers where they come to one.
+
+    Where a text does not name one it counts 0, between two key frames the mix. Raises MotionError where `key_frames`
+    and `lora_tags.read_tag_text` do, and for keys that are not in the clip.
+    """
+    mixes = mix_keys(key_frames(prompt, frames) or {0: prompt}, frames, closed)
+    written = {text: lora_tags.tag_texts(text) for text in texts_of(mixes)}
+    found: dict[str, Value] = {}
+    for name in dict.fromkeys(name for tags in written.values() for name in tags):
+        tags = {text: tags.get(name) for text, tags in written.items()}
+        if len({*tags.values()}) > 1 or any(tag and lora_tags.has_curve(tag) for tag in tags.values()):
+            read = {text: None if tag is None else lora_tags.read_tag_text(tag) for text, tag in tags.items()}
+            found[name] = _along(mixes, read, name)
+    return found
+
+
+def _along(mixes: Sequence[Mix], tags: Mapping[str, lora_tags.LoraTag | None], name: str) -> Value:
+    """What texts say by their ``tags``, mixed as they are: a number if it is one for the text encoders, too."""
+    try:
+        counts = {text: read_curve(tag.unet if tag else 0.0).at(len(mixes)) for text, tag in tags.items()}
+    except MotionError as error:
+        raise MotionError(f"the weight of the LoRA {name:.80} in the prompt: {error}") from error
+    ends = [(counts[mix.first][frame], counts[mix.second][frame]) for frame, mix in enumerate(mixes)]
+    values = [first + (second - first) * mix.weight for (first, second), mix in zip(ends, mixes, strict=True)]
+    if len({*values}) == len({tag and tag.text for tag in tags.values()}) == 1:
+        return values[0]
+    return str(Curve((Track(tuple(Key(frame, frame, value) for frame, value in enumerate(values))),)))
 
 
 def mix_keys(keys: Mapping[int, str], frames: int, closed: bool = False, drawn: int | None = None) -> list[Mix]:

@@ -13,6 +13,7 @@ from .support.networks import LORA
 from .support.webui import FRAMES, Webui, apart
 from .test_api import SUITED
 from .test_features import HIRES
+from .test_loras import CHANGED, SAME
 from .test_prompts import BLUE, PROMPT, ROUNDING, long
 
 THERE_AND_BACK = f"0: {PROMPT}\n7-8: {BLUE}\n-1: {PROMPT}"
@@ -65,9 +66,20 @@ def test_a_map_of_another_tool_is_its_lines(webui: Webui, still: str) -> None:
     assert result.info["infotexts"][0].startswith("{")
 
 
-def test_a_lora_in_one_line_acts_on_the_whole_clip(webui: Webui) -> None:
-    one_line = webui.clip(prompt=f"0: {PROMPT}\n-1: {PROMPT} <lora:{LORA}:1>").frames
-    assert (one_line == webui.clip(prompt=f"{PROMPT} <lora:{LORA}:1>").frames).all()
+def test_a_lora_in_one_line_acts_on_the_frames_of_that_line(webui: Webui, still: str) -> None:
+    """Without guidance, for negative prompts are told without it; the module of `still` adds nothing."""
+    asked: dict[str, Any] = {"cfg_scale": 1, "sampler_name": "Euler"}
+    plain, worn = (webui.clip(prompt=f"{PROMPT} <lora:{LORA}:{weight}>", **asked).frames for weight in (0, 1))
+    lines = webui.clip(prompt=f"0-4: {PROMPT} <lora:{LORA}:1>\n-1: {PROMPT}", **asked).frames
+    assert apart(worn, plain) > CHANGED
+    assert apart(lines[:5], worn[:5]) <= SAME >= apart(lines[-1:], plain[-1:])
+    assert apart(lines[8:9], worn[8:9]) > CHANGED < apart(lines[8:9], plain[8:9])
+    every_line = webui.clip(prompt=f"0: {PROMPT} <lora:{LORA}:1>\n-1: {PROMPT} <lora:{LORA}:1>", **asked)
+    assert (every_line.frames == worn).all()
+    curve = webui.clip(prompt=f"{PROMPT} <lora:{LORA}:0-4: 1, -1: 0>", **asked)
+    assert apart(curve.frames, lines) < CHANGED
+    assert f"<lora:{LORA}:0-4: 1, -1: 0>" in curve.info["infotexts"][0]
+    assert (webui.clip(prompt=f"{PROMPT} <lora:{LORA}:1>", **asked).frames == worn).all(), "nothing is left"
 
 
 def test_texts_are_encoded_once(webui: Webui) -> None:

@@ -23,7 +23,9 @@ from motion.models.motion.stand_ins import stand_ins
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.lora import WeightedLora
 from motion.sampling.windows import Window, Windows
-from motion.weights.formats.lora import Lora
+from motion.weights.formats.lora import Lora, flat
+from motion.weights.formats.pairs import Pair
+from motion.weights.formats.unet_layers import unet_layers
 from tests.sampling.test_lora import ATTENTION, BLOCK, adapter, motion_lora
 from tests.support import small
 from tests.support.small import far, random_model, run
@@ -124,6 +126,54 @@ def test_a_layer_is_the_merged_one_frame_by_frame(unet: nn.Module, model: Motion
             here = of_rows == frame
             wanted = F.linear(x[here], layer.weight + WEIGHTS[frame] * layer.delta, layer.bias)
             assert far(output[here], wanted) < 1e-5
+
+
+IMAGE_LAYERS = {
+    "convolution": "down_blocks.0.resnets.0.conv1",
+    "strided convolution": "down_blocks.0.downsamplers.0.conv",
+    "convolution behind a resampling": "up_blocks.0.upsamplers.0.conv",
+    "projection": "up_blocks.1.attentions.0.proj_in",
+    "feed-forward": "up_blocks.1.attentions.0.transformer_blocks.0.ff.net.2",
+    "text": "up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k",
+    "time": "down_blocks.0.resnets.0.time_emb_proj",
+    "time of all": "time_embedding.linear_2",
+}
+
+
+def image_lora(unet: nn.Module) -> Lora:
+    """One of all `IMAGE_LAYERS`, by the names that kohya's scripts give them."""
+    layers, pairs = unet_layers(unet), {}
+    for name in IMAGE_LAYERS.values():
+        out, inner, *kernel = layers[flat(name)].get_parameter("weight").shape
+        down, up = torch.randn(3, inner, *kernel), torch.randn(out, 3, *[1 for _ in kernel])
+        pairs[f"lora_unet_{flat(name)}"] = Pair(down / inner**0.5, up, 0.5)
+    return Lora("of pictures", "image", pairs, {}, plain=True)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_any_layer_of_the_image_model_is_the_merged_one_frame_by_frame(
+    host: nn.Module, model: MotionModel, engine: str
+) -> None:
+    arrangement, lora = Arrangement(ENGINES[engine]), image_lora(host)
+    seen: list[tuple[str, Tensor, Tensor, Window]] = []
+    layers, copies = unet_layers(host), unet_layers(copy.deepcopy(host))
+    with attached(host, model, [(lora, CURVE)], arrangement):
+
+        def note(name: str, _: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            seen.append((name, args[0], output, arrangement.together))
+
+        handles = [layers[name].register_forward_hook(partial(note, name)) for name in lora.pairs]
+        run(host, batch())
+        for handle in handles:
+            handle.remove()
+    assert {name for name, *_ in seen} == lora.pairs.keys()
+    own = {name: copies[name].get_parameter("weight").clone() for name in lora.pairs}
+    for name, x, output, frames in seen:
+        of_rows = torch.tensor(frames).repeat(len(x) // len(frames))
+        for frame in set(frames):
+            merged = own[name] + WEIGHTS[frame] * lora.pairs[name].delta().view_as(own[name])
+            copies[name].weight = nn.Parameter(merged, requires_grad=False)
+            assert far(output[of_rows == frame], copies[name](x[of_rows == frame])) < 1e-5
 
 
 def test_frames_that_read_others_have_weights_of_their_own(unet: nn.Module, model: MotionModel) -> None:

@@ -20,6 +20,9 @@ TAGS = {
     "<lora:ink:0.8:unet=0.5>": LoraTag("ink", 0.8, 0.5),
     "<lora:ink:0.8:0.7:te=0.5:unet=0>": LoraTag("ink", 0.5, 0),
     "<lora:a (b) c.1:1>": LoraTag("a (b) c.1", 1, 1),
+    "<lora:ink:0:1>": LoraTag("ink", 0, 1),
+    "<lora:ink:0: 1, 8: 0.2>": LoraTag("ink", "0: 1, 8: 0.2", "0: 1, 8: 0.2"),
+    "<lora:ink:smooth 0:1,-1:-0.2 * 2>": LoraTag("ink", *["smooth 0: 1, -1: -0.2 * 2"] * 2),
 }
 
 
@@ -40,6 +43,11 @@ def test_tags_are_read_as_the_webui_reads_them(tag: str) -> None:
         ("<lora:ink:much>", "weight is much"),
         ("<lora:ink:unet=nan>", "weight is nan"),
         ("<lora:ink:99>", "weight is 99"),
+        ("<lora:ink:0: 1, 8: 99>", "weight of the LoRA ink is .* comes to 99"),
+        ("<lora:ink:0: 1, 8: x>", "weight of the LoRA ink is .* should be a number"),
+        ("<lora:ink:@0: 1, @1: 0>", "in a prompt give a curve over frames alone"),
+        ("<lora:ink:audio(beat.wav, bass)>", "in a prompt give a curve over frames alone"),
+        ("<lora:ink:1@0,0@0.5>", "weight is 1@0"),
         ("<lora::1>", "no name"),
         ("<lora:te=1>", "no name"),
         ("<hypernet:ink:1>", "<hypernet:ink:1>"),

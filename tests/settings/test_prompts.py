@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 import motion
 from motion.errors import MotionError
+from motion.fields.curve_text import read_curve
 from motion.settings.choices import TRAVELS
+from motion.settings.lora_tags import tag_texts
 from motion.settings.prompt_keys import key_frames
-from motion.settings.prompts import INTERPOLATIONS, Mix, has_curves, linear, spherical, travel
+from motion.settings.prompts import INTERPOLATIONS, Mix, frame_loras, has_curves, linear, spherical, travel
 from motion.weights.formats.lora import TRIGGER, Lora
 
 SEASONS = "a forest,\n0: spring\n4-6: summer\n-1: winter\nbest quality"
@@ -72,6 +74,54 @@ def test_any_emphasis_is_a_curve_or_left_alone(text: str) -> None:
     if not has_curves(text) and not key_frames(text, 5):
         assert told == [Mix(text, text)] * 5
     assert not any(has_curves(part) for mix in told for part in mix[:2])
+
+
+def weights(prompt: str, frames: int = 5, closed: bool = False) -> dict[str, list[float]]:
+    return {name: read_curve(weight).at(frames) for name, weight in frame_loras(prompt, frames, closed).items()}
+
+
+def test_loras_count_as_the_texts_that_name_them() -> None:
+    lines = "<lora:all:0.5>\n0: cat <lora:ink:1:0.8>\n2: dog <lora:ink:0.2><lora:sea>\n4: bird\nsharp <lyco:same:2>"
+    assert weights(lines) == {"ink": [0.8, 0.5, 0.2, 0.1, 0], "sea": [0, 0.5, 1, 0.5, 0]}
+    assert weights("1: a <lora:ink>\n3: b", 4, closed=True) == {"ink": [0.5, 1, 0.5, 0]}
+    assert weights("<lora:ink:0.75>\n0: a\n-1: b <lora:ink:0.25>") == {"ink": [0.75, 0.625, 0.5, 0.375, 0.25]}
+    assert frame_loras("a cat <lora:ink:0.3><lora:ink:0.4:lbw=MIDD>", 5) == {}, "the host's affair"
+
+
+def test_a_lora_may_have_a_curve_in_any_line() -> None:
+    assert weights("a cat <lora:ink:0: 1, -1: 0>") == {"ink": [1, 0.75, 0.5, 0.25, 0]}
+    assert weights("0: a <lora:ink:0: 1, 4: 2>\n4: b <lora:ink:0: 0, 4: 4>") == {"ink": [1, 1.1875, 1.75, 2.6875, 4]}
+    told = travel("a cat <lora:ink:0: 1, -1: 0><lora:sea:0:1>", 5)
+    assert [tag_texts(mix.first)["ink"] for mix in told] == [f"ink:{at}" for at in ("1", "0.75", "0.5", "0.25", "0")]
+    assert {tag_texts(mix.first)["sea"] for mix in told} == {"sea:0:1"}
+
+
+def test_a_lora_that_counts_the_same_in_all_frames_is_a_number() -> None:
+    assert frame_loras("a <lora:ink:0: 0.7, -1: 0.7>", 5) == {"ink": 0.7}
+    assert frame_loras("0: a <lora:ink:1>\n-1: b <lora:ink>", 5) == {"ink": 1}
+    assert isinstance(frame_loras("0: a <lora:ink:1:0.5>\n-1: b <lora:ink:0.5>", 5)["ink"], str), "not in the text"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("0: a <lora:ink:1:lbw=MIDD>\n-1: b", "ink with lbw"),
+        ("a <lora:ink:0: 1, 9: 2>", "LoRA ink in the prompt: 9 is not in a clip of 5"),
+        ("0: a\n-1: b <lora:ink:99>", "weight is 99"),
+    ],
+)
+def test_weights_that_cannot_be_followed_are_refused(prompt: str, said: str) -> None:
+    with pytest.raises(MotionError, match=said):
+        frame_loras(prompt, 5)
+
+
+@given(st.text(st.sampled_from("<lora:x> 0-1,@\n"), max_size=30))
+def test_any_prompt_has_weights_for_all_frames_or_is_refused(text: str) -> None:
+    try:
+        found = frame_loras(text, 5)
+    except MotionError:
+        return
+    assert all(len(read_curve(weight).at(5)) == 5 for weight in found.values())
 
 
 def test_interpolations_are_exact() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from motion.hosts.standalone.networks.lora_weights import SDXL_NAMES
 from motion.weights.formats import ldm
+from motion.weights.formats.unet_layers import SDXL_NAMES
 
 _PLAIN = {
     "text_model.embeddings.token_embedding.weight": "token_embedding.weight",

@@ -9,7 +9,7 @@ from typing import Any
 import motion
 from motion.errors import MotionError
 from motion.extension import infotext, options, places
-from motion.extension.models import further_modules, library, load, loras, remember_module
+from motion.extension.models import further_modules, library, load, loras, prompt_lora, remember_module
 from motion.extension.planning import initial_images, key_frames
 from motion.extension.planning import source as sources
 from motion.fields.table import Size
@@ -69,6 +69,7 @@ def plan(p: Any, tab: Tab) -> Job:
         hints=sources.hints(clip, tab, windows.frames, size),
         initial=initial_images.given(p, tab, windows.frames, begins_with, kept),
         kept=kept,
+        find_lora=prompt_lora,
         continued=continued,
         prompted=partial(motion.lora.add_trigger_words, loras=active, frames=tab.frames) if tab.trigger_words else str,
     )

@@ -24,7 +24,7 @@ from motion.hosts.standalone import samplers
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.device import device_of, dtype_of
 from motion.hosts.standalone.finite import check_finite
-from motion.hosts.standalone.networks.lora_weights import merge_loras
+from motion.hosts.standalone.networks.lora_weights import merge_loras, named_by_texts
 from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.placement import resting, settle
@@ -46,7 +46,6 @@ from motion.techniques.technique import Plan
 from motion.video.loop import play_order
 from motion.video.pictures import Frame
 from motion.video.write import Rewindable
-from motion.weights.formats.embeddings import Embedding
 from motion.weights.paths import OR_FOLDER, check_file
 
 Frames = npt.NDArray[np.uint8]
@@ -193,7 +192,7 @@ class Standalone:
             told = memory_error_told(f"{windows.size} frames of {of_pass[0].size} do")
             first = None if drawn is None else self._enlarged(drawn, of_pass[0].size)
             with told, merge_loras(self.parts, networks.loras):
-                conditioning = self._encode_prompts(of_pass, windows.frames, networks.embeddings)
+                conditioning = self._encode_prompts(of_pass, windows.frames, networks)
                 drawn_with = of_pass, windows, conditioning, networks, source, noise if first is None else None, first
                 sharing, found = self.sharing if windows.apart else ALONE, None
                 sampling = Sampling(self.parts, self.device, self.dtype, *drawn_with, sharing, self.sparing)
@@ -233,7 +232,7 @@ class Standalone:
         windows = self._windows(clip, networks)
         latents = torch.cat(list(encode_frames(self.parts.vae, frames)))
         with memory_error_told(f"{windows.size} frames of {clip.size} do"), merge_loras(self.parts, networks.loras):
-            conditioning = self._encode_prompts([clip], windows.frames, networks.embeddings)
+            conditioning = self._encode_prompts([clip], windows.frames, networks)
             sampling = Sampling(self.parts, self.device, self.dtype, [clip], windows, conditioning, networks)
             missing = latents[-1:].expand(windows.frames - len(latents), -1, -1, -1)
             return sampling.inverted(torch.cat([latents, missing]), evaluations)
@@ -263,14 +262,16 @@ class Standalone:
         drawn_as = Plan(clip.cfg, held, source is None, frames=clip.frames, sampler=SAMPLERS[clip.sampler])
         check(techniques_of(clip), drawn_as)
 
-    def _encode_prompts(self, clips: Sequence[Clip], frames: int, embeddings: Sequence[Embedding]) -> FrameConditioning:
+    def _encode_prompts(self, clips: Sequence[Clip], frames: int, networks: Networks) -> FrameConditioning:
         """The conditioning of each frame to draw, of those beyond the clip as the last one; unguided groups first."""
         asked, closed = clips[0].frames, clips[0].loop == "closed"
         negatives = [clip.negative for clip in clips] if clips[0].cfg > 1 else []
-        texts = [without_tags(text) for text in (*negatives, *(clip.prompt for clip in clips))]
+        by_text = {lora.path.stem for lora in networks.varying}
+        texts = [without_tags(text, but=by_text) for text in (*negatives, *(clip.prompt for clip in clips))]
         mixes = [travel(text, asked, closed, frames) for text in texts]
         skip, how = clips[0].clip_skip, clips[0].travel
-        return FrameConditioning.of(self.parts.encoders, mixes, len(negatives), skip, how, embeddings)
+        within = partial(named_by_texts, self.parts, networks.varying)
+        return FrameConditioning.of(self.parts.encoders, mixes, len(negatives), skip, how, networks.embeddings, within)
 
     def _decoded(self, latents: Tensor, numbers: Sequence[int]) -> Iterator[Frame]:
         """Those of the frames of latents `[frames, 4, h, w]`, decoded a few at a time."""

@@ -64,7 +64,7 @@ class Scope:
                 scope.enter_context(motion.one_shot.attach(unet, tuned, arrangement.frames, arrangement=arrangement))
             looking = motion.cross_frame.attach_by_settings(unet, clip, arrangement, clip.zero_shot, clip.frames)
             scope.enter_context(looking)
-            loras = self.networks.attached
+            loras = self.networks.attached_loras()
             scope.enter_context(motion.lora.attach(unet, module, loras, clip.frames, arrangement))
             scope.enter_context(motion.step_cache.attach_by_settings(unet, clip, arrangement))
             images: list[ImageTokens] = []

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from motion import patching
 from motion.hosts.controls import Pixels
 from motion.hosts.memory import memory_error_told
 from motion.hosts.source import Source
+from motion.hosts.webui import prompt_loras
 from motion.hosts.webui.backends.detect import host
 from motion.hosts.webui.backends.mean import encoding_to_the_mean
 from motion.hosts.webui.continuation import Continued
@@ -23,10 +25,9 @@ from motion.hosts.webui.controlnet import units as controlnet
 from motion.hosts.webui.controlnet.inputs import Clip as ControlNetClip
 from motion.hosts.webui.controlnet.inputs import Shown
 from motion.hosts.webui.initial_images import Initial, encode_one_by_one, leave_overlays
-from motion.hosts.webui.prompt import name_once, put_styles_around
+from motion.hosts.webui.prompt import put_styles_around
 from motion.hosts.webui.refusals import Refused, refusals
 from motion.hosts.webui.travel import Travel
-from motion.settings.prompt_keys import travels
 from motion.settings.tab import Tab
 from motion.video.loop import play_order
 
@@ -67,7 +68,8 @@ class Sample:
         self.encode_images = getattr(p, IMAGES)
         if job is not None:
             self.take_networks = getattr(p, NETWORKS)
-            self.travel = Travel(getattr(p, CONDITIONS), job.tab, job.frames)
+            named = partial(prompt_loras.named_in_text, p)
+            self.travel = Travel(getattr(p, CONDITIONS), job.tab, job.frames, named)
         for name, own in self._methods().items():
             setattr(p, name, own)
 
@@ -82,12 +84,12 @@ class Sample:
             return self.original(*args, **kwargs)
 
     def networks(self) -> None:
-        """Take LoRAs out of the prompts; each acts on the whole clip, and once, however many lines name it."""
+        """Take LoRAs out of the prompts; see `prompt_loras`."""
+        asked = {} if self.over else prompt_loras.asked(self.p)
         self.take_networks()
-        for pass_ in ("", "hr_"):
-            prompts, named = (getattr(self.p, pass_ + name, None) for name in ("prompts", "extra_network_data"))
-            if prompts and named and not self.over and travels(prompts[0], self.travel.clip.frames):
-                name_once(named)
+        if not self.over:
+            with self._over_if_it_fails() as job:
+                job.sampling.by_frame = prompt_loras.take(self.p, asked, job.tab, job.find_lora)
 
     def conditions(self, *args: Any, **kwargs: Any) -> Any:
         """The conditions of each frame; see `Travel`."""
@@ -154,6 +156,8 @@ class Job:
     several_prompts: bool
     prompted: Callable[[str], str] = str
     """What a prompt becomes: itself and the trigger words of the LoRAs in use."""
+    find_lora: Callable[[str], Any] = str
+    """Opens the LoRA that prompts call by a name."""
     initial: Callable[[], Iterable[Initial]] | None = None
     """What frames begin with in img2img, where the host is not to encode its own images all at once."""
     hints: Callable[[], Iterable[Pixels]] | None = None

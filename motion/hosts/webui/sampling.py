@@ -77,6 +77,8 @@ class Sampling:
         """What txt2img begins with instead of noise."""
         self.of_prompt: Callable[[], Sequence[WeightedLora]] = tuple
         """What the prompt of the next call names besides, looked up in its scope."""
+        self.by_frame: Sequence[WeightedLora] = ()
+        """What it names that does not count the same in all frames."""
         self.arrangement = Arrangement(windows, pause=self._next_part)
         self.arrangement.states.append(self._texts)
         self._asked: tuple[Any, Mapping[str, Any]] | None = None
@@ -147,7 +149,7 @@ class Sampling:
         weights: list[Tensor] = [weights for _, encoder in self.keys.shown for weights in encoder.parameters()]
         if self._copied:
             return weights
-        pairs = motion.lora.copied(self.loras)
+        pairs = motion.lora.copied([*self.loras, *self.by_frame])
         on_cpu = (module for module in self._modules() if next(module.parameters()).device.type == "cpu")
         temporal = [weights for module in on_cpu for weights in module.parameters()]
         return [*temporal, *weights, *(matrix for pair in pairs for matrix in (pair.down, pair.up))]
@@ -199,7 +201,7 @@ class Sampling:
 
     def _attach(self) -> Sequence[WeightedLora]:
         """Attach to the loaded model; the LoRAs that are."""
-        loras = [*self.loras, *self.of_prompt()]
+        loras = [*self.loras, *self.of_prompt(), *self.by_frame]
         loaded_base()  # says it better than a UNet without a place for the layers
         if self.module is not None or self.tab.betas in SCHEDULES:
             host().put_schedule(self._alphas(), self._attached)

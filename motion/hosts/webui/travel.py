@@ -2,13 +2,14 @@
 
 The WebUIs make the conditions of a batch from one prompt for each picture, in schedules by step (prompt editing, as in
 `[a:b:0.5]`) and in parts (AND). Here every key frame's text is made so, once, by the host itself and as it would be for
-a picture; between key frames each part is mixed step by step. A LoRA that is named anywhere acts on the whole clip: the
-host has taken it out of the text before.
+a picture; between key frames each part is mixed step by step. LoRAs that count the same in all frames are the host's,
+which has taken them out of the text before; what others do to its text encoders goes by the tags left in a text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from functools import partial
 from typing import Any
@@ -18,13 +19,20 @@ from torch import Tensor
 
 from motion.errors import MotionError
 from motion.hosts.webui.backends.base import host_module, need
+from motion.settings.lora_tags import LoraTag, lora_tags, without_tags
 from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of, travel, varies
 from motion.settings.settings import Movement
 
 Schedule = Sequence[Any]
 """The host's `ScheduledPromptConditioning`s: `cond` holds up to step `end_at_step`, the last to the end."""
+Named = Callable[[Any, Sequence[LoraTag]], AbstractContextManager[Any]]
+"""The scope in which a text is encoded that names LoRAs, beside the batch's networks; it is given both."""
 POOLED = 1280
 """Values of SDXL's vector that tell the pooled text; behind them are sizes, the same in all frames."""
+
+
+def _as_they_are(networks: Any, tags: Sequence[LoraTag]) -> AbstractContextManager[Any]:
+    return nullcontext(networks)
 
 
 class Travel:
@@ -34,10 +42,11 @@ class Travel:
     whose schedules are those of the frames. Of ``drawn`` frames the clip keeps as many as ``clip`` says.
     """
 
-    def __init__(self, original: Callable[..., Any], clip: Movement, drawn: int) -> None:
+    def __init__(self, original: Callable[..., Any], clip: Movement, drawn: int, named: Named = _as_they_are) -> None:
         self.original = original
         self.clip = clip
         self.drawn = drawn
+        self.named = named
         self.interpolate = INTERPOLATIONS[clip.travel]
 
     def __call__(self, function: Callable[..., Any], required_prompts: Any, *others: Any, **named: Any) -> Any:
@@ -50,7 +59,7 @@ class Travel:
             return self.original(function, required_prompts, *others, **named)
         mixes = travel(required_prompts[0], self.clip.frames, self.clip.loop == "closed", self.drawn)
         texts = texts_of(mixes)
-        told = self.original(function, _like(required_prompts, texts), *others, **named)
+        told = self._told(function, required_prompts, texts, *others, **named)
         parts = _parts(told)
         if len({_length(entry.cond) for text in parts for schedule in text for entry in schedule}) > 1:
             parts = _padded(parts, _empty(required_prompts))
@@ -60,6 +69,31 @@ class Travel:
         weights = [part.weight for part in told.batch[0]]
         kind = type(told.batch[0][0])
         return type(told)((len(frames),), [list(map(kind, schedules, weights)) for schedules in frames])
+
+    def _told(
+        self,
+        function: Callable[..., Any],
+        prompts: Any,
+        texts: Sequence[str],
+        steps: Any,
+        caches: Any,
+        networks: Any,
+        *others: Any,
+        **named: Any,
+    ) -> Any:
+        """What the host makes of each of ``texts``, of those together that name the same LoRAs."""
+        is_negative = getattr(prompts, "is_negative_prompt", False)  # its tags are text to every host
+        groups, found = dict[tuple[LoraTag, ...], list[str]](), dict[str, Any]()
+        for text in texts:
+            named_here = () if is_negative else (tag._replace(unet=0.0) for tag in lora_tags(text) if tag.text)
+            groups.setdefault(tuple(named_here), []).append(text)
+        for tags, group in groups.items():
+            like = _like(prompts, group if is_negative else list(map(without_tags, group)))
+            with self.named(networks, tags) as known:
+                told = self.original(function, like, steps, caches, known, *others, **named)
+            found |= zip(group, told.batch if hasattr(told, "batch") else told, strict=True)
+        each = [found[text] for text in texts]
+        return type(told)((len(each),), each) if hasattr(told, "batch") else each
 
     def _frames(self, parts: dict[str, list[Schedule]], mixes: Sequence[Mix]) -> list[list[Schedule]]:
         """The schedules of each frame; frames that are told the same share them."""

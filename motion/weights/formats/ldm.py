@@ -12,7 +12,7 @@ from torch import Tensor
 
 State = Mapping[str, Tensor]
 
-_RESNET = {
+RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
     "time_emb_proj": "emb_layers.1",
@@ -77,9 +77,7 @@ def unet_name(name: str) -> str:
     """diffusers' name of a UNet tensor -> LDM's."""
     renamed = _rename(name, _UNET)
     return (
-        re.sub(rf"\.({'|'.join(_RESNET)})\.", lambda m: f".{_RESNET[m[1]]}.", renamed)
-        if ".resnets." in name
-        else renamed
+        re.sub(rf"\.({'|'.join(RESNET)})\.", lambda m: f".{RESNET[m[1]]}.", renamed) if ".resnets." in name else renamed
     )
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from motion.errors import MotionError
 from motion.weights.formats.names import SLOTS, TABLES
 from motion.weights.formats.names import to_diffusers as module_names
-from motion.weights.formats.pairs import Pair, open_lora
+from motion.weights.formats.pairs import DOMAIN_ADAPTER, LORA, MOTION_LORA, Pair, open_lora
 from motion.weights.kinds import REFUSALS
 
 TRIGGER = "modelspec.trigger_phrase"
@@ -28,6 +28,9 @@ TRIGGER = "modelspec.trigger_phrase"
 
 UNET_PREFIXES = ("lora_unet_", "unet_", "")
 """What namings put before a UNet's layers, flattened."""
+
+TEXT_STARTS = ("lora_te", "text_encoder", "text_model_encoder", "encoder_layers")
+"""How namings begin the layers of text encoders, flattened."""
 
 SPATIAL = tuple(
     f"{{block}}.attentions.{{n}}.transformer_blocks.{{t}}.attn{{a}}.{part}"
@@ -54,6 +57,15 @@ class Lora:
     target: Target
     pairs: Mapping[str, Pair]
     metadata: Mapping[str, str]
+    plain: bool = False
+    """Whether it is any LoRA of an image model, by the file's own names of its layers."""
+    tells_text: bool = False
+    """Whether its file has layers of text encoders besides, which are not among the pairs."""
+
+    @property
+    def kind(self) -> str:
+        """What users call it."""
+        return "LoRA" if self.plain else {"motion": MOTION_LORA, "image": DOMAIN_ADAPTER}[self.target]
 
     @property
     def trigger(self) -> str:
@@ -77,6 +89,19 @@ def load(path: str | PathLike[str], target: Target | None = None) -> Lora:
     if target not in (None, found_target):
         raise MotionError(f"{path} is {_TITLES[found_target]}, and not {_TITLES[target]}: give it as what it is")
     return Lora(Path(path).stem, found_target, named, file.metadata)
+
+
+def load_plain(path: str | PathLike[str]) -> Lora:
+    """The LoRA at `path` as prompts name it: what it does to the image model's UNet, whatever layers these are; motion
+    LoRAs and domain adapters as `load` has them.
+
+    Raises MotionError for other kinds of files and decompositions (LoHa, LoKr, DoRA).
+    """
+    file = open_lora(path)
+    if file.kind != LORA:
+        return load(path)
+    of_unet = {name: pair for name, pair in file.pairs.items() if not flat(name).startswith(TEXT_STARTS)}
+    return Lora(Path(path).stem, "image", of_unet, file.metadata, True, len(of_unet) < len(file.pairs))
 
 
 def to_authors(lora: Lora) -> dict[str, Tensor]:

@@ -35,6 +35,8 @@ ENDS = (
 _PEFT = re.compile(r"(?:base_model\.model\.)?(.*\.lora_[AB])(?:\.\w+)?(\.weight)")
 """PEFT's own names: its wrapper before all layers and, in state dicts, the adapter that a matrix belongs to."""
 _DORA = re.compile(r"dora_scale|lora_magnitude_vector")
+_OTHERS = {"LoHa": re.compile(r"\.hada_"), "LoKr": re.compile(r"\.lokr_"), "OFT": re.compile(r"\.oft_")}
+"""Decompositions that are no pairs, by the names that LyCORIS gives them."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class LoraFile:
 def open_lora(path: str | PathLike[str]) -> LoraFile:
     """The LoRA at `path`, under any published naming, in float32 and without a file handle.
 
-    Raises MotionError for other kinds of files, other decompositions (LoHa, DoRA) and matrices without their half,
-    naming the file and the key or the remedy.
+    Raises MotionError for other kinds of files, other decompositions (LoHa, LoKr, DoRA) and matrices without their
+    half, naming the file and the key or the remedy.
     """
     file = open_weights(path)
     kind = detect(file.tensors).name
@@ -121,6 +123,11 @@ def _check_names(state: Mapping[str, Tensor], known: set[str]) -> None:
     dora = next(filter(_DORA.search, state), None)
     if dora is not None:
         raise MotionError(f"is a DoRA (see {dora}), which is not supported: merge it into a checkpoint first")
+    for kind, pattern in _OTHERS.items():
+        if other := next(filter(pattern.search, sorted(state)), None):
+            raise MotionError(
+                f"is not a plain LoRA but a {kind} (see {other}): choose one with lora_down and lora_up layers"
+            )
     for key in sorted(state.keys() ^ known):
         if key in state or not key.endswith(".alpha"):
             raise MotionError(f"is not a plain LoRA (see {key}): choose one with lora_down and lora_up layers")

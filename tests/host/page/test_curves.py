@@ -13,6 +13,7 @@ from motion import load
 from motion.training.lora import motion_layers
 
 from ..support.models import MODULE
+from ..support.networks import LORA as IMAGE_LORA
 from ..support.page import WebuiPage, prepare
 from ..support.webui import Webui
 from ..test_loras import processor, save
@@ -50,6 +51,16 @@ def values(page: WebuiPage) -> dict[str, Any]:
     return {**shown, **lists, "effect_mask": page.value("effect_mask")}
 
 
+def send(page: WebuiPage, clip: bytes, folder: Path) -> None:
+    """Read the clip's parameters in PNG Info, and send them to a page that was loaded anew."""
+    file = folder / "clip.gif"
+    file.write_bytes(clip)
+    page.load()
+    page.drop_into_png_info(file)
+    page.send_from_png_info("txt2img")
+    assert page.enabled
+
+
 def drawn(page: WebuiPage) -> bytes:
     """Generate, and the file of the clip."""
     page.generate()
@@ -83,15 +94,26 @@ def test_curves_are_typed_and_come_back_from_the_clip(page: WebuiPage, webui: We
     typed, first = values(page), drawn(page)
     page.photograph("curves-drawn")
 
-    file = tmp_path / "clip.gif"
-    file.write_bytes(first)
-    page.load()
-    page.drop_into_png_info(file)
-    page.send_from_png_info("txt2img")
-    assert page.enabled
+    send(page, first, tmp_path)
     assert values(page) == typed
     page.photograph("curves-sent")
     assert drawn(page) == first
+
+
+def test_loras_in_the_lines_of_a_prompt_come_back_from_the_clip(page: WebuiPage, webui: Webui, tmp_path: Path) -> None:
+    """One of the host's own, which changes UNet and text encoder, and a motion LoRA."""
+    temporal = motion_layers(load(webui.server.data / "models" / "motion" / f"{MODULE}.safetensors"))
+    save(webui.server.data / "models" / "Lora" / f"{LORA}.safetensors", temporal, processor, seed=1)
+    webui.post("/sdapi/v1/refresh-loras")
+    circle = "a red circle moving right"
+    prepare(page, prompt=f"0: {circle} <lora:{IMAGE_LORA}:1>\n-1: {circle} <lora:{LORA}:0: 0, -1: 1>")
+    typed, first = page.host_value("prompt"), drawn(page)
+    page.photograph("loras-in-lines")
+    send(page, first, tmp_path)
+    assert page.host_value("prompt") == typed
+    assert drawn(page) == first
+    page.host_fill("prompt", circle)
+    assert drawn(page) != first
 
 
 def test_parameters_of_0_1_0_are_pasted(page: WebuiPage, webui: Webui) -> None:

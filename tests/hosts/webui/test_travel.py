@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from motion.errors import MotionError
 from motion.hosts.webui import travel as travel_module
 from motion.hosts.webui.travel import POOLED, Travel
+from motion.settings.lora_tags import LoraTag
 from motion.settings.prompt_keys import key_frames
 from motion.settings.prompts import INTERPOLATIONS, travel
 from motion.settings.tab import Tab
@@ -213,3 +214,29 @@ def test_sdxls_empty_negative_prompt_is_zero_but_no_empty_window_is() -> None:
     found = conditions_of(host, "0: \n8: a b c d e f g h", negative=True)
     assert not found[0][0].cond["crossattn"][:WINDOW].any()
     assert torch.equal(found[0][0].cond["crossattn"][WINDOW:], host.vectors("", 1))
+
+
+def test_each_text_is_encoded_with_the_loras_that_it_names() -> None:
+    host, worn = Host(), list[tuple[Any, list[str]]]()
+
+    @contextmanager
+    def named(networks: Any, tags: Sequence[LoraTag]) -> Iterator[Any]:
+        before = len(host.encoded)
+        yield {**networks, "named": tags}
+        worn.append(({tag.name: tag.text for tag in tags}, host.encoded[before:]))
+
+    prompt = "0: a cat <lora:ink:0.5:1>\n2: a dog\n4: a bird <lora:ink:0.5>\n6: a fish <lora:ink:0:1>"
+    prompts = Prompts([prompt] * 9)
+    found = Travel(host.cached, Tab(frames=9), 9, named)(multicond, prompts, STEPS, [[None, None]], {})
+    told = sorted((list(tags.items()), [text.strip() for text in texts]) for tags, texts in worn)
+    assert told == [([], ["a dog", "a fish"]), ([("ink", 0.5)], ["a cat", "a bird"])]
+    plain = conditions_of(Host(), re.sub("<.*?>", "", prompt), multicond)
+    for frame in range(9):
+        pair = (each.batch[frame][0].schedules[0].cond for each in (found, plain))
+        torch.testing.assert_close(*pair, rtol=0, atol=0)
+
+
+def test_a_negative_prompts_tags_are_text_to_the_host() -> None:
+    host = Host()
+    conditions_of(host, "0: a <lora:ink:1>\n-1: b <hypernet:x>", negative=True)
+    assert host.encoded == ["a <lora:ink:1>", "b <hypernet:x>"]

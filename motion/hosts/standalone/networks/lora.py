@@ -15,13 +15,23 @@ from motion.weights.paths import SUFFIXES, check_file
 
 
 class Lora(NamedTuple):
-    """A LoRA file and its strength: that of the UNet, and that of the text encoders, by itself the same."""
+    """A LoRA file and its strength: that of the UNet, and that of the text encoders, by itself the same.
+
+    The UNet's may be a curve over frames; text encoders then go by what the tags in each of the prompt's texts say.
+    """
 
     path: Path
-    weight: float = 1.0
+    weight: Value = 1.0
     text_weight: float | None = None
 
+    @property
+    def varies(self) -> bool:
+        """Whether its strength is a curve."""
+        return isinstance(self.weight, str)
+
     def __str__(self) -> str:
+        if isinstance(self.weight, str):
+            return f"{self.path.stem}: by frame"
         text = "" if self.text_weight in (None, self.weight) else f"{self.text_weight:g}:"
         return f"{self.path.stem}: {text}{self.weight:g}"
 
@@ -44,16 +54,28 @@ class VaryingFile(NamedTuple):
         return cls(path, weight)
 
 
-def gather(prompt: str, given: Sequence[Lora] = (), folder: Path | None = None) -> list[Lora]:
-    """All LoRAs of a job: the `given` ones and those that `prompt` names, at the weights it names.
+def gather(
+    prompt: str, given: Sequence[Lora] = (), folder: Path | None = None, frames: int = 1, closed: bool = False
+) -> list[Lora]:
+    """All LoRAs of a clip of ``frames``: the `given` ones and those that `prompt` names, at the weights it names, which
+    differ from frame to frame where its lines do.
 
     A name is a file's without suffix, among the given ones or in `folder`. Raises MotionError if there is no such file.
     """
-    loras = {lora.path.stem: lora for lora in given}
-    for tag in lora_tags(prompt):
+    loras, tags = {lora.path.stem: lora for lora in given}, lora_tags(prompt)
+    by_frame = _by_frame(prompt, frames, closed) if tags else {}
+    for tag in tags:
         path = loras[tag.name].path if tag.name in loras else _file(tag.name, folder)
-        loras[tag.name] = Lora(path, tag.unet, tag.text)
+        weight = by_frame.get(tag.name, tag.unet)
+        text = None if isinstance(weight, str) or isinstance(tag.text, str) else tag.text
+        loras[tag.name] = Lora(path, weight, text)
     return list(loras.values())
+
+
+def _by_frame(prompt: str, frames: int, closed: bool) -> dict[str, Value]:
+    from motion.settings.prompts import frame_loras  # it imports torch
+
+    return frame_loras(prompt, frames, closed)
 
 
 def parse(text: str) -> Lora:

@@ -17,7 +17,7 @@ from motion.hosts.standalone.networks.lora import Lora
 from motion.models.motion.model import MotionModel
 from motion.models.one_shot import OneShotModel
 from motion.sampling.effect import MotionEffect
-from motion.sampling.lora import WeightedLora, adapts_frames
+from motion.sampling.lora import WeightedLora, adapts_frames, load_plain
 from motion.settings.curves import value_of_first
 from motion.settings.settings import Clip
 from motion.weights.formats.embeddings import Embedding
@@ -58,13 +58,24 @@ class Networks:
     @property
     def act_by_row(self) -> bool:
         """Whether layers of the UNet are given something by the row."""
-        return adapts_frames(self.attached) or (self.style is not None and isinstance(self.style.strength, str))
+        style = self.style is not None and isinstance(self.style.strength, str)
+        return style or adapts_frames(self.attached) or bool(self.varying)
+
+    @property
+    def varying(self) -> Sequence[Lora]:
+        """The image model's LoRAs whose weights are curves."""
+        return [lora for lora in self.loras if lora.varies]
+
+    def attached_loras(self) -> list[WeightedLora]:
+        """What is attached while frames are drawn, read anew where only its file is known."""
+        return [*self.attached, *((load_plain(lora.path), lora.weight) for lora in self.varying)]
 
     def of_first(self, frames: int) -> Networks:
         """What a clip's first frame, a picture of its own, is drawn with; the clip has ``frames``."""
-        loras = [(lora, value_of_first(weight, frames)) for lora, weight in self.attached]
+        attached = [(lora, value_of_first(weight, frames)) for lora, weight in self.attached]
+        loras = [lora._replace(weight=value_of_first(lora.weight, frames)) for lora in self.loras]
         style = self.style and self.style._replace(strength=value_of_first(self.style.strength, frames))
-        return replace(self, controls=(), attached=loras, style=style)
+        return replace(self, controls=(), loras=loras, attached=attached, style=style)
 
     def check(self, clip: Clip) -> None:
         """Raise MotionError for two that move the frames of ``clip``, each in its way, and modules beside none."""

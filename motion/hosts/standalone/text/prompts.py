@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from motion.hosts.standalone.parts import TextEncoder
 from motion.hosts.standalone.text.emphasis import Prompt, emphasise, literal, read_emphasis
 from motion.hosts.standalone.text.learned_words import learned_words
 from motion.hosts.standalone.text.tokens import chunks
+from motion.settings.lora_tags import without_tags
 from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of
 from motion.weights.formats.embeddings import Embedding
 
@@ -49,10 +51,12 @@ class FrameConditioning:
         clip_skip: int,
         interpolation: str,
         embeddings: Sequence[Embedding] = (),
+        within: Callable[[Sequence[str]], AbstractContextManager[None]] = lambda texts: nullcontext(),
     ) -> FrameConditioning:
-        """Encode every text once, all to one length."""
+        """Encode every text once, without its tags and all to one length, in the scope that is made ``within``."""
         texts = texts_of(mix for group in mixes for mix in group)
-        condition = encode(encoders, texts, clip_skip, read_emphasis, embeddings)
+        with within(texts):
+            condition = encode(encoders, list(map(without_tags, texts)), clip_skip, read_emphasis, embeddings)
         return cls(condition, texts, mixes, negatives, interpolation)
 
     def apart(self) -> tuple[FrameConditioning, FrameConditioning]:

@@ -197,6 +197,56 @@ def test_text_encoders_have_a_weight_of_their_own(parts: dict[str, Parts], tmp_p
     assert far(apart[0], 0.5 * whole[0]) <= 1e-5 and far(apart[1], 0.25 * whole[1]) <= 1e-5
 
 
+def everywhere(parts: Parts, folder: Path) -> Path:
+    """A LoRA of UNet, convolutions among its layers, and text encoder."""
+    layers = {
+        f"lora_unet_{UNET.replace('.', '_')}_to_q": parts.unet.get_submodule(f"{UNET}.to_q"),
+        "lora_unet_down_blocks_0_resnets_0_conv1": parts.unet.get_submodule("down_blocks.0.resnets.0.conv1"),
+        f"lora_te_text_model_{TEXT.replace('.', '_')}": text_layer(parts, 0),
+    }
+    state: dict[str, Tensor] = {}
+    for stem, layer in layers.items():
+        down, up = pair(layer)
+        state |= {f"{stem}.lora_down.weight": 0.1 * down, f"{stem}.lora_up.weight": 0.1 * up}
+    save_file(state, folder / "ink.safetensors")
+    return folder
+
+
+def test_a_line_of_a_prompt_wears_loras_of_its_own(tiny: Path, tmp_path: Path) -> None:
+    """Without motion each frame is a picture of its own: that with the weight of its line, text encoder included.
+
+    Without guidance, for negative prompts are told without LoRAs that lines name."""
+    host = Standalone.open(tiny / "sd15.safetensors", device="cpu")
+    folder = everywhere(host.parts, tmp_path)
+    clip = Clip(prompt="", frames=4, steps=2, seed=1, size=Size(64, 64), cfg=1)
+
+    def latents(prompt: str) -> Tensor:
+        asked = replace(clip, prompt=prompt)
+        loras = lora.gather(prompt, folder=folder, frames=clip.frames)
+        return host._latents([asked], Networks(loras=loras), None)[0]
+
+    plain, worn, half = (latents(f"a cat<lora:ink:{weight}>") for weight in ("0", "1.2", "0.6"))
+    assert far(worn, plain) > 1e-2 < far(half, plain)
+    lines = latents("0-1: a cat<lora:ink:1.2>\n3: a cat")
+    assert far(lines[:2], worn[:2]) < 1e-4 > far(lines[3:], plain[3:])
+    curve = latents("a cat<lora:ink:0: 0, 2: 0.6, 3: 1.2>")
+    assert far(curve[0], plain[0]) < 1e-4
+    assert far(curve[2:], torch.stack([half[2], worn[3]])) < 1e-4
+    assert torch.equal(latents("a cat<lora:ink:0: 0.6, -1: 0.6>"), half), "a constant curve is the number"
+    assert torch.equal(latents("0: a cat<lora:ink:0.6>\n-1: a cat <lora:ink:0.6>"), half)
+
+
+def test_loras_of_lines_go_through_windows(tiny: Path, tmp_path: Path) -> None:
+    host = Standalone.open(tiny / "sd15.safetensors", device="cpu")
+    folder = everywhere(host.parts, tmp_path)
+    clip = Clip(prompt="0: a<lora:ink:1>\n-1: b", frames=6, steps=2, seed=1, size=Size(64, 64))
+    loras = lora.gather(clip.prompt, folder=folder, frames=clip.frames)
+    assert str(loras[0]) == "ink: by frame"
+    whole = host.render(clip, Networks(loras=loras))
+    cut = replace(clip, context_length=3, context_overlap=1)
+    assert host.render(cut, Networks(loras=loras)).shape == whole.shape
+
+
 @pytest.mark.parametrize("prompt", ["<lora:none:1>", "<lora:../ink:1>", "<lora:ink:much>"])
 def test_tags_that_cannot_be_are_refused(prompt: str, tmp_path: Path) -> None:
     (tmp_path / "ink.safetensors").touch()
