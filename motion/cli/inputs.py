@@ -1,4 +1,4 @@
-"""Clips and pictures that a `render` command names."""
+"""What a `render` command asks for: its job, and the clips and pictures that it names."""
 
 from __future__ import annotations
 
@@ -8,22 +8,84 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from motion.cli.render import Job
 from motion.errors import MotionError
 from motion.hosts.continuation import GIVEN, Continuation
 from motion.hosts.only_masked import OnlyMasked
 from motion.hosts.source import Source
+from motion.hosts.standalone.networks import key_frames, lora
 from motion.hosts.standalone.networks.lora import VaryingFile, split_weight
 from motion.settings.choices import MOST_FRAMES
 from motion.settings.few_steps import contradiction, find_recipe
 from motion.settings.layers import FurtherModule
 from motion.settings.lora_tags import HIGH, LOW, lora_tags
-from motion.settings.settings import FIELDS
+from motion.settings.settings import FIELDS, Clip
 from motion.settings.tab import TAB_FIELDS
+from motion.weights.bundled import DEMO
 from motion.weights.paths import check_file
 
 if TYPE_CHECKING:  # it imports torch
     from motion.hosts.standalone.networks.control_net import ControlClip
     from motion.hosts.standalone.networks.image_prompt import ImagePrompt
+
+
+def read_job(args: argparse.Namespace) -> tuple[Job, str]:
+    """What a command asks for, and a note where it contradicts a few-step recipe; empty if not.
+
+    Raises MotionError for what is missing or cannot be.
+    """
+    source, continuation, inverted = read_source(args), read_continuation(args), read_inverted(args)
+    options, note = _options(args, source or inverted, continuation)
+    clip = Clip(**{name: row.parse(options[name]) for name, row in FIELDS.items() if name in options})
+    named, loras = args.control or [], [lora.parse(text) for text in args.lora]
+    task = Job(
+        clip,
+        Path(options["checkpoint"]),
+        Path(options["motion"]) if "motion" in options else None,
+        args.out,
+        loras=tuple(lora.gather(clip.prompt, loras, args.lora_dir, clip.frames, clip.loop == "closed")),
+        motion_loras=read_motion_loras(args.motion_lora, clip.frames),
+        style=read_style(args.style, clip.frames),
+        further=read_further(args.further_module),
+        adapter=args.adapter,
+        device=args.device,
+        dtype=args.dtype,
+        low_memory=args.low_memory,
+        controls=tuple(
+            key_frames.gather(named, clip.frames, clip.pictures_only)
+            if continuation is None
+            else key_frames.gather_encoders(named)
+        ),
+        work=args.work,
+        vae=args.vae,
+        prediction=args.prediction,
+        image_prompt=read_image_prompt(args, clip.frames),
+        embeddings=tuple(args.embedding),
+        source=source,
+        continuation=continuation,
+        one_shot=args.one_shot,
+        inverted=inverted,
+        control_clips=read_control_clips(args),
+    )
+    return task, note
+
+
+def _options(
+    args: argparse.Namespace, clip: Source | None, continuation: Continuation | None
+) -> tuple[dict[str, Any], str]:
+    """The settings: what is given, else what a few-step recipe, the bundled models or a clip say; and a note."""
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    followed = follow(clip, given) if clip is not None else {}
+    if continuation is not None:
+        followed = follow(continuation.clip, {**given, "frames": True})
+    options = {**followed, **(DEMO if args.demo else {}), **given}
+    if args.no_motion or (args.one_shot is not None and args.motion is None):
+        options.pop("motion", None)
+    options, note = use_recipe(options, given)
+    for needed in ("checkpoint", "prompt"):
+        if needed not in options:
+            raise MotionError(f"--{needed} is missing: give one, or try --demo for the bundled models")
+    return options, note
 
 
 def read_source(args: argparse.Namespace) -> Source | None:

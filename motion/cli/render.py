@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # at run time torch comes last
     from motion.hosts.standalone.networks.image_prompt import ImagePrompt
     from motion.hosts.standalone.networks.networks import Networks, Style
     from motion.hosts.standalone.work import Work
+    from motion.models.motion.model import MotionModel
     from motion.sampling.lora import WeightedLora
     from motion.sampling.sharing import Sharing
 
@@ -129,20 +130,16 @@ class Job:
         """`run` as one of the processes."""
         from diffusers.utils import logging as diffusers_logging
 
-        from motion.hosts.effects import effect_of_further
         from motion.hosts.standalone.host import Standalone
-        from motion.hosts.standalone.networks.networks import Networks
         from motion.hosts.standalone.samplers import schedule_type
         from motion.hosts.standalone.windows import windows_of
         from motion.hosts.standalone.work import Work, seed_of_work
-        from motion.weights.formats.embeddings import open_embedding
 
         diffusers_logging.set_verbosity_error()  # its remarks would stand between the user and the progress bar
 
         start, clip = time.perf_counter(), self.clip
         family = None if clip.family == "auto" else clip.family
         module = motion.load(self.module, family) if self.module is not None else None
-        tuned = motion.one_shot.load(self.one_shot) if self.one_shot is not None else None
         windows = windows_of(clip, module)
         if sharing.size > 1 and sharing.leads and not windows.apart:
             _log.warning("the UNet is not run window by window for this clip: one of the processes draws it alone")
@@ -156,10 +153,7 @@ class Job:
         asked = infotext(clip, {**provenance, **place, "Key images": key_frames.digest(self.controls)})
         work = Work.of(self.work, clip, asked) if self.work is not None and sharing.leads else None
         clip = sharing.of_first(seed_of_work(clip, work))
-        embeddings = tuple(map(open_embedding, self.embeddings))
-        prompted = self.image_prompt, self.control_clips, embeddings
-        further = [(motion.load(item.module), effect_of_further(item, clip.frames)) for item in self._further()]
-        networks = Networks(module, self.loras, attached, self.controls, *prompted, tuned, further, self._style(host))
+        networks = self._networks(host, module, attached)
         frames, controls = self._frames(host, clip, networks, progress if sharing.leads else None, work)
         if not sharing.leads:
             return None
@@ -180,6 +174,25 @@ class Job:
         report |= {"width": width, "height": height, "seed": clip.seed}
         report |= {**place, "seconds": round(time.perf_counter() - start, 2), "parameters": parameters}
         return {**report, "sparsectrl": describe_controls(controls)}
+
+    def _networks(self, host: Standalone, module: MotionModel | None, attached: Sequence[WeightedLora]) -> Networks:
+        """All that acts on the image model, opened."""
+        from motion.hosts.effects import effect_of_further
+        from motion.hosts.standalone.networks.networks import Networks
+        from motion.weights.formats.embeddings import open_embedding
+
+        return Networks(
+            module,
+            self.loras,
+            attached,
+            self.controls,
+            self.image_prompt,
+            self.control_clips,
+            tuple(map(open_embedding, self.embeddings)),
+            motion.one_shot.load(self.one_shot) if self.one_shot is not None else None,
+            [(motion.load(item.module), effect_of_further(item, self.clip.frames)) for item in self._further()],
+            self._style(host),
+        )
 
     def _frames(
         self, host: Standalone, clip: Clip, networks: Networks, progress: Any, work: Work | None
