@@ -198,7 +198,7 @@
         part("encoder").value = key.encoder;
         const told = {
             frame: (value) => frameText(strip, value.trim() || "?"),
-            strength: (value) => Number(value),
+            strength: (value) => (Number.isNaN(Number(value)) ? value.trim() : Number(value)),
             encoder: (value) => value,
         };
         for (const [name, read] of Object.entries(told)) {

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from motion import patching
 from motion.errors import MotionError
 from motion.fields.curve import Value
+from motion.fields.curve_text import read_curve
 from motion.models import sites
 from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement
@@ -54,7 +55,8 @@ def attach(
     """
     arrangement = arrangement or Arrangement(Windows(frames))
     influence = Influence(scale, frames=frames) if influence is None else influence
-    influence.curve.at(influence.frames)  # says what is not in the clip
+    for curve in (influence.curve, *map(read_curve, influence.keys.values())):
+        curve.at(influence.frames)  # says what is not in the clip
     with ExitStack() as undo:
         unet = undo.enter_context(patching.uncompiled(unet))
         found = sites.find(unet)
@@ -99,8 +101,8 @@ class _Residuals:
         self.keys = keys
         self.windows: dict[Any, tuple[Rows, Tensor]] = {}
         """What `_show` has found."""
-        self.kept: Tensor | None = None
-        """What `_embedded` has made."""
+        self.kept: tuple[Any, Tensor] | None = None
+        """What `_embedded` has made, and of what."""
         self.effect = effect
         self.arrangement = arrangement
         self.given: unet_call.UNetCall | None = None
@@ -131,7 +133,10 @@ class _Residuals:
 
     def _acts(self, given: unet_call.UNetCall) -> bool:
         influence = self.effect.influence
-        return not influence.needs_time or influence.covers(self.arrangement.time(given.t) or 0.0)
+        if not influence.needs_time:
+            return True
+        time = self.arrangement.time(given.t) or 0.0
+        return influence.covers(time) and any(influence.strengths(self.effect.keys, time))
 
     def add_to_skip(self, number: int, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Add a residual to the last channels of a decoder layer's input, which came over the skip connection."""
@@ -157,12 +162,12 @@ class _Residuals:
         return residuals
 
     def _of_window(self, window: Window, given: unet_call.UNetCall, like: Tensor) -> list[Tensor]:
-        varies = self.effect.influence.curve.over_steps
-        rows, factors = self._show(window, len(given.x), like, self.arrangement.time(given.t) or 0.0 if varies else 0.0)
+        influence = self.effect.influence
+        time = self.arrangement.time(given.t) or 0.0 if influence.over_steps else 0.0
+        rows, factors = self._show(window, len(given.x), like, time if influence.curve.over_steps else 0.0)
         t, context = given.t.to(like.device).expand(len(given.x)), given.context.to(like)
         outermost = bool(self.arrangement.aside)
-        influence = self.effect.influence
-        shown = rows.of(self._embedded(like)), t, context, len(window), outermost
+        shown = rows.of(self._embedded(like, time)), t, context, len(window), outermost
         residuals = [residual * factors for residual in self.encoder(*shown, influence.motion)]
         if not influence.blocks:
             return residuals
@@ -187,20 +192,27 @@ class _Residuals:
                 self.windows[asked] = rows, handed_over(weights, like.device, like.dtype)[:, None, None, None]
         return self.windows[asked]
 
-    def _embedded(self, like: Tensor) -> Tensor:
+    def _embedded(self, like: Tensor, time: float) -> Tensor:
         """The embedding of each frame with a key, clip after clip, and last that of one without, in the device and
-        dtype of ``like``; made once, unless gradients are to reach what it is made of."""
+        dtype of ``like``; made once for all steps of the same strengths, unless gradients are to reach what it is made
+        of."""
+        influence = self.effect.influence
+        strengths = tuple(each for keys in self.keys for each in influence.strengths(keys, time))
         if self.embedding.is_trained or (torch.is_grad_enabled() and self.conditions.requires_grad):
-            return self._embed(like)
-        if self.kept is None or (self.kept.device, self.kept.dtype) != (like.device, like.dtype):
+            return self._embed(like, strengths)
+        wanted = like.device, like.dtype, strengths
+        if self.kept is None or self.kept[0] != wanted:
             with torch.inference_mode(False), torch.no_grad():  # the scope may outlive the host's inference mode
-                self.kept = self._embed(like)
-        return self.kept
+                self.kept = wanted, self._embed(like, strengths)
+        return self.kept[1]
 
-    def _embed(self, like: Tensor) -> Tensor:
+    def _embed(self, like: Tensor, strengths: Sequence[float]) -> Tensor:
         frames = self.conditions.flatten(0, 1)
         keyed = [clip * self.arrangement.frames + key for clip, keys in enumerate(self.keys) for key in keys]
-        shown = torch.cat([Rows(keyed).of(frames), torch.zeros_like(frames[:1])])
+        of_keys = Rows(keyed).of(frames)
+        if self.effect.influence.keys:
+            of_keys = of_keys * handed_over(strengths, frames.device, frames.dtype)[:, None, None, None]
+        shown = torch.cat([of_keys, torch.zeros_like(frames[:1])])
         embedded: Tensor = self.embedding(shown.to(like))
         return embedded
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -24,7 +24,8 @@ class Influence:
     from ``start`` to ``end`` of the way from noise (0) to picture (1) in time steps, which are the steps of samplers
     that space them evenly. ``nearest``: a window without a key is given the nearest one. ``blocks`` multiplies each
     residual by its own factor, from the outside in and the middle's last; none at all: all are 1. ``motion`` multiplies
-    what the encoder's own temporal layers add.
+    what the encoder's own temporal layers add. ``keys`` multiplies the images and masks of frames with a key by a curve
+    over steps each; where all keys come to 0 the encoder stands aside.
     """
 
     scale: Value = 1.0
@@ -36,6 +37,7 @@ class Influence:
     frames: int = 1
     blocks: Sequence[float] = ()
     motion: float = 1.0
+    keys: Mapping[int, Value] = field(default_factory=dict)
 
     @property
     def always(self) -> bool:
@@ -45,7 +47,12 @@ class Influence:
     @property
     def needs_time(self) -> bool:
         """Whether it must be known how far a pass is."""
-        return not self.always or self.curve.over_steps
+        return not self.always or self.over_steps
+
+    @property
+    def over_steps(self) -> bool:
+        """Whether it changes from step to step."""
+        return self.curve.over_steps or bool(self.keys)
 
     @property
     def curve(self) -> Curve:
@@ -62,6 +69,11 @@ class Influence:
         """Whether the encoder acts on a pass at that time step."""
         inside = self.always or self.start <= progress(time) <= self.end
         return inside and (not self.curve.over_steps or any(self.curve.at(self.frames, progress(time))))
+
+    def strengths(self, keys: Sequence[int], time: float) -> tuple[float, ...]:
+        """The strength of those frames with a key, besides that in the condition, on a pass at that time step."""
+        way = progress(time)
+        return tuple(read_curve(self.keys[key]).at(self.frames, way)[key] if key in self.keys else 1.0 for key in keys)
 
     def scales(self, frames: Sequence[int], time: float) -> list[float]:
         """The scale of those frames on a pass at that time step."""

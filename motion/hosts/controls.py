@@ -12,6 +12,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from motion.errors import MotionError
+from motion.fields.curve import Value
+from motion.fields.curve_text import read_curve
 from motion.fields.table import Size
 from motion.settings.key_frames import KeyFrames
 from motion.video import brightness
@@ -33,8 +35,8 @@ class Control:
 
     file: Path | None
     images: Mapping[int, Pixels]
-    strength: Mapping[int, float] = field(default_factory=dict)
-    """Of the images, by frame; left out: 1."""
+    strength: Mapping[int, Value] = field(default_factory=dict)
+    """Of the images, by frame, each a number or a curve over steps; left out: 1."""
     encoder: SparseEncoder | None = None
     """What is used instead of the file's, as it is."""
     effect: Effect | None = field(default=None, init=False)
@@ -43,12 +45,13 @@ class Control:
     """How much lighter its key frames came out, once the frames are decoded."""
 
 
-def influence(settings: KeyFrames, frames: int) -> Influence:
-    """The settings of a clip of ``frames``, as `sparsectrl.attach` takes them."""
+def influence(settings: KeyFrames, frames: int, control: Control) -> Influence:
+    """The settings of a clip of ``frames`` for ``control``, as `sparsectrl.attach` takes them."""
     from sparsectrl import Influence
 
+    keys = {frame: strength for frame, strength in control.strength.items() if read_curve(strength).over_steps}
     scales, span = (settings.key_scale, settings.on_keys, settings.off_keys), (settings.key_start, settings.key_end)
-    return Influence(*scales, *span, settings.key_nearest, frames, settings.key_blocks, settings.key_motion)
+    return Influence(*scales, *span, settings.key_nearest, frames, settings.key_blocks, settings.key_motion, keys)
 
 
 def condition(
@@ -80,7 +83,9 @@ def condition(
             f"{control.file} takes key images of {encoder.shape.condition} channels: give one that takes 3"
         )
     images = dict(zip(control.images, shown, strict=True))
-    return sparsectrl.condition(images, frames, control.strength, settings.key_mask)
+    strengths = {frame: read_curve(strength) for frame, strength in control.strength.items()}
+    steady = {frame: curve.at(frames)[frame] for frame, curve in strengths.items() if not curve.over_steps}
+    return sparsectrl.condition(images, frames, steady, settings.key_mask)
 
 
 def fit_image(image: Pixels, size: Size, how: str) -> Pixels:
@@ -114,7 +119,7 @@ def describe_controls(controls: Sequence[Control]) -> dict[str, str]:
     """What infotext says of the controls: their frames, each with a strength that is not 1, and what they came to."""
     frames = [
         " ".join(
-            f"{frame}={control.strength[frame]:g}" if frame in control.strength else str(frame)
+            f"{frame}={_spelled(control.strength[frame])}" if frame in control.strength else str(frame)
             for frame in control.images
         )
         for control in controls
@@ -126,3 +131,7 @@ def describe_controls(controls: Sequence[Control]) -> dict[str, str]:
         "SparseCtrl strength": "; ".join(strengths),
         "Key frame jumps": "; ".join(str(control.jumps) for control in controls if control.jumps is not None),
     }
+
+
+def _spelled(strength: Value) -> str:
+    return f'"{strength}"' if isinstance(strength, str) else f"{strength:g}"

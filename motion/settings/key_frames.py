@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from motion.errors import MotionError
+from motion.fields.curve import Value, short
+from motion.fields.curve_text import read_curve
 from motion.fields.numbers import Numbers
 from motion.fields.table import DIGITS, Choice, Field, Flag, Number, is_plain, names_kept_picture, setting
-from motion.fields.varying import Varying
+from motion.fields.varying import Varying, read_value
 from motion.settings.choices import FITS
 
 STRONGEST = 10
@@ -19,7 +21,7 @@ STRONGEST = 10
 _PLACES = re.compile(r"[-+\d, ]+|[a-z]+", re.ASCII)
 _BARE = r'[^\s";](?:[^";]*?[^\s";])??'
 _TEXT = re.compile(
-    rf"\s*({_PLACES.pattern})=([0-9a-f]{{{DIGITS}}})(?:=([-+.\deE]+))?"
+    rf'\s*({_PLACES.pattern})=([0-9a-f]{{{DIGITS}}})(?:=([-+.\deE]+|"[^"\\]*"))?'
     rf'(?:\s+({_BARE}|"(?:[^"\\]|\\.)*"))?\s*(?:;|$)',
     re.ASCII,
 )
@@ -31,13 +33,13 @@ class KeyFrame(NamedTuple):
     `frame` is a number, of which negative ones count from the end, or a text such as `uniform` or `0,8,-1` that places
     all images of an encoder with the same text (`sparsectrl.key_frames.parse`). `image` is a picture in base64, also as
     a data URL, the path of one, or the digits by which a kept one is found. `encoder` names a SparseCtrl file; with
-    none it is the only one there.
+    none it is the only one there. `strength` is a number, or the text of a curve over the steps of sampling.
     """
 
     frame: str
     image: str
     encoder: str = ""
-    strength: float = 1.0
+    strength: Value = 1.0
 
     @property
     def is_kept(self) -> bool:
@@ -45,7 +47,8 @@ class KeyFrame(NamedTuple):
         return names_kept_picture(self.image)
 
     def __str__(self) -> str:
-        strength = "" if self.strength == 1 else f"={str(float(self.strength)).removesuffix('.0')}"
+        number = json.dumps(self.strength) if isinstance(self.strength, str) else short(self.strength)
+        strength = "" if self.strength == 1 else f"={number}"
         bare = re.fullmatch(_BARE, self.encoder)
         encoder = self.encoder if bare or not self.encoder else json.dumps(self.encoder, ensure_ascii=False)
         return f"{self.frame}={self.image}{strength} {encoder}".rstrip()
@@ -64,7 +67,7 @@ class KeyImages(Field):
     def remedy(self) -> str:
         return (
             'give a list of {"frame": 0, "image": "base64, path or digits", "encoder": "file", "strength": 1}, '
-            f"strength above 0, to {STRONGEST}"
+            f"strength above 0, to {STRONGEST}, or a curve such as @0: 1, @0.5: 0"
         )
 
     def check(self, value: Any) -> Any:
@@ -79,6 +82,19 @@ class KeyImages(Field):
     def format(self, value: Any) -> Any:
         return json.dumps([key._asdict() for key in value], ensure_ascii=False) if value else ""
 
+    def with_curves(self, value: Any, change: Callable[[str], Any]) -> Any:
+        return tuple(
+            key._replace(strength=change(key.strength)) if isinstance(key.strength, str) else key for key in value
+        )
+
+
+def read_strength(text: str) -> Value:
+    """The strength of a key frame that ``text`` spells. Raises MotionError for one out of range, or 0 everywhere."""
+    strength = read_value(text, "key frame strength", 0, STRONGEST)
+    if read_curve(strength).constant == 0:
+        raise MotionError(f"key frame strength is {text}: give a number above 0, or leave the key frame out")
+    return strength
+
 
 def _key(item: Any) -> KeyFrame | None:
     """What `item` says, or None."""
@@ -88,11 +104,20 @@ def _key(item: Any) -> KeyFrame | None:
         return None
     whole = isinstance(key.frame, int) and not isinstance(key.frame, bool)
     frame = str(key.frame) if whole else key.frame
-    number = isinstance(key.strength, (int, float)) and not isinstance(key.strength, bool)
     if not all(isinstance(text, str) and is_plain(text) for text in (frame, key.image, key.encoder)):
         return None
-    fits = _PLACES.fullmatch(frame) and key.image and number and 0 < key.strength <= STRONGEST
-    return key._replace(frame=frame, strength=float(key.strength)) if fits else None
+    strength = _strength(key.strength)
+    if strength is None or not key.image or not _PLACES.fullmatch(frame):
+        return None
+    return key._replace(frame=frame, strength=strength)
+
+
+def _strength(given: Any) -> Value | None:
+    """A number or a curve; None for neither. Raises MotionError for a curve that makes no sense."""
+    if isinstance(given, str) and is_plain(given):
+        return read_strength(given)
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    return float(given) if number and 0 < given <= STRONGEST else None
 
 
 def _read(text: str) -> Any:
@@ -112,7 +137,8 @@ def _items(text: str) -> list[KeyFrame] | None:
             return None
         frame, image, strength, encoder = match.groups(default="")
         encoder = json.loads(encoder) if encoder.startswith('"') else encoder
-        items.append(KeyFrame(frame, image, encoder, float(strength or 1)))
+        curve = strength.strip('"') if strength.startswith('"') else None
+        items.append(KeyFrame(frame, image, encoder, curve or float(strength or 1)))
         at = match.end()
     return items
 

@@ -22,9 +22,11 @@ FRAMES = st.one_of(
     st.sampled_from(["uniform", "start", "center", "end"]),
 )
 IMAGES = st.text("0123456789abcdef", min_size=DIGITS, max_size=DIGITS)
-KEYS = st.builds(
-    KeyFrame, FRAMES, IMAGES, st.text().filter(is_plain), st.floats(0, STRONGEST, exclude_min=True, allow_nan=False)
+STRENGTHS = st.one_of(
+    st.floats(0, STRONGEST, exclude_min=True, allow_nan=False),
+    st.sampled_from(["@0: 1, @0.5: 0", "smooth @0: 0.2, @1: 3 * 2", "audio(a b.wav, bass) * @0: 1, @1: 0"]),
 )
+KEYS = st.builds(KeyFrame, FRAMES, IMAGES, st.text().filter(is_plain), STRENGTHS)
 
 
 @given(st.lists(KEYS, max_size=4))

@@ -29,6 +29,7 @@ FRAME_RANGE = (
 )
 STRENGTH_RANGE = "strength {strength!s:.40} is out of range: give a number above 0, at most {most}"
 STRENGTH = "Strength"
+STRENGTH_HINT = "a number, or a curve over steps such as @0: 1, @0.5: 0"
 NO_KIND = "{use} takes a {kind} encoder, and there is none: put one into {folder}"
 CARD = f"""
 <li class="motion-key" draggable="true">
@@ -37,7 +38,7 @@ CARD = f"""
     <input data-part="frame" type="text" size="6" autocomplete="off"><small data-part="last">{LAST}</small>
   </span></label>
   <label><span>{STRENGTH}</span>
-    <input data-part="strength" type="number" min="0.05" max="{STRONGEST}" step="0.05"></label>
+    <input data-part="strength" type="text" size="6" autocomplete="off" title="{STRENGTH_HINT}"></label>
   <label><span>{ENCODER}</span><select data-part="encoder"></select></label>
   <span class="motion-key-moves">
     <button type="button" data-move="-1" title="{EARLIER}" aria-label="{EARLIER}">&#9664;</button>
@@ -128,7 +129,7 @@ def _checked(item: Any, frames: int) -> KeyFrame:
     except MotionError as error:
         given = item if isinstance(item, Mapping) else {}
         strength = given.get("strength", 1)
-        if not isinstance(strength, (int, float)) or not 0 < strength <= STRONGEST:
+        if not isinstance(strength, str) and not (isinstance(strength, (int, float)) and 0 < strength <= STRONGEST):
             raise MotionError(STRENGTH_RANGE.format(strength=strength, most=STRONGEST)) from error
         if isinstance(given.get("frame"), str):
             raise MotionError(FRAME_RANGE.format(frame=given["frame"], last=frames - 1)) from error

@@ -98,7 +98,7 @@ class Scope:
         if encoder is None:
             encoder = sparsectrl.load(file).to(self.device, self.dtype)
         shown = condition(control, encoder, partial(encode, self.parts.vae), clip, clip.size, frames)
-        how = influence(clip, clip.frames)
+        how = influence(clip, clip.frames, control)
         return sparsectrl.attach(self.parts.unet, encoder, shown, frames, influence=how, arrangement=arrangement)
 
     def _give_conditioning(

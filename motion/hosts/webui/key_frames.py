@@ -104,7 +104,7 @@ class KeyFrameControls:
     def _attach(self) -> None:
         unet, frames = host().unet(), self.arrangement.frames
         for (control, encoder), shown in zip(self.shown, self._conditions, strict=True):
-            how, before = influence(self.settings, self.settings.frames), control.effect
+            how, before = influence(self.settings, self.settings.frames, control), control.effect
             scope = sparsectrl.attach(unet, encoder, shown, frames, influence=how, arrangement=self.arrangement)
             control.effect = self._attached.enter_context(scope)
             if before is not None:

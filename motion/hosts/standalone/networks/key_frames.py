@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from motion.errors import MotionError
-from motion.fields.weighted import read_number
+from motion.fields.curve import Value
+from motion.fields.curve_text import read_curve
 from motion.hosts.controls import Control, Pixels
 from motion.hosts.standalone.networks.lora import split_weight
+from motion.settings.key_frames import read_strength
 from motion.video.read import read
 from motion.weights.paths import check_file
 from sparsectrl import key_frames as placing
@@ -64,7 +66,7 @@ def _control(file: Path | None, texts: list[str], frames: int) -> Control:
         raise MotionError(f"the SparseCtrl encoder {file} has no key image: give one with --keyframe FRAME=IMAGE")
     places: list[int] = []
     images: list[Pixels] = []
-    strengths: list[float] = []
+    strengths: list[Value] = []
     for text in texts:
         where, equals, rest = text.partition("=")
         if not equals:
@@ -73,7 +75,7 @@ def _control(file: Path | None, texts: list[str], frames: int) -> Control:
         pictures = read(path).frames
         places += placing.parse(where, frames, len(pictures))
         images += list(pictures)
-        strengths += [_strength(weight)] * len(pictures)
+        strengths += [_strength(weight, frames)] * len(pictures)
     placing.places(places, frames)
     by_frame = dict(sorted(zip(places, images, strict=True)))
     return Control(
@@ -81,9 +83,9 @@ def _control(file: Path | None, texts: list[str], frames: int) -> Control:
     )
 
 
-def _strength(text: str) -> float:
-    if not (strength := read_number(text, 0, 10, "key frame strength")):
-        raise MotionError(f"key frame strength is {text}: give a number above 0, or leave the key frame out")
+def _strength(text: str, frames: int) -> Value:
+    strength = read_strength(text)
+    read_curve(strength).placed(frames)
     return strength
 
 
