@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ from motion.settings.lora_tags import HIGH, LOW, lora_tags
 from motion.settings.settings import FIELDS, Clip
 from motion.settings.tab import TAB_FIELDS
 from motion.weights.bundled import DEMO
-from motion.weights.paths import check_file
+from motion.weights.paths import SUFFIXES, check_file
+from motion.weights.published import published_names
 
 if TYPE_CHECKING:  # it imports torch
     from motion.hosts.standalone.networks.control_net import ControlClip
@@ -37,7 +39,7 @@ def read_job(args: argparse.Namespace) -> tuple[Job, str]:
     source, continuation, inverted = read_source(args), read_continuation(args), read_inverted(args)
     options, note = _options(args, source or inverted, continuation)
     clip = Clip(**{name: row.parse(options[name]) for name, row in FIELDS.items() if name in options})
-    named, loras = args.control or [], [lora.parse(text) for text in args.lora]
+    named, loras = args.control or [], [lora.parse(text) for text in options["lora"]]
     task = Job(
         clip,
         Path(options["checkpoint"]),
@@ -173,13 +175,18 @@ def follow(clip: Source, given: Mapping[str, Any]) -> dict[str, str]:
 
 def use_recipe(options: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """`options` with the settings that a few-step file among them was distilled for where they are not ``given``, and
-    a note where they contradict those; empty if not."""
-    loras = [split_weight(text)[0].stem for text in options["lora"]]
+    the LoRA that belongs to it where that lies beside it; and a note where they contradict those, empty if not."""
+    module, files = Path(options.get("motion", "")), [split_weight(text)[0] for text in options["lora"]]
+    loras = [*chain.from_iterable(map(published_names, files))]
     loras += [tag.name for tag in lora_tags(options.get("prompt", ""))]
-    recipe = find_recipe([Path(options.get("motion", "")).stem, *loras])
+    recipe = find_recipe(chain(published_names(module), loras))
     if recipe is None:
         return dict(options), ""
     settled = {**options, **recipe.settings, **given}
+    if recipe.lora and find_recipe(loras) is None:
+        beside = sorted(file for file in module.parent.glob(f"{recipe.lora}*") if file.suffix in SUFFIXES)
+        settled["lora"] = [*settled["lora"], *(f"{file}={recipe.strength}" for file in beside[:1])]
+        loras += [file.stem for file in beside[:1]]
     return settled, contradiction(recipe, settled, loras)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -26,6 +28,7 @@ from motion.weights.formats.lora import Lora, Target
 from motion.weights.formats.pairs import DOMAIN_ADAPTER, LORA, LORA_KINDS, MOTION_LORA
 from motion.weights.kinds import SPARSECTRL
 from motion.weights.library import Entry, Library
+from motion.weights.published import published_names
 from sparsectrl import SparseEncoder
 from sparsectrl.checkpoint import outline
 
@@ -141,6 +144,28 @@ def prompt_lora(name: str) -> Lora:
     listed = host_list.get(name)
     path = Library(host_folders(), "LoRAs", LORA_KINDS).find(name).path if listed is None else Path(listed.filename)
     return motion.lora.load_plain(path)
+
+
+def few_step_files(module: str, loras: Iterable[str], prompt: str) -> tuple[Iterator[str], list[str]]:
+    """The names under which the module and the LoRAs of a clip were published, those that its prompt names as well; and
+    of the LoRAs alone."""
+    named = (*loras, *re.findall(r"<lora:([^:>]+)", prompt))
+    of_loras = [name for lora in named for name in _published(lora_library(), lora)]
+    return chain(_published(library(), module), of_loras), of_loras
+
+
+def _published(files: Library, name: str) -> Iterator[str]:
+    try:
+        path = files.find(name).path
+    except MotionError:
+        return iter([name])  # an alias of the host's, or a mistake
+    return published_names(path)
+
+
+def host_lora(title: str) -> str | None:
+    """What the host calls a LoRA with that in its name; None if it has none."""
+    stems = (entry.path.stem for entry in Library(host_folders()).entries())
+    return next((stem for stem in stems if title and title.lower() in stem.lower()), None)
 
 
 def last_module(base: str | None) -> str:

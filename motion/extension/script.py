@@ -12,7 +12,6 @@ from motion.errors import MotionError
 from motion.extension import axes, cost, finish, infotext, output, runs
 from motion.extension.models import prompt_loras
 from motion.extension.page import panel
-from motion.extension.page.plan_row import HOST
 from motion.extension.planning import source as sources
 from motion.extension.planning.plan import plan
 from motion.hosts.webui import batches
@@ -54,12 +53,12 @@ class MotionScript(scripts.Script):  # type: ignore[misc, name-defined]
     def after_component(self, component: Any, **kwargs: Any) -> None:
         """The host calls this for every component of the tab; they stand above or below, as the user likes."""
         tab, _, name = str(kwargs.get("elem_id")).partition("_")
-        if tab == ("img2img" if self.is_img2img else "txt2img") and name in HOST:
+        if tab == ("img2img" if self.is_img2img else "txt2img") and name in panel.around():
             self.around[name] = component
             self._follow_host()
 
     def _follow_host(self) -> None:
-        if self.built is not None and self.around.keys() == set(HOST):
+        if self.built is not None and self.around.keys() == panel.around():
             self.built.follow(self.around)
 
     def setup(self, p: Any, *args: Any) -> None:

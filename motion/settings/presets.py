@@ -9,19 +9,30 @@ from typing import Any
 
 from motion.errors import MotionError
 from motion.fields.table import Image
+from motion.settings.few_steps import RECIPES, Recipe
 from motion.settings.stored import StoredObject
 from motion.settings.tab import TAB_FIELDS, Tab
 
 KEPT = tuple(row.name for row in TAB_FIELDS.values() if row.name != "enabled" and not isinstance(row, Image))
 """Settings that a preset holds: all that text can hold, but not the switch."""
+_RECIPES = {recipe.name: recipe for _, recipe in RECIPES}
+
+
+def _of_recipe(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe the tab has; a cache saves nothing in so few steps."""
+    named = {name: TAB_FIELDS[name].parse(text) for name, text in recipe.settings.items() if name in KEPT}
+    return {"cache": "off", **named}
+
+
 BUNDLED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "Seamless loop": {"frames": 16, "fps": 8.0, "loop": "closed"},
         "Key-frame morph": {"frames": 16, "fps": 8.0, "loop": "none", "key_scale": 1.0, "colour_match": True},
         "Long clip": {"frames": 64, "loop": "none", "context_length": 16, "context_overlap": 4, "noise": "auto"},
+        **{name: _of_recipe(recipe) for name, recipe in _RECIPES.items()},
     }
 )
-"""What users do first. They set what they name, and leave all else as it is."""
+"""What users do first, and the recipes of files for few steps. They set what they name, and leave all else as it is."""
 
 
 class Presets:
@@ -49,6 +60,10 @@ class Presets:
         if name not in BUNDLED:
             raise MotionError(f"there is no preset {name!r}: choose one of {', '.join(self.names())}")
         return dict(BUNDLED[name])
+
+    def recipe(self, name: str) -> Recipe | None:
+        """The recipe that a bundled preset is, which sets steps and sampler as well; None for any other."""
+        return None if name.strip() in self._stored.read() else _RECIPES.get(name.strip())
 
     def put(self, name: str, tab: Tab) -> None:
         """Keep `tab` as `name`, in place of what had that name. Raises MotionError if it cannot be written."""

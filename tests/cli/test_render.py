@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from motion import video
 from motion.cli import main as cli
 from motion.cli import render as render_command
+from motion.cli.inputs import use_recipe
 from motion.fields.table import Size
 from motion.settings.parameters import parse_infotext
 from motion.settings.settings import Clip
@@ -193,3 +194,16 @@ def test_a_few_step_module_brings_its_settings(tmp_path: Path, capsys: pytest.Ca
         assert (clip.sampler, clip.steps, clip.cfg) == ("euler", steps, cfg)
         errors = capsys.readouterr().err
         assert said in errors and ("note" in errors) is bool(said)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_the_lora_of_a_few_step_module_is_taken_from_beside_it(tmp_path: Path, there: bool) -> None:
+    module, lora = (tmp_path / f"AnimateLCM_sd15_t2v{end}" for end in (".ckpt", "_lora.safetensors"))
+    if there:
+        lora.touch()
+    settled, note = use_recipe({"motion": str(module), "lora": []}, {"steps": "4"})
+    assert (settled["sampler"], settled["steps"], settled["cfg"]) == ("lcm", "4", "1.5")
+    assert settled["lora"] == ([f"{lora}=0.8"] if there else [])
+    assert (lora.stem in note) is not there
+    typed = {"motion": str(module), "lora": ["lcm-lora-sdv1-5.safetensors=1"]}
+    assert use_recipe(typed, {}) == ({**typed, **settled, "lora": typed["lora"], "steps": "6"}, "")

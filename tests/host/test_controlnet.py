@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,14 +37,16 @@ def network(webui: Webui) -> str:
     return next(name for name in webui.get("/controlnet/model_list")["model_list"] if CONTROL in name)
 
 
-def drawn(webui: Webui, network: str, images: dict[str, Any], **fields: Any) -> Frames:
+def drawn(
+    webui: Webui, network: str, images: dict[str, Any], request: Mapping[str, Any] = MappingProxyType({}), **fields: Any
+) -> Frames:
     """The clip of a unit with these images; some hosts show those behind it."""
     module = "none" if webui.server.host.kind is A1111 else "None"
     unit = {"enabled": True, "module": module, "model": network, "weight": 1.0, "pixel_perfect": False, **images}
     unit["save_detected_map"] = False  # a Neo of January 2026 cannot answer with one under its own Pillow 12
     fields = {"module": FULL_MODULE, "frames": FRAMES, **fields}
     scripts = {"Motion": {"args": [fields]}, "ControlNet": {"args": [unit]}}
-    return webui.txt2img(**REQUEST, alwayson_scripts=scripts).pictures[1 : 1 + fields["frames"]]
+    return webui.txt2img(**{**REQUEST, **request}, alwayson_scripts=scripts).pictures[1 : 1 + fields["frames"]]
 
 
 def folder(webui: Webui, where: Path, hints: list[int]) -> dict[str, Any]:
@@ -125,3 +129,18 @@ def test_a_reference_does_to_each_frame_what_it_does_to_a_picture(webui: Webui, 
     plain = webui.txt2img(alwayson_scripts=scripts, batch_size=FRAMES).pictures[-FRAMES - 1 : -1]
     clip = webui.txt2img(alwayson_scripts={**still_clip, **scripts}).pictures[1:-1]
     assert (clip == plain).all()
+
+
+@pytest.mark.parametrize("windows", [False, True], ids=["one window", "windows"])
+def test_a_control_network_is_followed(webui: Webui, network: str, windows: bool) -> None:
+    """Cached clips obey their hints, the same each time, and the unit is as before for the next clip."""
+    fields = {"frames": 6, "context_length": 4, "context_overlap": 2} if windows else {"frames": 4}
+    unit, request = {"image": encoded(HINTS[0])}, {"steps": 5}
+    off = drawn(webui, network, unit, request, **fields)
+    with webui.calls("motion.sampling.step_cache.attach_control") as networks:
+        cached = drawn(webui, network, unit, request, **fields, cache="fast")
+    assert len(networks) == 1
+    assert (drawn(webui, network, unit, request, **fields, cache="fast") == cached).all()
+    without = drawn(webui, network, {"enabled": False}, request, **fields, cache="fast")
+    assert apart(cached, off) > 0 and apart(cached, without) > 0.04
+    assert (drawn(webui, network, unit, request, **fields) == off).all()

@@ -1,4 +1,5 @@
-"""Clips in windows and clips drawn several times: stopped in the middle, one after another, up to the second pass."""
+"""Clips in windows, drawn several times, and with layers of earlier steps: stopped in the middle, one after another, up
+to the second pass."""
 
 from __future__ import annotations
 
@@ -152,3 +153,57 @@ def test_clips_of_an_image_and_refined_ones_are_drawn_again(
     assert apart(once, twice) > 1
     assert np.array_equal(twice, again)
     assert np.array_equal(drawn(1), once)
+
+
+CACHED_STEPS = 8
+EIGHT: dict[str, Any] = {"steps": CACHED_STEPS, "sampler_name": "Euler"}
+SHORT = {"frames": 4}
+FEW_IN_WINDOWS = {"frames": 8, "context_length": 4, "context_overlap": 2}
+WHOLE = {0, 1, 3, 6, 7}
+"""Steps of the balanced mode in which all is computed."""
+FEW_CALLS = {"batch_cond_uncond": False}
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any], set[int] | None]] = {
+    "one window": (SHORT, {}, WHOLE),
+    "windows": (FEW_IN_WINDOWS, {}, WHOLE),
+    "windows over the attention": ({**FEW_IN_WINDOWS, "context_engine": "attention"}, {}, WHOLE),
+    "AND": (SHORT, {"prompt": "a red circle AND a blue square :0.5"}, WHOLE),
+    "prompt editing": (SHORT, {"prompt": "a [red:blue:0.5] circle"}, {0, 1, 3, 5, 6, 7}),
+    "a negative prompt that is edited": (SHORT, {"negative_prompt": "[blue::3]"}, {0, 1, 3, 4, 6, 7}),
+    "hires fix": (SHORT, HIRES, None),
+    "refiner": (SHORT, {"refiner_checkpoint": OTHER, "refiner_switch_at": 0.5}, None),
+    "prompts one after the other": (SHORT, {"override_settings": FEW_CALLS}, WHOLE),
+}
+
+
+def layers(webui: Webui, fields: dict[str, Any], request: dict[str, Any]) -> tuple[Frames, int]:
+    """A clip, and how often temporal layers were called for it."""
+    with webui.calls(LAYER) as calls:
+        frames = webui.clip(fields, **EIGHT, **request).frames
+    return frames, len(calls)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_deep_layers_are_computed_in_some_steps(webui: Webui, still: str, name: str) -> None:
+    """As many as the mode says, with the same clip each time; off is as before, and nothing is left."""
+    fields, request, whole = CASES[name]
+    off, all_calls = layers(webui, fields, request)
+    before = webui.facts()
+    cached, calls = layers(webui, {**fields, "cache": "balanced"}, request)
+    assert not changed(before, webui.facts())
+    again, _ = layers(webui, {**fields, "cache": "balanced"}, request)
+    assert (cached == again).all() and apart(cached, off) > 0
+    if whole is None:
+        assert all_calls / 2 < calls < all_calls
+    else:
+        of_a_step = all_calls // (CACHED_STEPS * LAYERS)
+        assert calls == of_a_step * (LAYERS * len(whole) + CACHED_STEPS - len(whole))
+    assert (layers(webui, fields, request)[0] == off).all()
+
+
+def test_an_interrupted_clip_leaves_nothing(webui: Webui, still: str) -> None:
+    before, fields = webui.facts(), {**SHORT, "cache": "balanced"}
+    plain = webui.clip(fields, **EIGHT).images
+    with webui.fault(LAYER, "interrupt", 2 * LAYERS):  # in the first step that takes over
+        webui.clip(fields, **EIGHT)
+    assert not changed(before, webui.facts())
+    assert webui.clip(fields, **EIGHT).images == plain

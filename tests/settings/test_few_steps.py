@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from motion.settings.few_steps import RECIPES, contradiction, find_recipe, recipe_of
+from motion.settings.few_steps import RECIPES, SCHEDULE, contradiction, find_recipe, recipe_of
 from motion.settings.settings import FIELDS, Clip
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +46,16 @@ def test_other_names_have_none(name: str) -> None:
 def test_every_recipe_is_a_clip_that_can_be_drawn() -> None:
     for _, recipe in RECIPES:
         Clip(**{name: FIELDS[name].parse(text) for name, text in recipe.settings.items()})
+
+
+def test_every_recipe_has_its_place_in_a_webui() -> None:
+    for _, recipe in RECIPES:
+        webui = recipe.in_webui()
+        assert webui.settings.keys() >= {"sampler", SCHEDULE, "steps", "CFG scale"} >= webui.exact
+        assert webui.settings["steps"] == recipe.settings["steps"]
+        assert contradiction(webui, webui.settings, [recipe.lora]) == ""
+        if "steps" in recipe.exact:
+            assert f"{SCHEDULE} Karras" in contradiction(webui, {**webui.settings, SCHEDULE: "Karras"}, [])
 
 
 def test_downloads_that_say_how_many_steps_have_a_recipe() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.errors import MotionError
+from motion.settings.few_steps import RECIPES
 from motion.settings.presets import BUNDLED, KEPT, Presets
 from motion.settings.tab import Tab
 
@@ -35,13 +36,18 @@ def test_what_was_kept_comes_back(presets: Presets) -> None:
 def test_bundled_presets_set_what_they_name_and_stay(presets: Presets, name: str) -> None:
     changed = presets.get(name)
     assert changed.keys() < set(KEPT)
-    assert Tab(**changed) != Tab()
+    recipe = presets.recipe(name)
+    assert (Tab(**changed) != Tab()) is (recipe is None), "a recipe sets what the host has"
     with pytest.raises(MotionError, match="stays"):
         presets.drop(name)
     presets.put(name, Tab(frames=5))
-    assert presets.get(name)["frames"] == 5
+    assert presets.get(name)["frames"] == 5 and presets.recipe(name) is None
     presets.drop(name)
     assert presets.get(name) == changed
+
+
+def test_every_recipe_is_a_preset(presets: Presets) -> None:
+    assert [presets.recipe(recipe.name) for _, recipe in RECIPES] == [recipe for _, recipe in RECIPES]
 
 
 def test_no_file_is_no_presets(presets: Presets) -> None:

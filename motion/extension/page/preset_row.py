@@ -38,6 +38,7 @@ class PresetRow:
             self.load = button(LOAD, elem_id=elem_id("preset_load"), tooltip="Load the preset of this name")
             self.save = button(SAVE, elem_id=elem_id("preset_save"), tooltip="Keep the settings under this name")
             self.delete = button(DELETE, elem_id=elem_id("preset_delete"), tooltip="Delete the preset of this name")
+        self.choosing = self.name.select, self.load.click
         self.listed = gr.HTML(_told(names), visible=False, elem_id=elem_id("preset_names"))
         with gr.Row(visible=False, elem_id=elem_id("preset_question")) as self.question:
             self.asked = gr.HTML()
@@ -48,7 +49,7 @@ class PresetRow:
         """Load, keep and delete; `made` are the components by field name."""
         kept, name, asked = [made[name] for name in KEPT], [self.name], [self.question, self.asked]
         listed = [self.name, self.listed]
-        for chosen in (self.name.select, self.load.click):
+        for chosen in self.choosing:
             chosen(_chosen, inputs=name, outputs=kept, show_progress=False)
         made["enabled"].change(_relisted, inputs=listed, outputs=listed, show_progress=False)
         self.name.focus(_opened, inputs=[self.listed], outputs=listed, show_progress=False)

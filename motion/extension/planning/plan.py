@@ -9,7 +9,7 @@ from typing import Any
 import motion
 from motion.errors import MotionError
 from motion.extension import infotext, options, places
-from motion.extension.models import further_modules, library, load, loras, prompt_lora, remember_module
+from motion.extension.models import few_step_files, further_modules, library, load, loras, prompt_lora, remember_module
 from motion.extension.planning import initial_images, key_frames
 from motion.extension.planning import source as sources
 from motion.fields.table import Size
@@ -40,7 +40,7 @@ def plan(p: Any, tab: Tab) -> Job:
     entry = None if tab.zero_shot else library().find(tab.module)
     module = None if entry is None else load(entry, tab.family)
     windows = plan_windows(tab, None if module is None else module.architecture)
-    beside.check(p, windows, tab.cross_frame_mode(tab.zero_shot) != "none")
+    beside.check(p, windows, tab.cross_frame_mode(tab.zero_shot) != "none", tab.cache != "off")
     asked = key_frames.settle_pictures(tab)
     source = sources.open_source(asked)
     tab, continued = _continued(asked, source, module, size)
@@ -55,6 +55,7 @@ def plan(p: Any, tab: Tab) -> Job:
     latents, regions = _source_latents(p, tab, kept or begins_with), sources.open_regions(p, tab)
     if module is not None and entry is not None:
         remember_module(module.architecture.family.base, entry.name)
+    _tell(p, tab)
     return Job(
         tab=tab,
         sampling=Sampling(drawn, module, windows, active, controls, latents, further, regions),
@@ -84,6 +85,13 @@ def _check_settings(p: Any, tab: Tab, size: Size) -> None:
     checks.check_prompts(p, tab)
     if not tab.has_seeds and p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0:
         raise MotionError("resize seed is for single pictures: turn it off, or set Motion's seed mode to Frame")
+
+
+def _tell(p: Any, tab: Tab) -> None:
+    """Say under the clip what its settings and a file for few steps have against each other."""
+    files = few_step_files(tab.module, [lora.name for lora in tab.loras], str(p.prompt))
+    if note := checks.few_steps_note(p, *files):
+        p.comment(note)
 
 
 def _further(tab: Tab, module: MotionModel | None) -> list[tuple[MotionModel, MotionEffect]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from motion.fields.table import Size
-from motion.settings.choices import SAMPLERS
-from motion.settings.few_steps import contradiction, find_recipe
+from motion.settings.few_steps import LABELS, SCHEDULE, contradiction, find_recipe, schedule_type
 from motion.settings.prompts import travel
 from motion.settings.tab import Tab
 from motion.video.destination import check_frame_size, check_text, encoder_for
@@ -29,14 +28,16 @@ def check_output(size: Size, tab: Tab) -> None:
             check_frame_size(encoder_for(f".{name}", tab.fps), *size)
 
 
-def few_steps_note(p: Any, tab: Tab) -> str:
-    """What of the job's steps and sampler a file rules out that was distilled for few steps; empty if nothing."""
-    loras = [lora.name for lora in tab.loras] + re.findall(r"<lora:([^:>]+)", str(p.prompt))
-    recipe = find_recipe([tab.module, *loras])
+def few_steps_note(p: Any, files: Iterable[str], loras: Sequence[str]) -> str:
+    """What of the job's steps, sampler and schedule type a file rules out that was distilled for few steps; empty if
+    nothing. ``files`` and, of them, ``loras`` go by their published names."""
+    recipe = find_recipe(files)
     if recipe is None:
         return ""
-    sampler = next((name for name, title in SAMPLERS.items() if title == p.sampler_name), p.sampler_name)
-    return contradiction(recipe, {**recipe.settings, "sampler": sampler, "steps": str(p.steps)}, loras)
+    asked = {LABELS["sampler"]: p.sampler_name, LABELS["steps"]: str(p.steps)}
+    if hasattr(p, "scheduler"):
+        asked[SCHEDULE] = schedule_type(p.scheduler)
+    return contradiction(recipe.in_webui(), asked, loras)
 
 
 def final_size(p: Any) -> Size:

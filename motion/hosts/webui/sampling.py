@@ -22,7 +22,6 @@ from motion.hosts.webui import detour, rounds
 from motion.hosts.webui.backends.base import as_set, host_module, loaded_base, option
 from motion.hosts.webui.backends.detect import host, pictures_within_a_pass
 from motion.hosts.webui.backends.mean import encoding_to_the_mean
-from motion.hosts.webui.checks import few_steps_note
 from motion.hosts.webui.guidance import Guidance
 from motion.hosts.webui.key_frames import KeyFrameControls, Loaded
 from motion.hosts.webui.progress import StepProgress
@@ -105,8 +104,7 @@ class Sampling:
             p.rng = clip_noise.like(p.rng)
             undo.enter_context(staying_on(torch.device(host_module("shared").device), self._modules()))
             undo.callback(self._detach)
-            notes = [*motion.lora.notes(self.module, self._attach()), few_steps_note(p, self.tab)]
-            for note in filter(None, notes):
+            for note in motion.lora.notes(self.module, self._attach()):
                 p.comment(note)
             for name in vars(sd_models).keys() & set(RELOADS):
                 undo.callback(patching.item(vars(sd_models), name, self._around(getattr(sd_models, name))))

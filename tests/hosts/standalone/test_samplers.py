@@ -38,6 +38,20 @@ def test_few_steps_are_those_of_the_webuis_sgm_uniform(steps: int) -> None:
     assert all(0 <= there - here < 1 for there, here in zip(webui, times("euler", steps), strict=True))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_few_steps_are_those_of_the_webuis_simple_and_of_hyper_sd(steps: int) -> None:
+    """Simple takes each n-th of the noise levels from the largest on, cut down; Hyper-SD's DDIM steps are trailing."""
+    webui = [999 - int(step * 1000 / steps) for step in range(steps)]
+    assert times("euler", steps) == times("ddim", steps, "trailing") == webui
+
+
+@pytest.mark.parametrize("steps", [4, 6, 8])
+def test_lcm_steps_are_near_those_of_the_webuis_sgm_uniform(steps: int) -> None:
+    """Theirs divide 50 noise levels, each 20th from 19 to 999, ours are whole ones of 100: less than 20 apart."""
+    webui = torch.linspace(999, 19, steps + 1)[:-1].tolist()
+    assert all(abs(there - here) < 20 for there, here in zip(webui, times("lcm", steps), strict=True))
+
+
 def test_schedules_follow_the_betas_and_step_as_in_the_webui() -> None:
     assert scheduler("ddim", BETAS, 4).betas.sum() == pytest.approx(float(BETAS.values().sum()), rel=1e-5)
     assert times("ddim", 4) == [751, 501, 251]

@@ -7,25 +7,27 @@ from types import SimpleNamespace
 import pytest
 
 from motion.hosts.webui.checks import few_steps_note
-from motion.settings.tab import Tab
 
-LIGHTNING, LCM = "animatediff_lightning_4step_comfyui", "AnimateLCM_sd15_t2v"
+LIGHTNING, LCM, HYPER = "animatediff_lightning_4step_comfyui", "AnimateLCM_sd15_t2v", "Hyper-SD15-8steps-lora"
+SGM = {"scheduler": "SGM Uniform"}
 
 
 @pytest.mark.parametrize(
-    ("module", "prompt", "sampler", "steps", "note"),
+    ("files", "job", "note"),
     [
-        ("mm_sd_v15_v2", "a cat", "DPM++ 2M", 20, ""),
-        (LIGHTNING, "a cat", "Euler", 4, ""),
-        (LIGHTNING, "a cat", "DPM++ 2M", 20, "sampler dpmpp_2m, steps 20 will not do"),
-        (LIGHTNING, "a cat", "Restart", 4, "sampler Restart will not do"),
-        (LCM, "a cat", "LCM", 8, "goes with the LoRA AnimateLCM_sd15_t2v_lora"),
-        (LCM, "a cat <lora:AnimateLCM_sd15_t2v_lora:0.8>", "LCM", 8, ""),
+        (["mm_sd_v15_v2"], {"sampler_name": "DPM++ 2M", "steps": 20}, ""),
+        ([LIGHTNING], {"sampler_name": "Euler", "steps": 4, **SGM}, ""),
+        ([LIGHTNING], {"sampler_name": "Euler", "steps": 4, "scheduler": "sgm_uniform"}, ""),
+        ([LIGHTNING], {"sampler_name": "Euler", "steps": 4, "scheduler": "Simple"}, ""),
+        ([LIGHTNING], {"sampler_name": "Euler", "steps": 4}, ""),
+        ([LIGHTNING], {"sampler_name": "Euler", "steps": 4, "scheduler": None}, "schedule type Automatic will not do"),
+        ([LIGHTNING], {"sampler_name": "DPM++ 2M", "steps": 20, **SGM}, "sampler DPM++ 2M, steps 20 will not do"),
+        ([HYPER], {"sampler_name": "DDIM", "steps": 8, **SGM}, "sampler DDIM will not do"),
+        ([HYPER], {"sampler_name": "Euler", "steps": 8, **SGM}, ""),
+        ([LCM], {"sampler_name": "LCM", "steps": 8}, "goes with the LoRA AnimateLCM_sd15_t2v_lora"),
+        ([LCM, "AnimateLCM_sd15_t2v_lora"], {"sampler_name": "LCM", "steps": 8, "scheduler": "Automatic"}, ""),
     ],
 )
-def test_few_step_files_say_what_contradicts_them(
-    module: str, prompt: str, sampler: str, steps: int, note: str
-) -> None:
-    p = SimpleNamespace(prompt=prompt, sampler_name=sampler, steps=steps)
-    said = few_steps_note(p, Tab(module=module))
+def test_few_step_files_say_what_contradicts_them(files: list[str], job: dict[str, object], note: str) -> None:
+    said = few_steps_note(SimpleNamespace(**job), files, files[1:])
     assert note in said and bool(said) == bool(note)
