@@ -186,7 +186,7 @@ class Job:
             self.loras,
             attached,
             self.controls,
-            self.image_prompt,
+            self._prompted_by(),
             self.control_clips,
             tuple(map(open_embedding, self.embeddings)),
             motion.one_shot.load(self.one_shot) if self.one_shot is not None else None,
@@ -220,6 +220,11 @@ class Job:
         loras = [(motion.lora.load(file.path, "motion"), file.weight) for file in self.motion_loras]
         loras += [(motion.lora.load(file, "image"), self.clip.adapter_scale) for file in [self.adapter] if file]
         return [(found, settle_curve(weight, self.clip.frames, self.clip.fps)) for found, weight in loras]
+
+    def _prompted_by(self) -> ImagePrompt | None:
+        """The image prompt, with the loudness of sounds in its curve."""
+        prompt = self.image_prompt
+        return prompt and replace(prompt, scale=settle_curve(prompt.scale, self.clip.frames, self.clip.fps))
 
     def _style(self, host: Standalone) -> Style | None:
         from motion.hosts.standalone.checkpoint import open_unet

@@ -18,12 +18,16 @@ from torch.nn import functional as F
 
 from motion import patching
 from motion.errors import MotionError
+from motion.fields.curve import Value
 from motion.models import sites
 from motion.models.ip_adapter.model import IPAdapter
 from motion.models.ip_adapter.projection import attend
 from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.frame_values import FrameValues, number_of
+from motion.sampling.lora_products import Strength, strength_of
 from motion.sampling.rows import OPTIONS, Rows
+from motion.sampling.windows import Windows
 from motion.weights.formats.ip_adapter import load
 
 __all__ = ["IPAdapter", "attach", "attach_tokens", "load"]
@@ -37,42 +41,57 @@ def attach(
     unet: nn.Module,
     adapter: IPAdapter,
     embeddings: Tensor,
-    scale: float = 1.0,
+    scale: Value = 1.0,
     arrangement: Arrangement | None = None,
+    frames: int = 16,
 ) -> Iterator[None]:
     """Within the scope ``unet`` draws each row of its batch after a picture.
 
     ``embeddings``: what the adapter's image encoder made of the pictures, one for each row, as `IPAdapter.tokens` takes
     them; rows of the negative prompt are given zeros (ip-adapter_sd15 and sdxl) or those of a black picture after
-    normalisation, pixels of 0 (plus and full-face). ``scale`` 0 is bit-equal to no adapter. Where a clip is cut into
-    windows, ``arrangement`` is that of the `motion.attach` beside it, and the rows are those of whole clips,
-    ``(groups frames)``. Goes with `motion.attach`, in either order, with LoRAs, SparseCtrl and more adapters. On exit
-    the UNet is exactly as it was found.
+    normalisation, pixels of 0 (plus and full-face). ``scale`` 0 is bit-equal to no adapter; a curve over ``frames``,
+    those of the finished clip, is the scale of each frame. Where a clip is cut into windows, ``arrangement`` is that of
+    the `motion.attach` beside it, and the rows are those of whole clips, ``(groups frames)``. Goes with
+    `motion.attach`, in either order, with LoRAs, SparseCtrl and more adapters. On exit the UNet is exactly as it was
+    found.
 
     Raises MotionError for embeddings of another shape, an adapter for another base, a UNet of unknown layout, and,
-    before anything is computed, for a batch of another size or cross-attention that somebody else has replaced.
+    before anything is computed, for a batch of another size or cross-attention that somebody else has replaced, and for
+    curves with keys that are not in the clip.
     """
     with torch.no_grad():
         tokens = adapter.tokens(embeddings)
-    with attach_tokens(unet, adapter, _RowsOfCall(tokens, arrangement), scale):
+    placed = arrangement or Arrangement(Windows(frames))
+    with attach_tokens(unet, adapter, _RowsOfCall(tokens, arrangement), placed, frames, scale):
         yield
 
 
 @contextmanager
-def attach_tokens(unet: nn.Module, adapter: IPAdapter, tokens_of: TokensOf, scale: float = 1.0) -> Iterator[None]:
+def attach_tokens(
+    unet: nn.Module,
+    adapter: IPAdapter,
+    tokens_of: TokensOf,
+    arrangement: Arrangement,
+    frames: int,
+    scale: Value = 1.0,
+) -> Iterator[None]:
     """`attach` for whoever knows which image tokens the rows of a call have."""
+    scale = number_of(scale)
+    values = FrameValues(arrangement, frames, [scale])
     with ExitStack() as undo:
         unet = undo.enter_context(patching.uncompiled(unet))
         found = sites.find(unet)
         attentions = sites.cross_attentions(found)
         _check_fit(adapter, attentions)
         if scale != 0:
-            call = _Call(tokens_of)
+            call, strength = _Call(tokens_of), strength_of(scale, values.of_rows)
             undo.callback(patching.before(unet, call.begin, with_kwargs=True))
+            if isinstance(scale, str):
+                undo.callback(values.follow(unet, rows=True))
             for transformer in found.transformers:
                 undo.callback(patching.before(transformer, call.append, with_kwargs=True))
             for attention, layer in zip(attentions, adapter.layers, strict=True):
-                hooks = _Attention(call, layer, int(attention.heads), scale)  # type: ignore[arg-type]
+                hooks = _Attention(call, layer, int(attention.heads), strength)  # type: ignore[arg-type]
                 # The adapter that came last has its tokens last.
                 undo.callback(patching.before(attention, hooks.split, with_kwargs=True, first=True))
                 undo.callback(patching.after(attention.get_submodule("to_q"), hooks.keep))
@@ -127,9 +146,9 @@ class _Call:
 class _Attention:
     """The hooks on one cross-attention, between its queries and what it puts out."""
 
-    def __init__(self, call: _Call, layer: nn.ModuleDict, heads: int, scale: float) -> None:
+    def __init__(self, call: _Call, layer: nn.ModuleDict, heads: int, strength: Strength) -> None:
         self.call, self.layer = call, layer
-        self.heads, self.scale = heads, scale
+        self.heads, self.strength = heads, strength
         self.image: Tensor | None = None
         self.queries: Tensor | None = None
 
@@ -150,7 +169,7 @@ class _Attention:
         weights = (self.layer.get_parameter(f"{name}.weight") for name in ("to_k_ip", "to_v_ip"))
         keys, values = (F.linear(image, weight.to(image)) for weight in weights)
         found = attend(queries, keys.to(queries), values.to(queries), self.heads)
-        return args[0] + self.scale * found.to(args[0]), *args[1:]
+        return args[0] + self.strength(found) * found.to(args[0]), *args[1:]
 
 
 def _check_fit(adapter: IPAdapter, attentions: list[nn.Module]) -> None:

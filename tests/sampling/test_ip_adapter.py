@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import motion
 from motion.errors import MotionError
 from motion.models.ip_adapter.model import IPAdapter
+from motion.sampling.animation import attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from tests.support.small import WIDTHS, far, random_model, run
@@ -95,6 +96,32 @@ def test_each_of_several_adapters_keeps_its_own_tokens(
         alone = run(precise, inputs)
     assert far(*outputs) <= 1e-9
     assert far(outputs[0], alone) > 1e-3
+
+
+@pytest.mark.parametrize("engine", ["whole", "denoiser", "attention"])
+def test_a_curve_is_the_scale_of_each_frame(
+    precise: nn.Module, engine: str, io: Numbers, inputs: tuple[Tensor, ...]
+) -> None:
+    """Frames that do not move together: each is drawn as with its number."""
+    call = tuple(torch.cat([part, part]) for part in inputs)
+    embeddings = torch.cat([io["base_image_embeds"], negative(io, "base")])
+    windows = Windows(FRAMES) if engine == "whole" else Windows(FRAMES, 2, overlap=1, engine=engine)
+
+    def drawn(scale: float | str) -> Tensor:
+        arrangement, model = Arrangement(windows), adapter("base").double()
+        with (
+            attach_windows(precise, arrangement),
+            motion.ip_adapter.attach(precise, model, embeddings, scale, arrangement, FRAMES),
+        ):
+            return run(precise, call)
+
+    found = drawn("0: 0, 1: 0.5, 3: 1.5")
+    for frame, scale in enumerate((0, 0.5, 1.0, 1.5)):
+        rows = [frame, FRAMES + frame]
+        assert far(found[rows], drawn(scale)[rows]) < 1e-9
+    assert torch.equal(drawn("0: 0.5, -1: 0.5"), drawn(0.5)), "a constant curve is the number"
+    with pytest.raises(MotionError, match="9 is not in a clip of 4 frames"):
+        drawn("0: 1, 9: 0")
 
 
 @pytest.mark.parametrize("engine", ["denoiser", "attention"])

@@ -76,9 +76,7 @@ class Scope:
             if self.guidance.techniques.have("see"):
                 scope.callback(attach_inputs(unet, arrangement, self.guidance.see))
             if (prompt := self.networks.image_prompt) is not None:
-                images.append(
-                    scope.enter_context(prompt.attach(unet, arrangement.frames, clip.frames, clip.loop == "closed"))
-                )
+                images.append(scope.enter_context(prompt.attach(unet, arrangement, clip.frames, clip.loop == "closed")))
             for control in self.networks.controls:  # they read what the calls are given
                 if control.file is not None:
                     control.effect = scope.enter_context(self._attach_control(control, control.file, arrangement))

@@ -21,7 +21,9 @@ from motion.hosts.webui.controlnet.inputs import Clip, Shown
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 
-FRAMES, TOKENS, WIDTH, CHANNELS, LAYER = 6, 4, 8, 12, "1_to_k_ip"
+FRAMES, TOKENS, WIDTH, CHANNELS = 6, 4, 8, 12
+LAYER, VALUES = "1_to_k_ip", "1_to_v_ip"
+STRENGTHS = [0.0, 0.5, 1.0, 1.5, 2.0, 0.25]
 KEYS = [0, 4]
 WINDOWS = Windows(FRAMES, 4, overlap=2)
 
@@ -42,7 +44,7 @@ class Adapter(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.to_kvs = nn.ModuleDict({LAYER: nn.Linear(WIDTH, CHANNELS, bias=False)})
+        self.to_kvs = nn.ModuleDict({name: nn.Linear(WIDTH, CHANNELS, bias=False) for name in (LAYER, VALUES)})
         self.ip_layers = self
 
     def get_image_emb(self, picture: Tensor) -> ImageEmbed:
@@ -50,7 +52,7 @@ class Adapter(nn.Module):
 
 
 class Network(nn.Module):
-    """sd-webui-controlnet's, with the keys of one layer for its answer."""
+    """sd-webui-controlnet's, with the keys of one layer, or its values, for its answer."""
 
     def __init__(self, pictures: list[Tensor]) -> None:
         super().__init__()
@@ -64,20 +66,22 @@ class Network(nn.Module):
         return self.cache[key]
 
     @torch.no_grad()
-    def forward(self, cond_mark: Tensor) -> Tensor:
-        return self.call_ip(LAYER, self.image_emb.eval(cond_mark), cond_mark.device)
+    def forward(self, cond_mark: Tensor, layer: str = LAYER) -> Tensor:
+        return self.call_ip(layer, self.image_emb.eval(cond_mark), cond_mark.device)
 
 
 def closed(windows: Windows) -> Clip:
     return Clip(windows.frames, FRAMES, closed=windows.closed)
 
 
-def wanted(adapter: Adapter, pictures: list[Tensor], clip: Clip, frame: int, positive: bool) -> Tensor:
-    """The keys of one frame by itself."""
+def wanted(
+    adapter: Adapter, pictures: list[Tensor], clip: Clip, frame: int, positive: bool, layer: str = LAYER
+) -> Tensor:
+    """The keys of one frame by itself, or its values."""
     negative = torch.full_like(pictures[0], -0.5)
     own = sum(share * each for share, each in zip(shares(clip, KEYS)[frame], pictures, strict=True))
     with torch.no_grad():
-        keys: Tensor = adapter.to_kvs[LAYER](own if positive else negative)[0]
+        keys: Tensor = adapter.to_kvs[layer](own if positive else negative)[0]
     return keys
 
 
@@ -94,7 +98,8 @@ def test_shares_go_from_key_to_key_and_stay() -> None:
 
 
 @pytest.mark.parametrize("windows", [Windows(FRAMES), WINDOWS, Windows(FRAMES, 4, overlap=2, closed=True)])
-def test_the_extensions_networks_are_given_each_frames_mix(windows: Windows) -> None:
+@pytest.mark.parametrize("strengths", [None, STRENGTHS])
+def test_the_extensions_networks_are_given_each_frames_mix(windows: Windows, strengths: list[float] | None) -> None:
     """Also where the prompt and the negative prompt are calls of their own, and as before afterwards."""
     pictures = [torch.randn(1, TOKENS, WIDTH) for _ in KEYS]
     network, arrangement, clip = Network(pictures), Arrangement(windows), closed(windows)
@@ -106,14 +111,18 @@ def test_the_extensions_networks_are_given_each_frames_mix(windows: Windows) -> 
     )  # fmt: skip
     before = network(torch.ones(2, 1, 1, 1))
     with ExitStack() as undo:
-        controlnet.hints_by_frame(processing(script), arrangement, undo, [Shown(Path(), mixed=shares(clip, KEYS))])
+        shown = Shown(Path(), strengths, mixed=shares(clip, KEYS))
+        controlnet.hints_by_frame(processing(script), arrangement, undo, [shown])
         for window in windows.at(0):
             arrangement.take(window)
             for marks in ([1, 0], [1], [0]):
                 positive = torch.tensor(marks).repeat_interleave(len(window))
-                rows = network(positive.float()[:, None, None, None])
-                for row, frame, mark in zip(rows, window * len(marks), positive, strict=True):
-                    assert torch.allclose(row, wanted(network.ipadapter, pictures, clip, frame, bool(mark)), atol=1e-6)
+                for layer in (LAYER, VALUES):
+                    rows = network(positive.float()[:, None, None, None], layer)
+                    for row, frame, mark in zip(rows, window * len(marks), positive, strict=True):
+                        counts = strengths[frame] if strengths and layer == VALUES else 1
+                        own = wanted(network.ipadapter, pictures, clip, frame, bool(mark), layer)
+                        assert torch.allclose(row, counts * own, atol=1e-6)
     assert (network(torch.ones(2, 1, 1, 1)) == before).all()
     assert not {"call_ip"} & vars(network).keys()
     param.control_model_type = SimpleNamespace(name="T2I_StyleAdapter")
@@ -122,26 +131,28 @@ def test_the_extensions_networks_are_given_each_frames_mix(windows: Windows) -> 
 
 
 class CrossAttentionPatch:
-    """The Forge family's, with the keys of its adapters for its answer."""
+    """The Forge family's, with the weighted keys of its adapters for its answer."""
 
     def __init__(self, cond: Tensor, uncond: Tensor, adapter: Adapter, unfold: bool = False) -> None:
         self.conds, self.unconds, self.ipadapters, self.unfold_batch = [cond], [uncond], [adapter], [unfold]
+        self.weights: list[Any] = [0.8]
 
     def set_new_condition(self, cond: Tensor, uncond: Tensor, adapter: Adapter, unfold: bool = False) -> None:
         for values, value in zip(
             (self.conds, self.unconds, self.ipadapters, self.unfold_batch), (cond, uncond, adapter, unfold), strict=True
         ):
             values.append(value)
+        self.weights.append(0.8)
 
     @torch.no_grad()
     def __call__(self, n: Tensor, context: Any, value: Any, options: Any) -> list[Tensor]:
         each, made = len(n) // len(options["cond_or_uncond"]), []
-        for cond, uncond, adapter, unfold in zip(
-            self.conds, self.unconds, self.ipadapters, self.unfold_batch, strict=True
+        for weight, cond, uncond, adapter, unfold in zip(
+            self.weights, self.conds, self.unconds, self.ipadapters, self.unfold_batch, strict=True
         ):
             both = [adapter.to_kvs[LAYER](tokens) for tokens in (cond, uncond)]
             both = both if unfold and len(cond) > 1 else [keys.repeat(each, 1, 1) for keys in both]
-            made.append(torch.cat([both[number] for number in options["cond_or_uncond"]]))
+            made.append(torch.cat([both[number] for number in options["cond_or_uncond"]]) * weight)
         return made
 
 
@@ -171,7 +182,10 @@ def unet_of(process: Any) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("windows", [Windows(FRAMES), WINDOWS])
-def test_the_built_in_ones_are_given_each_frames_mix(windows: Windows, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strengths", [None, STRENGTHS])
+def test_the_built_in_ones_are_given_each_frames_mix(
+    windows: Windows, strengths: list[float] | None, tmp_path: Path
+) -> None:
     """Beside another one with one picture."""
     for number in range(2):
         Image.fromarray(np.full((8, 8, 3), 100 * number + 50, np.uint8)).save(tmp_path / f"{number}.png")
@@ -189,7 +203,7 @@ def test_the_built_in_ones_are_given_each_frames_mix(windows: Windows, tmp_path:
         process_unit_after_click_generate=None, get_enabled_units=lambda units: [0, 1],
         process_unit_before_every_sampling=hand_over,
     )  # fmt: skip
-    shown = [Shown(tmp_path, mixed=shares(clip, KEYS)), None]
+    shown = [Shown(tmp_path, strengths, mixed=shares(clip, KEYS)), None]
     pictures = [torch.full((1, TOKENS, WIDTH), (100 * number + 50) / 255) for number in range(2)]
     with ExitStack() as undo:
         controlnet.hints_by_frame(processing(script), arrangement, undo, shown)
@@ -204,8 +218,10 @@ def test_the_built_in_ones_are_given_each_frames_mix(windows: Windows, tmp_path:
                 )
                 for row, frame, negative in zip(rows, window * len(told), np.repeat(told, len(window)), strict=True):
                     own = wanted(mixed.model.adapter, pictures, clip, frame, not negative)
-                    assert torch.allclose(row, own, atol=1e-6)
+                    counts = 0.8 * (strengths[frame] if strengths else 1)
+                    assert torch.allclose(row, counts * own, atol=1e-6)
                 assert (same[: len(window)] == same[0]).all()
+                assert unet_of(process).weights == [0.8, 0.8]  # type: ignore[attr-defined]
     assert script.process_unit_before_every_sampling is hand_over
     for cond in ({"clip_vision": None}, {"clip_vision": 1, "insightface": 1}, [one], torch.zeros(1)):
         mixed.control_cond = cond
@@ -213,8 +229,14 @@ def test_the_built_in_ones_are_given_each_frames_mix(windows: Windows, tmp_path:
             controlnet.hints_by_frame(processing(script), arrangement, undo, shown)
 
 
-@pytest.mark.parametrize(("lines", "keys", "of"), [("", 3, [0, 1, 2]), ("\nkeyframe:0,2,-1", 3, [0, 2, 5])])
-def test_a_folder_has_a_picture_for_each_key_or_frame(tmp_path: Path, lines: str, keys: int, of: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("lines", "keys", "of", "listed"),
+    [("", 3, [0, 1, 2], [1, *[0.5] * 5]), ("\nkeyframe:2,-1", 2, [2, 5], [1, 1, 1, 5 / 6, 4 / 6, 0.5])],
+)
+def test_a_folder_has_a_picture_for_each_key_or_frame(
+    tmp_path: Path, lines: str, keys: int, of: list[int], listed: list[float]
+) -> None:
+    """Strengths are of frames, or of key frames and then mixed as their pictures are."""
     for number in range(keys):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
     unit = {"enabled": True, "module": "ip-adapter_clip_sd15", "batch_images": f"{tmp_path}{lines}"}
@@ -228,6 +250,9 @@ def test_a_folder_has_a_picture_for_each_key_or_frame(tmp_path: Path, lines: str
         made = p.script_args_value[0]
         assert made["input_mode"] == "simple" and not made.get("animatediff_batch")
         assert [np.asarray(Image.open(each["image"]))[0, 0, 0] for each in made["image"]] == list(range(keys))
-    unit["batch_images"] += "\nstrength:1,0.5"
-    with ExitStack() as undo, pytest.raises(MotionError, match="counts in all frames"):
-        controlnet.units_per_frame(p, Clip(FRAMES, FRAMES), undo)
+    for text, strengths in {"1,0.5": listed, "0: 1, 5: 0": [1, 0.8, 0.6, 0.4, 0.2, 0]}.items():
+        p.script_args = ({**unit, "batch_images": f"{unit['batch_images']}\nstrength:{text}"},)
+        with ExitStack() as undo:
+            (shown,) = controlnet.units_per_frame(p, Clip(FRAMES, FRAMES), undo)
+            assert shown is not None and shown.strengths == pytest.approx(strengths)
+            assert (shown.mixed == shares(Clip(FRAMES, FRAMES), of)).all()

@@ -19,11 +19,14 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
 from motion.errors import MotionError
-from motion.fields.weighted import read_number
+from motion.fields.curve import Value
+from motion.fields.curve_text import read_curve
+from motion.fields.varying import read_value
 from motion.hosts.controls import Pixels
 from motion.hosts.standalone.formats.folder import no_progress_bars
 from motion.hosts.standalone.networks.lora import split_weight
 from motion.sampling import ip_adapter
+from motion.sampling.arrangement import Arrangement
 from motion.sampling.ip_adapter import IPAdapter
 from motion.sampling.rows import Rows
 from motion.settings.prompts import linear, mix_keys
@@ -40,10 +43,11 @@ MOST = 5
 
 @dataclass(frozen=True)
 class ImagePrompt:
-    """An IP-Adapter's file, its scale, pictures ``{frame: [height, width, 3]}``, and the folder of its encoder."""
+    """An IP-Adapter's file, its scale, a number or a curve, pictures ``{frame: [height, width, 3]}``, and the folder of
+    its encoder."""
 
     file: Path
-    scale: float
+    scale: Value
     images: Mapping[int, Pixels]
     encoder: Path
 
@@ -51,7 +55,8 @@ class ImagePrompt:
         """The file and the scale, the frames and a hash that other pictures do not have."""
         shown = repr([(frame, image.shape, image.tobytes()) for frame, image in self.images.items()])
         frames = " ".join(map(str, self.images))
-        return f"{self.file.stem}: {self.scale:g}, frames {frames} ({hashlib.sha256(shown.encode()).hexdigest()[:10]})"
+        scale = self.scale if isinstance(self.scale, str) else f"{self.scale:g}"
+        return f"{self.file.stem}: {scale}, frames {frames} ({hashlib.sha256(shown.encode()).hexdigest()[:10]})"
 
     @torch.no_grad()
     def encode(self, adapter: IPAdapter, frames: int, drawn: int, closed: bool) -> tuple[Tensor, Tensor]:
@@ -73,12 +78,12 @@ class ImagePrompt:
         return adapter.tokens(torch.stack(each)), adapter.tokens(nothing)
 
     @contextmanager
-    def attach(self, unet: nn.Module, drawn: int, frames: int, closed: bool) -> Iterator[ImageTokens]:
+    def attach(self, unet: nn.Module, arrangement: Arrangement, frames: int, closed: bool) -> Iterator[ImageTokens]:
         """The scope in which ``unet`` draws after the pictures; each call has to `ImageTokens.take` its rows."""
         some = next(unet.parameters())
         adapter = ip_adapter.load(self.file).to(some.device, some.dtype)
-        tokens = ImageTokens(*self.encode(adapter, frames, drawn, closed))
-        with ip_adapter.attach_tokens(unet, adapter, tokens, self.scale):
+        tokens = ImageTokens(*self.encode(adapter, frames, arrangement.frames, closed))
+        with ip_adapter.attach_tokens(unet, adapter, tokens, arrangement, frames, self.scale):
             yield tokens
 
 
@@ -98,7 +103,7 @@ class ImageTokens:
 
 
 def gather(adapter: str | None, images: Sequence[str], encoder: Path | None, frames: int) -> ImagePrompt | None:
-    """The image prompt of a clip of ``frames`` from `FILE[=SCALE]` and any number of `FRAME=IMAGE` or `IMAGE`.
+    """The image prompt of a clip of ``frames`` from `FILE[=SCALE|CURVE]` and any number of `FRAME=IMAGE` or `IMAGE`.
 
     Raises MotionError naming what is missing or does not fit.
     """
@@ -120,9 +125,9 @@ def gather(adapter: str | None, images: Sequence[str], encoder: Path | None, fra
         pictures = read(path).frames
         found |= zip(placing.parse(where, frames, len(pictures)), pictures, strict=True)
     placing.places(list(found), frames)
-    return ImagePrompt(
-        file, read_number(scale, 0, MOST, "the scale of the IP-Adapter"), dict(sorted(found.items())), encoder
-    )
+    strength = read_value(scale, "the scale of the IP-Adapter", 0, MOST)
+    read_curve(strength).placed(frames)
+    return ImagePrompt(file, strength, dict(sorted(found.items())), encoder)
 
 
 def _open_encoder(folder: Path) -> nn.Module:

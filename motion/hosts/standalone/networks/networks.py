@@ -59,7 +59,8 @@ class Networks:
     def act_by_row(self) -> bool:
         """Whether layers of the UNet are given something by the row."""
         style = self.style is not None and isinstance(self.style.strength, str)
-        return style or adapts_frames(self.attached) or bool(self.varying)
+        prompt = self.image_prompt is not None and isinstance(self.image_prompt.scale, str)
+        return style or prompt or adapts_frames(self.attached) or bool(self.varying)
 
     @property
     def varying(self) -> Sequence[Lora]:
@@ -75,7 +76,8 @@ class Networks:
         attached = [(lora, value_of_first(weight, frames)) for lora, weight in self.attached]
         loras = [lora._replace(weight=value_of_first(lora.weight, frames)) for lora in self.loras]
         style = self.style and self.style._replace(strength=value_of_first(self.style.strength, frames))
-        return replace(self, controls=(), loras=loras, attached=attached, style=style)
+        prompt = self.image_prompt and replace(self.image_prompt, scale=value_of_first(self.image_prompt.scale, frames))
+        return replace(self, controls=(), loras=loras, attached=attached, style=style, image_prompt=prompt)
 
     def check(self, clip: Clip) -> None:
         """Raise MotionError for two that move the frames of ``clip``, each in its way, and modules beside none."""

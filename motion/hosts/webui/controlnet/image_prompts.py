@@ -26,6 +26,8 @@ from motion.video.read import open_clip
 
 NAMES = ("ip-adapter", "ipadapter")
 """Parts of the names of an IP-Adapter's preprocessors."""
+VALUES = "to_v"
+"""What the names of its layers have in them that make values of the tokens."""
 KIND = "IPAdapter"
 """sd-webui-controlnet's name of its networks."""
 
@@ -55,6 +57,8 @@ class _Tokens:
     """Their tokens and the negative prompt's, ``[pictures + 1, tokens, c]``."""
     shares: Tensor
     arrangement: Arrangement
+    strengths: Tensor | None = None
+    """Of each frame; None: 1."""
     made: dict[str, Tensor] = field(default_factory=dict)
 
     def eval(self, cond_mark: Tensor) -> Tensor:
@@ -64,11 +68,15 @@ class _Tokens:
         return torch.cat([own * positive, 1 - positive], 1)
 
     def project(self, key: str, rows: Tensor, device: torch.device) -> Tensor:
-        """What the layer ``key`` makes of the tokens, ``[rows, tokens, channels]``."""
+        """What the layer ``key`` makes of the tokens, ``[rows, tokens, channels]``; values times the strength of each
+        frame, which what is found in them then counts for."""
         if key not in self.made:
             self.made[key] = self.adapter.ip_layers.to_kvs[key](self.pictures).to(device)
         made = self.made[key]
-        return torch.einsum("rp,ptc->rtc", rows.to(made), made)
+        projected = torch.einsum("rp,ptc->rtc", rows.to(made), made)
+        if self.strengths is None or VALUES not in key:
+            return projected
+        return projected * _of_rows(self.strengths, len(rows), self.arrangement, projected)
 
 
 def prompt_networks(
@@ -85,7 +93,7 @@ def prompt_networks(
         found = found if isinstance(found, (list, tuple)) else [found]
         made = [network.ipadapter.get_image_emb(each) for each in found]
         pictures = torch.cat([*(each.cond_emb for each in made), made[-1].uncond_emb])
-        tokens = _Tokens(network.ipadapter, pictures, own.mixed.to(pictures), arrangement)
+        tokens = _Tokens(network.ipadapter, pictures, own.mixed.to(pictures), arrangement, _tensor(own.strengths))
         for name, value in (("image_emb", tokens), ("call_ip", tokens.project)):
             undo.callback(patching.item(vars(network), name, value))
 
@@ -99,6 +107,7 @@ class _Patch:
     place: int
     shares: Tensor
     arrangement: Arrangement
+    strengths: Tensor | None
 
     def __call__(self, n: Tensor, context: Tensor, value: Tensor, options: Any) -> Any:
         rows = len(n) // len(options["cond_or_uncond"])
@@ -108,6 +117,10 @@ class _Patch:
                 values = getattr(self.patch, name)
                 undo.callback(values.__setitem__, self.place, values[self.place])
                 values[self.place] = made(values[self.place], own)
+            if self.strengths is not None:
+                weights = self.patch.weights
+                undo.callback(weights.__setitem__, self.place, weights[self.place])
+                weights[self.place] = weights[self.place] * _of_rows(self.strengths, len(n), self.arrangement, n)
             return self.patch(n, context, value, options)
 
     def __getattr__(self, name: str) -> Any:
@@ -119,6 +132,15 @@ class _Patch:
 
     def _repeated(self, tokens: Tensor, own: Tensor) -> Tensor:
         return tokens[:1].expand(len(own), *tokens.shape[1:])
+
+
+def _tensor(strengths: Sequence[float] | None) -> Tensor | None:
+    return None if strengths is None else torch.tensor(strengths)
+
+
+def _of_rows(strengths: Tensor, rows: int, arrangement: Arrangement, like: Tensor) -> Tensor:
+    """The strength of the frame in each row of a call, ``[rows, 1, 1]``."""
+    return Rows(arrangement.frame_numbers(rows)).of(strengths.to(like))[:, None, None]
 
 
 def _yes(*_: Any) -> bool:
@@ -152,7 +174,8 @@ def _way(own: Shown, arrangement: Arrangement) -> Callable[[Any, Put], Put]:
             patches = _patches(process)
             for key, patch in patches.items():
                 if hasattr(patch, "conds"):
-                    patches[key] = _Patch(patch, len(patch.conds) - 1, mixed.to(patch.conds[-1]), arrangement)
+                    place, of_frames = len(patch.conds) - 1, mixed.to(patch.conds[-1])
+                    patches[key] = _Patch(patch, place, of_frames, arrangement, _tensor(own.strengths))
             return result
 
         return prompted

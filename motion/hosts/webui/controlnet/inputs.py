@@ -43,7 +43,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Shown:
-    """The folder of a unit, and its strengths where they are not all the same."""
+    """The folder of a unit, and its strengths by frame where they are not all the same."""
 
     folder: Path
     strengths: Strengths | None = None
@@ -58,7 +58,7 @@ def read_input(given: Any, clip: Clip, undo: ExitStack, mix: Callable[[Sequence[
     the unit does nothing at other frames. Strengths are of key frames or else of frames, where the last one stays, or a
     curve over frames.
     Of an IP-Adapter ``mix`` says how much of the pictures at some frames each frame is given: it acts between key
-    frames too, and at all frames as strongly.
+    frames too, as strongly as these do, mixed.
     The folder is removed when ``undo`` is closed. Raises MotionError for what is not there, and for lines that mean
     something else.
     """
@@ -84,13 +84,17 @@ def read_input(given: Any, clip: Clip, undo: ExitStack, mix: Callable[[Sequence[
 def _mixed(
     pictures: ClipReader, lines: Mapping[str, str], clip: Clip, undo: ExitStack, mix: Callable[[Sequence[int]], Tensor]
 ) -> Shown:
-    if STRENGTHS in lines:
-        raise MotionError(f"an IP-Adapter counts in all frames: take its line {STRENGTHS} away")
-    if KEY_FRAMES in lines:
-        keys = parse(lines[KEY_FRAMES], clip.kept, pictures.count())
-    else:
+    given = lines.get(STRENGTHS)
+    if KEY_FRAMES not in lines:
         keys = list(range(min(pictures.count(), clip.kept)))
-    return Shown(write_pictures(pictures.frames(stop=len(keys)), undo), mixed=mix(keys))
+        strengths = _by_frame(given, clip)
+    else:
+        keys = parse(lines[KEY_FRAMES], clip.kept, pictures.count())
+        strengths = _by_frame(given, clip) if given is not None and _is_curve(given) else None
+    mixed = mix(keys)
+    if given is not None and strengths is None:
+        strengths = (mixed @ mixed.new_tensor(_by_key(given, keys, clip))).tolist()
+    return Shown(write_pictures(pictures.frames(stop=len(keys)), undo), strengths, mixed)
 
 
 def write_pictures(pictures: Iterable[Pixels], undo: ExitStack) -> Path:

@@ -206,7 +206,7 @@ def hints_by_frame(p: Any, arrangement: Arrangement, undo: ExitStack, shown: Seq
     cannot count differently, and for those that cannot go with the step cache.
     """
     script = _script(p)
-    strengths = [None if own is None else own.strengths for own in shown]
+    strengths = [None if own is None or own.mixed is not None else own.strengths for own in shown]
     mixed = any(own is not None and own.mixed is not None for own in shown)
     if script is not None and _is_built_in(script):
         units = script.get_enabled_units(list(p.script_args[script.args_from : script.args_to]))

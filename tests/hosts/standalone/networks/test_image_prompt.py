@@ -94,6 +94,8 @@ def test_frames_are_drawn_after_their_pictures(room: Path, host: Standalone, ada
     assert far(both[0], first[0]) <= ROUNDING and far(both[-1], second[-1]) <= ROUNDING
     assert far(both[1], first[1]) > ROUNDING and far(both[1], second[1]) > ROUNDING
     assert (host.render(still, Networks(image_prompt=prompt(room, f"{adapter}=0", "@a.png"))) == plain).all()
+    curve = host.render(still, Networks(image_prompt=prompt(room, f"{adapter}=0-1: 1, 2: 0", "@a.png"))).astype(int)
+    assert far(curve[:2], first[:2]) <= ROUNDING >= far(curve[2:], plain[2:])
 
 
 def test_the_negative_prompt_has_no_picture(room: Path) -> None:
@@ -137,6 +139,7 @@ def test_from_files_to_file(room: Path, tiny: Path, tmp_path: Path, capsys: pyte
         (("@base.safetensors", [], "@encoder"), "has no image: give one with --ip-image"),
         (("@base.safetensors", ["@a.png"], None), "has no image encoder"),
         (("@base.safetensors=7", ["@a.png"], "@encoder"), "scale of the IP-Adapter is 7"),
+        (("@base.safetensors=0: 1, 9: 0", ["@a.png"], "@encoder"), "9 is not in a clip of 4 frames"),
         (("@base.safetensors", ["9=@a.png"], "@encoder"), "9"),
         (("@base.safetensors", ["missing.png"], "@encoder"), "missing.png"),
     ],

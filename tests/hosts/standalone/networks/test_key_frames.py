@@ -99,8 +99,10 @@ def test_held_key_frames_need_no_encoder(room: Path) -> None:
         (["rgb", "3=a.png"], "key frame 3 is out of range: the clip has frames 0 to 2"),
         (["rgb", "2=a.png", "-1=b.png"], "key frame 2 stands twice"),
         (["rgb", "0=several"], "0 names 1 frames for 2 images"),
-        (["rgb", "0=a.png=strong"], "key frame strength is strong"),
+        (["rgb", "0=a.png=strong"], "key frame strength is 'strong'"),
         (["rgb", "0=a.png=0"], "key frame strength is 0"),
+        (["rgb", "0=a.png=@0: 0, @1: 0"], "key frame strength is @0: 0"),
+        (["rgb", "0=a.png=0: 1, 99: 0"], "99 is not in a clip"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(texts: list[str], words: str, room: Path) -> None:
