@@ -13,6 +13,11 @@ from motion.errors import MotionError
 
 LEFT_FREE = 0.25
 """The share of a GPU's memory that models which stay there leave to others."""
+FRAME_BYTES = 70e6
+"""What a call of SD1.5's UNet with a motion module takes beside weights for each frame of 512 px in half precision
+(`tests/bench/bench_memory.py`)."""
+SPARING_ROWS = 4
+"""Frames that a spatial layer takes at a time where memory is short."""
 _WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 """What CUDA, ROCm and MPS say of a device, and torch of the machine, by platform."""
 
@@ -77,6 +82,12 @@ def _has_room(device: torch.device, size: int) -> bool:
     """Whether so many bytes go there, and enough is left."""
     free = free_bytes(device) if device.type == "cuda" else None
     return free is not None and free - size >= LEFT_FREE * torch.cuda.mem_get_info(device)[1]
+
+
+def needed_bytes(rows: int, height: int, width: int, itemsize: int) -> float:
+    """About what a call of the UNet takes beside weights for so many rows of latents of that size, in numbers of
+    ``itemsize`` bytes."""
+    return FRAME_BYTES * rows * (height * width / 64**2) * (itemsize / 2)
 
 
 def free_bytes(device: torch.device) -> int | None:

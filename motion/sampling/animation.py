@@ -112,11 +112,10 @@ def _attach_layers(
 
 def _part(found: sites.Sites, arrangement: Arrangement, norms_see_all: bool, undo: ExitStack) -> None:
     """Let the spatial layers take a few frames at a time, where that is asked for."""
-    most = arrangement.rows_at_once
-    if most is None:
+    if arrangement.rows_at_once is None and not arrangement.may_slice:
         return
     for layer in (*found.transformers, *(() if norms_see_all else found.resblocks)):
-        undo.callback(patching.item(vars(layer), "forward", in_parts(layer.forward, most)))
+        undo.callback(patching.item(vars(layer), "forward", in_parts(layer.forward, lambda: arrangement.rows_at_once)))
 
 
 def is_attached(unet: nn.Module) -> bool:

@@ -66,7 +66,7 @@ class Arrangement:
     batch is a whole clip already.
 
     ``rows_at_once``: frames that a spatial layer takes at a time; None: all. Whoever gives layers something by the row
-    from outside of the UNet's own calls, as IP-Adapters do, needs None.
+    from outside of the UNet's own calls, as IP-Adapters do, needs None. ``may_slice``: it may change.
 
     ``sharing``: the processes that draw the clip, of which each computes some of the windows of a step.
 
@@ -85,6 +85,7 @@ class Arrangement:
     windows: Windows
     prompts: int = 1
     rows_at_once: int | None = None
+    may_slice: bool = False
     pause: Callable[[], None] = lambda: None
     sharing: Sharing = ALONE
     listeners: list[Listener] = field(default_factory=list, init=False, repr=False)

@@ -258,7 +258,7 @@ def _check(unet: nn.Module, frames: int, arrangement: Arrangement) -> None:
         raise MotionError("cross-frame attention has nothing to read in a clip of 1 frame: give more, or turn it off")
     if arrangement.frames != frames:
         raise MotionError(f"the arrangement is of {arrangement.frames} frames, not of {frames}: give both the same")
-    if arrangement.rows_at_once is not None:
+    if arrangement.rows_at_once is not None or arrangement.may_slice:
         raise MotionError("layers that are given some frames at a time (rows_at_once) cannot read the others: leave it")
     if any(isinstance(getattr(hook, "__self__", None), _Calls) for hook in unet._forward_pre_hooks.values()):
         raise MotionError("this UNet has cross-frame attention already: leave the other scope first")

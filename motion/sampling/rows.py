@@ -143,12 +143,13 @@ def _places(numbers: Any, rows: Rows) -> Any:
     return handed_over(places, numbers.device, numbers.dtype) if isinstance(numbers, Tensor) else places
 
 
-def in_parts(call: Callable[..., Any], most: int) -> Callable[..., Any]:
-    """``call`` on at most ``most`` rows of its first argument at a time, and of all tensors that have as many."""
+def in_parts(call: Callable[..., Any], asked: Callable[[], int | None]) -> Callable[..., Any]:
+    """``call`` on at most as many rows of its first argument at a time as is ``asked`` (None: all), and of all tensors
+    that have as many."""
 
     def parted(*args: Any, **kwargs: Any) -> Any:
-        batch = len(args[0])
-        if batch <= most:
+        batch, most = len(args[0]), asked()
+        if most is None or batch <= most:
             return call(*args, **kwargs)
         inputs = [take_rows((args, kwargs), slice(at, at + most), batch) for at in range(0, batch, most)]
         flat, shapes = zip(*(tree_flatten(call(*args, **kwargs)) for args, kwargs in inputs), strict=True)

@@ -25,8 +25,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import motion
+from motion.hosts.memory import SPARING_ROWS
 from motion.hosts.standalone.vae import frames_at_once
-from motion.hosts.standalone.windows import SPARING_ROWS
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
 from motion.sampling.arrangement import Arrangement

@@ -158,7 +158,7 @@ def test_clips_of_an_image_and_refined_ones_are_drawn_again(
 CACHED_STEPS = 8
 EIGHT: dict[str, Any] = {"steps": CACHED_STEPS, "sampler_name": "Euler"}
 SHORT = {"frames": 4}
-FEW_IN_WINDOWS = {"frames": 8, "context_length": 4, "context_overlap": 2}
+FEW_IN_WINDOWS = {"frames": 8, "context_length": 4, "context_overlap": 2, "context_schedule": "static"}
 WHOLE = {0, 1, 3, 6, 7}
 """Steps of the balanced mode in which all is computed."""
 FEW_CALLS = {"batch_cond_uncond": False}

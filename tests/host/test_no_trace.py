@@ -13,6 +13,7 @@ import pytest
 
 from motion.demo.world import draw_clip, parse_caption
 
+from .support.hosts import A1111
 from .support.networks import LORA
 from .support.webui import FRAMES, QUICK, Reply, Webui, apart, changed, encoded, moving, needs_controlnet, reference
 from .test_api import DENOISER
@@ -99,6 +100,19 @@ def test_memory_that_is_used_up_while_sampling_is_told(webui: Webui, still: str)
         reply = attempt(webui)
     assert reply.status == 422
     assert re.fullmatch(rf"{FRAMES} frames at a time do not fit into memory: .*Context length.*", reply.sentence)
+
+
+def test_short_memory_draws_the_same_in_slices(webui: Webui, still: str) -> None:
+    """The Forge family's memory manager knows what is left on the CPU, too; AUTOMATIC1111 asks a GPU alone."""
+    before, plain = webui.facts(), webui.clip({"frames": 8}).frames
+    with (
+        webui.put("motion.hosts.memory.FRAME_BYTES", 1e15),
+        webui.calls("motion.sampling.rows.take_rows") as parts,
+    ):
+        sliced = webui.clip({"frames": 8}).frames
+    assert apart(sliced, plain) < 1
+    assert bool(parts) is (webui.server.host.kind is not A1111)
+    assert not changed(before, webui.facts())
 
 
 @pytest.mark.parametrize("kind", ["interrupt", "skip"])

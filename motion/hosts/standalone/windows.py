@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from motion.errors import MotionError
+from motion.hosts.memory import SPARING_ROWS
 from motion.models.motion.model import MotionModel
 from motion.sampling.windows import Windows, plan
 from motion.settings.settings import Clip
@@ -12,8 +13,6 @@ STILLS_AT_ONCE = 16
 
 ROWS_AT_ONCE = 32
 """Frames that a spatial layer takes at a time in the engine that runs the UNet for all: two windows of the usual 16."""
-SPARING_ROWS = 4
-"""Where memory is short."""
 
 
 def rows_at_once(windows: Windows, sparing: bool) -> int | None:

@@ -22,6 +22,7 @@ from motion.hosts.webui import detour, rounds
 from motion.hosts.webui.backends.base import as_set, host_module, loaded_base, option
 from motion.hosts.webui.backends.detect import host, pictures_within_a_pass
 from motion.hosts.webui.backends.mean import encoding_to_the_mean
+from motion.hosts.webui.backends.slices import attach_slices
 from motion.hosts.webui.guidance import Guidance
 from motion.hosts.webui.key_frames import KeyFrameControls, Loaded
 from motion.hosts.webui.progress import StepProgress
@@ -204,6 +205,7 @@ class Sampling:
         if self.module is not None or self.tab.betas in SCHEDULES:
             host().put_schedule(self._alphas(), self._attached)
         unet, positions = host().unet(), Positions.of(self.tab)
+        attach_slices(unet, self.tab, self.arrangement, host().free_memory, self._attached)
         if self.module is None:
             scope = attach_windows(unet, self.arrangement)
         else:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from motion import patching
+from motion.hosts.memory import free_bytes
 from motion.hosts.webui.backends.a1111_guidance import guide
 from motion.hosts.webui.backends.base import host_module, put_alphas
 from motion.hosts.webui.guidance import Guidance
@@ -50,6 +52,10 @@ class A1111:
 
     def load_unet(self) -> None:
         """It is there, or comes when it is called (`--lowvram`, `--medvram`)."""
+
+    def free_memory(self) -> float | None:
+        """Its GPU's; of the machine it asks nobody."""
+        return free_bytes(torch.device(host_module("shared").device))
 
     def memory(self, images: int, width: int, height: int) -> float | None:
         """It estimates nothing."""

@@ -62,6 +62,9 @@ class Host(Protocol):
         """Bytes that the host's own function expects a call of the UNet to take for so many images; None if it has
         none, or nothing is loaded."""
 
+    def free_memory(self) -> float | None:
+        """Bytes that may still be taken where the UNet computes; None where nobody knows."""
+
     any_width: bool
     """Whether checkpoints narrower than Stable Diffusion's own are loaded, as the bundled ones are."""
 

@@ -47,8 +47,11 @@ class Forge:
         return net
 
     def load_unet(self) -> None:
-        module = import_module(next(name for package, name in MEMORY_MANAGERS if find_spec(package) is not None))
-        module.load_model_gpu(_patcher())
+        _memory_manager().load_model_gpu(_patcher())
+
+    def free_memory(self) -> float | None:
+        """Of its GPU, or on the CPU of the machine: the memory manager knows."""
+        return float(_memory_manager().get_free_memory())
 
     def put_schedule(self, alphas: Tensor, undo: ExitStack) -> None:
         model, around_unet = host_module("shared").sd_model, _patcher().model
@@ -96,6 +99,10 @@ class Forge:
         objects = getattr(host_module("sd_models").model_data.sd_model, "forge_objects", None)
         estimate = getattr(objects and objects.unet, "memory_required", None)
         return None if estimate is None else float(estimate([images, 4, height // 8, width // 8]))
+
+
+def _memory_manager() -> Any:
+    return import_module(next(name for package, name in MEMORY_MANAGERS if find_spec(package) is not None))
 
 
 def _patcher() -> Any:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from motion.fields.table import Size
+from motion.hosts.memory import SPARING_ROWS
 from motion.hosts.standalone import Networks, Standalone
-from motion.hosts.standalone.windows import SPARING_ROWS
 from motion.models import sites
 from motion.models.motion.model import MotionModel
 from motion.settings.settings import Clip
