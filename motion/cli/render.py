@@ -207,13 +207,13 @@ class Job:
         return Rewindable(lambda: path.whole(new, clip.finished_size)), controls
 
     def _noise(self, host: Standalone, clip: Clip, networks: Networks) -> Tensor | None:
-        """The noise of the source's frames, as Tune-A-Video finds it: without a prompt."""
+        """The noise of the source's frames; without a caption, as Tune-A-Video finds it."""
         if self.inverted is None:
             return None
         import numpy as np
 
         frames = np.stack(list(self.inverted.frames(clip.frames, clip.size)))
-        return host.invert(replace(clip, prompt="", negative=""), frames, networks)
+        return host.invert(replace(clip, prompt=clip.source_caption, negative=""), frames, networks)
 
     def _attached(self) -> list[WeightedLora]:
         """The motion LoRAs and the adapter, each with its weight."""

@@ -8,6 +8,7 @@ from typing import Any
 from motion.hosts.webui.backends.detect import host
 from motion.sampling.windows import Windows
 from motion.settings.settings import Movement
+from motion.techniques.ddim_inversion import EVALUATIONS, INVERTED
 
 EXACT = 100_000
 """Frames times steps up to which windows are counted step by step; beyond, those of the first step stand for all."""
@@ -34,7 +35,8 @@ class Cost:
         together = windows.apart
         calls = _windows(windows, steps) if together else steps
         frames = windows.size if together else windows.frames
-        return cls(calls * settings.freeinit * clips, frames, 2 if cfg > 1 else 1, width, height)
+        runs = settings.freeinit + EVALUATIONS * (settings.noise == INVERTED)  # which is found on the way back
+        return cls(calls * runs * clips, frames, 2 if cfg > 1 else 1, width, height)
 
     @property
     def pixels(self) -> float:

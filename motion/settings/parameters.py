@@ -14,7 +14,7 @@ from motion.settings.settings import FIELDS, Clip
 
 SELDOM = (
     *("guidance", "layers", "cross_frame", "zero_shot", "source", "hires", "control"),
-    *("cache", "step_noise", "noise_share", "noise_layers", "seeds", "freeinit_noise", "naive_reuse"),
+    *("cache", "step_noise", "noise_share", "source_caption", "noise_layers", "seeds", "freeinit_noise", "naive_reuse"),
     *("naive_reuse_end", "context_until", "context_then", "view_length", "view_overlap", "position_cap"),
     *("position_length", "position_offset"),
 )

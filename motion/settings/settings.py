@@ -31,6 +31,7 @@ from motion.settings.layers import LayerSettings
 from motion.settings.source import SourceSettings, StructureSettings
 from motion.settings.step_cache import StepCacheSettings
 from motion.settings.windows import WindowSettings
+from motion.techniques.ddim_inversion import INVERTED, InversionSettings
 from motion.techniques.layered_noise import LayeredNoiseSettings
 from motion.techniques.text2video_zero import ZeroShotSettings
 
@@ -60,7 +61,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class FrameSettings(StepCacheSettings, LayerSettings, LayeredNoiseSettings):
+class FrameSettings(StepCacheSettings, LayerSettings, InversionSettings, LayeredNoiseSettings):
     """How many frames there are, and what they begin with."""
 
     frames: int = setting(
@@ -81,10 +82,11 @@ class FrameSettings(StepCacheSettings, LayerSettings, LayeredNoiseSettings):
         SEED_MODES, key="Motion seed mode", group="motion",
     )  # fmt: skip
     noise: str = setting(
-        Choice, "auto", "Noise", "what frames are drawn from; auto suits most", NOISES,
+        Choice, "auto", "Noise", "what frames are drawn from; auto suits most", {**NOISES, INVERTED: "Inverted"},
         key="Motion noise", group="motion",
         detail="auto: FreeNoise for clips in windows, else each frame its own; repeated: the first window's again; "
-        "constant: the same for all frames; mixed and progressive: a part of it is shared (PYoCo); empty: none",
+        "constant: the same for all frames; mixed and progressive: a part of it is shared (PYoCo); empty: none; "
+        "inverted: the source clip's own, found by DDIM inversion",
     )  # fmt: skip
     noise_layers: tuple[Weighted, ...] = setting(
         WeightedChoices, (), "Noise layers", "further noise, each kind with its weight: constant:0.5, freenoise:1",

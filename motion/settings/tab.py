@@ -126,6 +126,12 @@ class Tab(StructureSettings, SourceClip, Steering, Keys, Movement, Switch):
         """Whether the clip is made without a motion module."""
         return self.module.strip() == NO_MODULE
 
+    @property
+    def fades(self) -> bool:
+        """Whether frames of img2img begin with more or less of the initial image."""
+        constant = read_curve(self.initial_weight).constant
+        return self.start == "first" or self.last_frame is not None or constant != 1
+
 
 TAB_FIELDS = table(Tab)
 """The field table of the WebUI's tab: source of labels, defaults, ranges, tooltips, infotext, axes, API and docs."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from motion.techniques import layered_noise
+from motion.techniques.ddim_inversion import INVERTED
 from motion.techniques.technique import Layout, Technique
 
 
@@ -45,7 +46,7 @@ class SharedNoise(Technique):
 
     @staticmethod
     def wanted(settings: Any) -> bool:
-        return settings.noise not in ("independent", *layered_noise.KINDS)
+        return settings.noise not in ("independent", INVERTED, *layered_noise.KINDS)
 
     def begin(self, noise: Tensor, layout: Layout, seed: int) -> Tensor:
         return noise[noise_order(self.kind, layout, seed)]

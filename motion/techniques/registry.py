@@ -7,6 +7,7 @@ from typing import Any
 from motion.errors import MotionError
 from motion.techniques.cfg_curve import CfgCurve
 from motion.techniques.cfg_ramp import CfgRamp
+from motion.techniques.ddim_inversion import DdimInversion
 from motion.techniques.freeinit import FreeInit
 from motion.techniques.freenoise import SharedNoise
 from motion.techniques.interleaved_smoothing import InterleavedSmoothing
@@ -25,6 +26,7 @@ KINDS: tuple[Any, ...] = (
     SharedNoise,
     LayeredNoise,
     NoiseLayers,
+    DdimInversion,
     FreeInit,
     Text2VideoZero,
     CfgRamp,

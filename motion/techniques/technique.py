@@ -175,6 +175,8 @@ class Technique:
     """Whether it must know the step; samplers without fixed steps are then refused."""
     takes_given: ClassVar[bool] = False
     """Whether it does something with the frames that are given as pictures."""
+    inverts: ClassVar[bool] = False
+    """Whether the clip begins with noise that is found in its source."""
     rounds: int = 1
     """How often a clip is drawn."""
 
@@ -237,7 +239,7 @@ class Techniques:
         return [member for member in self.members if getattr(type(member), part) is not getattr(Technique, part)]
 
     def ask(self, wish: str) -> list[Technique]:
-        """Those whose `needs_schedule` or `takes_given` is set."""
+        """Those whose `needs_schedule`, `takes_given` or `inverts` is set."""
         return [member for member in self.members if getattr(member, wish)]
 
     @property

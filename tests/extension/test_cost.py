@@ -34,6 +34,7 @@ def test_calls_are_counted_by_windows_where_these_are_calls() -> None:
     assert of(Windows(64, 16, 4, engine="attention")) == Cost(20, 64, 2, 512, 512)
     assert of(Windows(16), cfg=1).prompts == 1
     assert of(LONG, clips=3, freeinit=2).calls == 6 * of(LONG).calls
+    assert of(LONG, noise="inverted").calls == 4 * of(LONG).calls
 
 
 def test_many_windows_are_counted_in_one_step() -> None:

@@ -58,6 +58,25 @@ def test_both_tabs_draw_the_same_and_leave_no_trace(webui: Webui, still: str, so
     assert apart(webui.clip({"frames": FRAMES}, **EULER).frames, result.frames) > 2
 
 
+def test_inverted_noise_brings_the_source_back(webui: Webui, still: str, source: Frames) -> None:
+    """By its own words; in both tabs, and by both kinds of samplers."""
+    before, words = source[:FRAMES], QUICK["prompt"]
+    for sampler in ("Euler", "DDIM"):
+        asked: dict[str, Any] = {**EULER, "sampler_name": sampler}
+        fields = of_source(source_strength=0.6, noise="inverted", source_caption=words)
+        reply = webui.txt2img(**moving(**fields), **asked)
+        drawn = webui.clip({**fields, "noise": "auto"}, **asked).frames
+        assert apart(reply.frames, before) < 0.8 * apart(drawn, before)
+        assert "Motion noise: Inverted" in reply.info["infotexts"][0]
+        black = np.zeros((SIDE, SIDE, 3), np.uint8)
+        same = webui.img2img(black, **moving(**fields), denoising_strength=0.6, **asked)
+        assert apart(same.frames, reply.frames) < 0.5
+    for options, said in (({"sampler_name": "Euler a"}, "gone backwards"), ({}, "no clip to find it in")):
+        fields = of_source(noise="inverted") if options else {"frames": FRAMES, "noise": "inverted"}
+        refused = webui.refusal(fields, **options)
+        assert (refused.status, said in refused.sentence) == (422, True), refused.body
+
+
 def test_frames_and_rate_follow_the_source(webui: Webui, source: Frames) -> None:
     asked = {"module": MODULE, "source": "clips.apng", "source_every": 2}
     (clip,) = webui.txt2img(alwayson_scripts={"Motion": {"args": [asked]}}).clips
@@ -72,7 +91,7 @@ def test_what_cannot_be_is_refused_before_a_step(webui: Webui, source: Frames, t
         ({"source_range": "30-"}, "has no frame 30"),
         ({"frames": FRAMES + 5}, f"has {FRAMES + 4} frames"),
         ({"source_latents": False}, "feeds nothing"),
-        ({"freeinit": 2}, "FreeInit is 2"),
+        ({"freeinit": 2, "noise": "inverted"}, "FreeInit is 2"),
     ):
         reply = webui.refusal(of_source(**fields))
         assert (reply.status, said in reply.sentence) == (422, True), reply.body

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from motion.errors import MotionError
+from motion.fields.weighted import Weighted
+from motion.settings.settings import Clip
 from motion.techniques.ddim_inversion import invert, moved
+from motion.techniques.registry import check, techniques_of
+from motion.techniques.technique import Plan
 from tests.conftest import ORACLE
 from tests.support.small import far
 
@@ -60,3 +66,20 @@ def test_a_step_keeps_clip_and_noise(before: float, after: float) -> None:
     clip, noise = torch.randn(2, 3, dtype=torch.float64)
     latents = math.sqrt(before) * clip + math.sqrt(1 - before) * noise
     assert far(moved(latents, noise, before, after), math.sqrt(after) * clip + math.sqrt(1 - after) * noise) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("settings", "plan", "sentence"),
+    [
+        ({}, {"begins_with_noise": True}, "no clip to find it in"),
+        ({}, {"sampler": "Euler a"}, "sampler is Euler a: only DDIM and Euler"),
+        ({"noise_layers": (Weighted("constant", 1.0),)}, {}, "noise layers away"),
+        ({"freeinit": 3}, {}, "FreeInit is 3"),
+    ],
+)
+def test_what_has_no_noise_of_its_own_is_refused(settings: Any, plan: Any, sentence: str) -> None:
+    drawn_as = {"begins_with_noise": False, "sampler": "Euler", **plan}
+    asked = techniques_of(Clip(noise="inverted", **settings))
+    with pytest.raises(MotionError, match=sentence):
+        check(asked, Plan(7, **drawn_as))
+    check(techniques_of(Clip(**settings)), Plan(7, **drawn_as))

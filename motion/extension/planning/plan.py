@@ -19,6 +19,7 @@ from motion.hosts.webui import job as jobs
 from motion.hosts.webui.backends.base import option
 from motion.hosts.webui.backends.detect import host
 from motion.hosts.webui.continuation import Continued
+from motion.hosts.webui.first_passes.inversion import check_inversion
 from motion.hosts.webui.guidance import check_samplers, check_step_noise
 from motion.hosts.webui.job import Job
 from motion.hosts.webui.key_frames import Loaded
@@ -117,6 +118,8 @@ def _check_techniques(p: Any, tab: Tab, controls: Sequence[Loaded], begins_with_
     samplers = [getattr(p, name, None) for name in ("sampler_name", "hr_sampler_name")]
     check_samplers(techniques, samplers)
     check_step_noise(tab.step_noise, samplers)
+    if techniques.ask("inverts"):
+        check_inversion(p, tab)
 
 
 def _source_latents(p: Any, tab: Tab, clip: Source | None) -> SourceLatents | None:

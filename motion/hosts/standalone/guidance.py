@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from motion.hosts.standalone.samplers import last_alpha, levels
+from motion.hosts.standalone.samplers import last_alpha
 from motion.hosts.standalone.source import Kept
 from motion.techniques.ddim_inversion import invert
 from motion.techniques.technique import Input, Moment, Pass, Pictures, Step, Techniques, from_velocity, velocity
@@ -100,13 +100,14 @@ class NoiseLevel(NamedTuple):
 
 
 def inverted(
-    scheduler: Any, sampler: str, latents: Tensor, call: Callable[[Tensor, Tensor], Tensor], evaluations: int
-) -> Tensor:
-    """The noise from which a sampler's `scheduler` would draw `latents [frames, 4, h, w]`.
+    scheduler: Any, first: int, latents: Tensor, call: Callable[[Tensor, Tensor], Tensor], evaluations: int
+) -> tuple[Tensor, float]:
+    """What a sampler's `scheduler` would draw `latents [frames, 4, h, w]` from if it began with the step `first`, as
+    `x = x0 + sigma noise`, and that sigma.
 
     `call` is the image model, given what it is shown and a time step.
     """
-    times = scheduler.timesteps.flip(0)
+    times = scheduler.timesteps[first:].flip(0)
     found = [NoiseLevel.of(scheduler, t) for t in times]
     alphas = [last_alpha(scheduler), *(1 / (1 + level.sigma**2) for level in found)]
 
@@ -114,5 +115,4 @@ def inverted(
         return found[step].noise(noisy, call(noisy, times[step]))
 
     *_, noisy = invert(latents, alphas, predict, evaluations)
-    scale = levels(sampler, scheduler).scales[0] / scheduler.init_noise_sigma
-    return noisy * (1 + found[-1].sigma ** 2) ** 0.5 * scale
+    return noisy * (1 + found[-1].sigma ** 2) ** 0.5, found[-1].sigma

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,6 @@ from motion.hosts.finish import finish_frames
 from motion.hosts.memory import MODEL_REMEDY, memory_error_told
 from motion.hosts.sounds import settle_sounds
 from motion.hosts.source import Source
-from motion.hosts.standalone import samplers
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.device import device_of, dtype_of
 from motion.hosts.standalone.finite import check_finite
@@ -29,6 +28,7 @@ from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.placement import resting, settle
 from motion.hosts.standalone.sampling import Progress, Sampling, part_of
+from motion.hosts.standalone.source import lengthened
 from motion.hosts.standalone.text.prompts import FrameConditioning
 from motion.hosts.standalone.vae import decode, encode_frames, frames_at_once
 from motion.hosts.standalone.windows import windows_of
@@ -41,6 +41,7 @@ from motion.settings.choices import SAMPLERS
 from motion.settings.lora_tags import lora_tags, without_tags
 from motion.settings.prompts import travel
 from motion.settings.settings import FIELDS, Clip
+from motion.techniques.ddim_inversion import check_reversible
 from motion.techniques.registry import check, techniques_of
 from motion.techniques.technique import Plan
 from motion.video.loop import play_order
@@ -49,6 +50,7 @@ from motion.video.write import Rewindable
 from motion.weights.paths import OR_FOLDER, check_file
 
 Frames = npt.NDArray[np.uint8]
+GoBack = Callable[[Sampling, Tensor], Tensor]
 OWN = ("prompt", "negative", "seed", "fps", "zoom")
 """Settings in which clips drawn in one batch may differ."""
 
@@ -186,6 +188,7 @@ class Standalone:
     ) -> Iterator[Tensor]:
         """The latents of each pass, `[clips, frames, 4, h, w]`."""
         passes, drawn = list(zip(*(clip.passes() for clip in clips), strict=True)), None
+        noise = self._noise_in(source, passes[0], networks) if noise is None else noise
         for number, of_pass in enumerate(passes):
             report = part_of(progress, number, len(passes))
             windows = self._windows(of_pass[0], networks)
@@ -222,20 +225,28 @@ class Standalone:
         the motion module draws. Raises MotionError for samplers that go other ways, and frames that are not the clip's.
         """
         width, height = clip.size
-        if clip.sampler not in samplers.INVERTED:
-            raise MotionError(
-                f"sampler is {clip.sampler}: only {' and '.join(samplers.INVERTED)} can be gone backwards"
-            )
+        check_reversible(SAMPLERS[clip.sampler])
         if frames.shape != (clip.frames, height, width, 3):
             raise MotionError(f"the frames are {frames.shape}: give {clip.frames} of {width}x{height}")
-        networks, clip = Networks.of(networks), settle_sounds(replace(clip, cfg=1.0).with_seed(), FIELDS)
+        go_back = partial(Sampling.inverted, evaluations=evaluations)
+        return self._gone_back(clip, frames, Networks.of(networks), go_back)
+
+    def _gone_back(self, clip: Clip, frames: Iterable[Frame], networks: Networks, go_back: GoBack) -> Tensor:
+        """What `go_back` makes of the latents of the frames, by the clip's prompt alone."""
+        clip = settle_sounds(replace(clip, cfg=1.0).with_seed(), FIELDS)
         windows = self._windows(clip, networks)
-        latents = torch.cat(list(encode_frames(self.parts.vae, frames)))
+        latents = lengthened(torch.cat(list(encode_frames(self.parts.vae, frames))), windows.frames)
         with memory_error_told(f"{windows.size} frames of {clip.size} do"), merge_loras(self.parts, networks.loras):
             conditioning = self._encode_prompts([clip], windows.frames, networks)
             sampling = Sampling(self.parts, self.device, self.dtype, [clip], windows, conditioning, networks)
-            missing = latents[-1:].expand(windows.frames - len(latents), -1, -1, -1)
-            return sampling.inverted(torch.cat([latents, missing]), evaluations)
+            return go_back(sampling, latents)
+
+    def _noise_in(self, source: Source | None, clips: Sequence[Clip], networks: Networks) -> Tensor | None:
+        """That of the source, found by its caption, for each of the clips; None where they ask for other noise."""
+        if source is None or not techniques_of(clip := clips[0]).ask("inverts"):
+            return None
+        shown, captioned = source.frames(clip.frames, clip.size), replace(clip, prompt=clip.source_caption)
+        return self._gone_back(captioned, shown, networks, Sampling.noise_in).repeat(len(clips), 1, 1, 1)
 
     def _windows(self, clip: Clip, networks: Networks) -> Windows:
         together = networks.module is None and is_attached(self.parts.unet)

@@ -17,9 +17,6 @@ FEW_STEPS = 8
 TIMES = 1000
 """Time steps of the noise schedule."""
 
-INVERTED = ("ddim", "euler")
-"""The samplers without noise of their own whose steps know nothing of each other: they can be gone backwards."""
-
 SCHEDULE_TYPES = {"leading": "DDIM", "linspace": "Uniform", "trailing": "SGM Uniform"}
 """The WebUI's schedule type of each spacing."""
 

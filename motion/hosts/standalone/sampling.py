@@ -36,6 +36,7 @@ from motion.sampling.windows import Windows
 from motion.settings.curves import still_of
 from motion.settings.settings import Clip
 from motion.settings.step_cache import INTERVALS
+from motion.techniques.ddim_inversion import EVALUATIONS
 from motion.techniques.registry import techniques_of
 from motion.techniques.technique import Detour, Moment, Pass, Round, Techniques, Turn
 
@@ -102,9 +103,20 @@ class Sampling:
 
     def inverted(self, latents: Tensor, evaluations: int) -> Tensor:
         """The noise from which the clips would be drawn by their prompts alone, of their latents; as `latents`."""
+        x, _, scheduler = self._gone_back(latents, evaluations)
+        return x * samplers.levels(self.clips[0].sampler, scheduler).scales[0] / scheduler.init_noise_sigma
+
+    def noise_in(self, latents: Tensor) -> Tensor:
+        """The noise with which they would be drawn anew as themselves, as far as the strength says; as `latents`."""
+        steps = len(self._scheduler().timesteps)
+        x, sigma, _ = self._gone_back(latents, EVALUATIONS, self.clips[0].first_step(steps))
+        return (x - latents) / sigma
+
+    def _gone_back(self, latents: Tensor, evaluations: int, first: int = 0) -> tuple[Tensor, float, Any]:
+        """See `inverted`; and the scheduler."""
         run, call = self._start(), partial(self._call_unet, conditioning=self.conditioning)
         with self.scope.enter(run):
-            return inverted(run.scheduler, self.clips[0].sampler, latents, call, evaluations)
+            return *inverted(run.scheduler, first, latents, call, evaluations), run.scheduler
 
     @cached_property
     def techniques(self) -> Techniques:

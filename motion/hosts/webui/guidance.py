@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any
 
@@ -66,6 +66,17 @@ class Guidance:
     def acts(self) -> bool:
         """Whether there is anything to do in a step."""
         return bool(self.regions or self.techniques.have("scales") or self.techniques.have("edit"))
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within, predictions are the network's own, of one prompt for each frame."""
+        arrangement = self.arrangement
+        before = self.techniques, self.regions, arrangement.prompts
+        self.techniques, self.regions, arrangement.prompts = Techniques(), None, 1
+        try:
+            yield
+        finally:
+            self.techniques, self.regions, arrangement.prompts = before
 
     def watch(self, sampler: Any, alphas: Tensor, undo: ExitStack) -> None:
         """Learn from ``sampler``, until ``undo`` is closed, its noise levels and where it is, if that is asked for.

@@ -60,3 +60,12 @@ class StepProgress:
             return tell(step)
 
         sampler.callback_state = hear
+
+
+def announce(jobs: int, steps: int) -> None:
+    """Tell the page's progress bar and the console's of more jobs of so many steps."""
+    shared = host_module("shared")
+    shared.state.job_count += jobs
+    bar = getattr(shared.total_tqdm, "_tqdm", None)
+    if bar is not None:  # else it will count the jobs itself
+        shared.total_tqdm.updateTotal(bar.total + jobs * steps)

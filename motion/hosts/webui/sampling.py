@@ -18,11 +18,12 @@ from motion import patching
 from motion.hosts.effects import effect_of
 from motion.hosts.memory import staying_on
 from motion.hosts.regions import Regions
-from motion.hosts.webui import detour, rounds
-from motion.hosts.webui.backends.base import as_set, host_module, loaded_base, option
+from motion.hosts.webui.backends.base import as_set, host_module, loaded_base, on_samplers, option
 from motion.hosts.webui.backends.detect import host, pictures_within_a_pass
 from motion.hosts.webui.backends.mean import encoding_to_the_mean
 from motion.hosts.webui.backends.slices import attach_slices
+from motion.hosts.webui.first_passes import detour, rounds
+from motion.hosts.webui.first_passes.inversion import Inversion
 from motion.hosts.webui.guidance import Guidance
 from motion.hosts.webui.key_frames import KeyFrameControls, Loaded
 from motion.hosts.webui.progress import StepProgress
@@ -34,7 +35,6 @@ from motion.models.motion.positions import Positions
 from motion.sampling.animation import attach_further, attach_windows
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.effect import MotionEffect
-from motion.sampling.frame_values import number_of
 from motion.sampling.lora import WeightedLora
 from motion.sampling.noise import fade
 from motion.sampling.unet_call import attach_inputs
@@ -115,11 +115,13 @@ class Sampling:
                 self.source.attach(p, undo)
             if self.techniques.rounds > 1:
                 rounds.draw_again(p, self.techniques, float(self._alphas()[-1]), self.arrangement, undo)
+            if self.techniques.ask("inverts"):
+                Inversion(self.tab.source_caption, self.guidance, self._alphas()).attach(p, undo)
             if self.techniques.have("detour"):
                 detour.go_back(self.techniques, self._alphas(), undo)
             if p.sampler is not None:  # img2img has made it before, with the host's noise schedule
                 p.sampler = host_module("sd_samplers").create_sampler(p.sampler_name, p.sd_model)
-            if hasattr(p, "init_latent") and self._fades:
+            if hasattr(p, "init_latent") and self.tab.fades:
                 undo.callback(patching.item(vars(p), "init_latent", self._faded(p)))
             with self.keys.scope():
                 yield
@@ -162,19 +164,15 @@ class Sampling:
 
     def _hear_of_steps(self, undo: ExitStack) -> None:
         """Let the samplers that the host makes say when a step begins and when it ends."""
-        samplers = host_module("sd_samplers")
-        create = samplers.create_sampler
 
-        def made(*args: Any, **kwargs: Any) -> Any:
-            sampler = create(*args, **kwargs)
+        def listen(sampler: Any) -> None:
             denoiser = getattr(sampler, "model_wrap_cfg", None)
             if isinstance(denoiser, nn.Module):
                 undo.callback(patching.before(denoiser, self._step_begins, with_kwargs=True))
             if hasattr(sampler, "callback_state"):
                 self.progress.follow_sampler(sampler)
-            return sampler
 
-        undo.callback(patching.item(vars(samplers), "create_sampler", made))
+        on_samplers(listen, undo)
 
     def _step_begins(self, denoiser: Any, _: Any, asked: Mapping[str, Any]) -> None:
         self._asked = denoiser, asked
@@ -182,11 +180,6 @@ class Sampling:
 
     def _texts(self) -> tuple[int, ...]:
         return () if self._asked is None else texts_in_progress(*self._asked)
-
-    @property
-    def _fades(self) -> bool:
-        tab = self.tab
-        return tab.start == "first" or tab.last_frame is not None or number_of(tab.initial_weight) != 1
 
     def _faded(self, p: Any) -> Any:
         """The initial image's latents, fading into noise and towards the last frame."""

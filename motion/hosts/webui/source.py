@@ -15,7 +15,7 @@ from motion import patching
 from motion.fields.table import Size
 from motion.hosts.controls import Pixels
 from motion.hosts.source import Source, in_latents
-from motion.hosts.webui.backends.base import host_module, option
+from motion.hosts.webui.backends.base import host_module, on_samplers, option
 from motion.hosts.webui.backends.detect import encode
 from motion.settings.settings import FIELDS
 from motion.settings.source import SourceClip
@@ -44,15 +44,11 @@ class SourceLatents:
 
         Hires fix goes on from the result. Raises MotionError, when a pass begins, if the source has fewer frames.
         """
-        samplers = host_module("sd_samplers")
-        create = samplers.create_sampler
 
-        def made(*args: Any, **kwargs: Any) -> Any:
-            sampler = create(*args, **kwargs)
+        def put(sampler: Any) -> None:
             sampler.sample = self._from_latents(sampler)
-            return sampler
 
-        undo.callback(patching.item(vars(samplers), "create_sampler", made))
+        on_samplers(put, undo)
 
     def _from_latents(self, sampler: Any) -> Callable[..., Any]:
         """What stands in for ``sample`` of one of the host's samplers: its own way from an image, with our strength.

@@ -16,6 +16,7 @@ from motion.errors import MotionError
 from motion.fields.table import Size
 from motion.hosts.controls import Control
 from motion.hosts.effects import effect_of_further
+from motion.hosts.source import Source
 from motion.hosts.standalone import Standalone, sampling
 from motion.hosts.standalone.guidance import NoiseLevel
 from motion.hosts.standalone.networks.networks import Networks
@@ -25,6 +26,7 @@ from motion.models.motion.architecture import STABLE_DIFFUSION
 from motion.models.motion.model import MotionModel
 from motion.settings.layers import FurtherModule
 from motion.settings.settings import Clip
+from motion.video.write import write
 from tests.support.small import far
 
 # diffusers 0.42 turns tensors into arrays in a way NumPy 2.4 frowns upon, whenever a scheduler holds sigmas.
@@ -158,8 +160,27 @@ def test_an_inverted_clip_comes_back(sampler: str, host: Standalone, v3: MotionM
     assert errors[1] < errors[0] / 2 < 0.05
 
 
+@pytest.mark.parametrize("strength", [0.5, 1])
+def test_inverted_noise_is_the_sources(strength: float, host: Standalone, v3: MotionModel, tmp_path: Path) -> None:
+    """Drawn by its caption it comes back, as far as it is gone back; other noise leads elsewhere."""
+    clip = replace(SMALL, sampler="ddim", steps=4, cfg=1, prompt="a cat", frames=2, strength=strength)
+    write(np.stack([IMAGE, 255 - IMAGE]), tmp_path / "source.apng", 8, "")
+    source, wanted = Source(tmp_path / "source.apng"), encoded(host, IMAGE, 255 - IMAGE)
+    hook = host.parts.unet.register_forward_hook(lambda unet, args, output: tuple(0.001 * part for part in output))
+    try:
+        found = [
+            host._latents([asked], Networks(v3), None, source=source)[0]
+            for asked in (replace(clip, noise="inverted", source_caption="a cat"), clip)
+        ]
+    finally:
+        hook.remove()
+    assert far(found[0], wanted) <= 0.05 < 0.3 <= far(found[1], wanted)
+    with pytest.raises(MotionError, match="no clip to find it in"):
+        host.render(replace(clip, noise="inverted"), v3)
+
+
 def test_what_cannot_be_inverted_is_refused(host: Standalone) -> None:
-    with pytest.raises(MotionError, match="sampler is lcm: only ddim and euler"):
+    with pytest.raises(MotionError, match="sampler is LCM: only DDIM and Euler"):
         host.invert(replace(SMALL, sampler="lcm"), np.stack([IMAGE] * 4))
     with pytest.raises(MotionError, match="give 4 of 64x64"):
         host.invert(SMALL, IMAGE[None])

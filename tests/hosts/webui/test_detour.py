@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from motion.hosts.webui import detour
 from motion.hosts.webui.backends import base
+from motion.hosts.webui.first_passes import detour
 from motion.models.motion.architecture import STABLE_DIFFUSION
 from motion.settings.tab import NO_MODULE, Tab
 from motion.techniques.registry import techniques_of
@@ -71,8 +71,7 @@ def test_the_first_frame_is_drawn_then_moved_then_all(loop: Any, monkeypatch: py
     samplers = SimpleNamespace(create_sampler=lambda name, model: Sampler(loop))
     create = samplers.create_sampler
     rng = SimpleNamespace(create_generator=torch.Generator().manual_seed, randn_without_seed=torch.randn)
-    for module in (base, detour):
-        monkeypatch.setattr(module, "host_module", lambda name: {"sd_samplers": samplers, "rng": rng}[name])
+    monkeypatch.setattr(base, "host_module", lambda name: {"sd_samplers": samplers, "rng": rng}[name])
     x = torch.randn(FRAMES, 4, 8, 8, dtype=torch.float64)
     techniques = techniques_of(Tab(module=NO_MODULE, field_x=64, field_y=-40))
     with ExitStack() as undo:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from motion.hosts.webui import rounds
+from motion.hosts.webui import progress
 from motion.hosts.webui.backends import base
+from motion.hosts.webui.first_passes import rounds
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.windows import Windows
 from motion.settings.tab import Tab
@@ -73,7 +74,7 @@ class Host:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host()
-    for module in (base, rounds):
+    for module in (base, rounds, progress):
         monkeypatch.setattr(module, "host_module", lambda name: getattr(made, name))
     return made
 

@@ -13,7 +13,7 @@ from diffusers import ControlNetModel
 from torch import Tensor, nn
 
 from motion.errors import MotionError
-from motion.hosts.webui import sampling as webui
+from motion.hosts.webui.backends import base
 from motion.hosts.webui.backends.forge_control import deferring
 from motion.hosts.webui.controlnet.cached import follow_cache
 from motion.hosts.webui.sampling import Sampling
@@ -72,7 +72,7 @@ def test_a_step_with_another_text_is_whole(unet: nn.Module, monkeypatch: pytest.
 
     denoiser = Denoiser(predict, [[1], [0]] if told else [[0, 1]])
     made = SimpleNamespace(create_sampler=lambda: SimpleNamespace(model_wrap_cfg=denoiser))
-    monkeypatch.setattr(webui, "host_module", {"sd_samplers": made}.__getitem__)
+    monkeypatch.setattr(base, "host_module", {"sd_samplers": made}.__getitem__)
     sampling = Sampling(Tab(), None, Windows(FRAMES))
     arrangement, (x, t, _), first = sampling.arrangement, batch(FRAMES, size=(8, 8)), schedule(2)
     arrangement.pause = lambda: None

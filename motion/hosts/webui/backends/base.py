@@ -112,6 +112,19 @@ def put_alphas(model: Any, alphas: Tensor, undo: ExitStack, name: str = "alphas_
         undo.callback(patching.restore_later(table, name))
 
 
+def on_samplers(change: Callable[[Any], None], undo: ExitStack) -> None:
+    """Let each sampler that the host makes be changed so, until ``undo`` is closed."""
+    samplers = host_module("sd_samplers")
+    create = samplers.create_sampler
+
+    def made(*args: Any, **kwargs: Any) -> Any:
+        sampler = create(*args, **kwargs)
+        change(sampler)
+        return sampler
+
+    undo.callback(patching.item(vars(samplers), "create_sampler", made))
+
+
 def fresh_noise(like: Tensor, seed: int) -> Tensor:
     """Noise for all frames, float32 in the shape and on the device of ``like``, from one stream of the host's own kind
     of generator."""

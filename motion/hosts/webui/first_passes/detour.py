@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from motion import patching
-from motion.hosts.webui.backends.base import fresh_noise, host_module
+from motion.hosts.webui.backends.base import fresh_noise, on_samplers
 from motion.techniques.technique import Techniques, Turn
 
 
@@ -19,15 +19,11 @@ def go_back(techniques: Techniques, alphas: Tensor, undo: ExitStack) -> None:
 
     ``alphas`` are the cumulative ones, ``[1000]``, by which the host samples. Hires fix goes on from the result.
     """
-    samplers = host_module("sd_samplers")
-    create = samplers.create_sampler
 
-    def made(*args: Any, **kwargs: Any) -> Any:
-        sampler = create(*args, **kwargs)
+    def put(sampler: Any) -> None:
         sampler.sample = _twice(sampler, techniques, alphas)
-        return sampler
 
-    undo.callback(patching.item(vars(samplers), "create_sampler", made))
+    on_samplers(put, undo)
 
 
 def _twice(sampler: Any, techniques: Techniques, alphas: Tensor) -> Callable[..., Any]:
@@ -57,7 +53,7 @@ def _in_parts(sampler: Any, techniques: Techniques, alphas: Tensor, seed: int) -
 
     @wraps(loop)  # the host looks at what it takes
     def in_parts(model: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        times, levels, scales = _schedule(kwargs, alphas)
+        times, levels, scales = schedule_of(kwargs, alphas)
         way = techniques.detour(times)
         if way is None:
             return loop(model, x, *args, **kwargs)
@@ -83,7 +79,7 @@ def _in_parts(sampler: Any, techniques: Techniques, alphas: Tensor, seed: int) -
     return in_parts
 
 
-def _schedule(kwargs: Mapping[str, Any], alphas: Tensor) -> tuple[list[float], list[float], list[float]]:
+def schedule_of(kwargs: Mapping[str, Any], alphas: Tensor) -> tuple[list[float], list[float], list[float]]:
     """For each step of a loop of the host the time step, the noise level and what latents are scaled by.
 
     k-diffusion's loops are given levels in falling order, the end with them; the others time steps in rising order, of

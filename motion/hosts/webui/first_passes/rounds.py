@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from motion import patching
-from motion.hosts.webui.backends.base import fresh_noise, host_module
+from motion.hosts.webui.backends.base import fresh_noise, host_module, on_samplers
+from motion.hosts.webui.progress import announce
 from motion.sampling.arrangement import Arrangement
 from motion.techniques.technique import Round, Techniques
 
@@ -18,18 +18,14 @@ def draw_again(p: Any, techniques: Techniques, alpha: float, arrangement: Arrang
 
     Each round is one more job to the host's progress bar. Hires fix goes on from the last one.
     """
-    samplers = host_module("sd_samplers")
-    create = samplers.create_sampler
     method, place = ("sample_img2img", 1) if hasattr(p, "init_images") else ("sample", 0)
 
-    def made(*args: Any, **kwargs: Any) -> Any:
-        sampler = create(*args, **kwargs)
+    def put(sampler: Any) -> None:
         setattr(sampler, method, _rounds(sampler, getattr(sampler, method), place, techniques, alpha, arrangement))
-        return sampler
 
     if p.iteration == 0:
-        _announce(p.n_iter * (techniques.rounds - 1), p.steps)
-    undo.callback(patching.item(vars(samplers), "create_sampler", made))
+        announce(p.n_iter * (techniques.rounds - 1), p.steps)
+    on_samplers(put, undo)
 
 
 def _rounds(
@@ -74,12 +70,3 @@ def _first_model(p: Any, sampler: Any) -> tuple[Any, Any]:
     sampler.model_wrap_cfg.update_inner_model()
     prompt, negative = p.get_conds()
     return prompt, negative
-
-
-def _announce(rounds: int, steps: int) -> None:
-    """Tell the page's progress bar and the console's of more rounds of so many steps."""
-    shared = host_module("shared")
-    shared.state.job_count += rounds
-    bar = getattr(shared.total_tqdm, "_tqdm", None)
-    if bar is not None:  # else it will count the jobs itself
-        shared.total_tqdm.updateTotal(bar.total + rounds * steps)

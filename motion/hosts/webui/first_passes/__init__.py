@@ -1,0 +1,1 @@
+"""First passes that a WebUI's samplers run otherwise: several times, back on their way, or backwards first."""
