@@ -64,8 +64,8 @@ class Continuation:
             yield min(new, left)
 
     def have(self) -> int:
-        """How many frames the clip has."""
-        return sum(1 for _ in self.clip.used())
+        """How many frames the clip has, with those of the one that it leads over to."""
+        return sum(1 for clip in (self.clip, self.onto) if clip is not None for _ in clip.used())
 
     def end(self, size: Size) -> list[Pixels]:
         """Its last frames, which are given. Raises MotionError if it has fewer."""

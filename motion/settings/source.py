@@ -104,6 +104,10 @@ class SourceClip:
         Number, 0, "Extend to", "frames of the whole, drawn round by round; 0 = one round", 0, MOST_FRAMES, 1, 256,
         key="Motion extend to", group="source", needs=("extend",),
     )  # fmt: skip
+    connect: str = setting(
+        Field, "", "Connect to", "path of a clip that the new frames lead over to; as many of its first are given",
+        key="Motion connect to", group="source", needs=("extend",), detail="lies where a source may",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,22 @@ def test_only_what_is_masked_is_drawn_larger_and_put_back(webui: Webui, still: s
         assert (frame[~inside] == before[~inside]).all() and (frame[inside] != before[inside]).any()
 
 
+def test_two_clips_are_connected(webui: Webui, still: str, source: Frames, tmp_path: Path) -> None:
+    """The file has both, bit by bit, and the new frames between them."""
+    other = np.ascontiguousarray(source[::-1, :, ::-1])
+    write(other, webui.server.data / "other.apng", 12, "")
+    reply = webui.txt2img(**moving(formats=["apng"], **of_source(extend=4, connect="other.apng")))
+    (clip,) = reply.clips
+    (tmp_path / "whole.apng").write_bytes(b64decode(clip.files[0]["base64"]))
+    whole, have = read(tmp_path / "whole.apng").frames, len(source)
+    assert len(whole) == 2 * have + FRAMES - 8 == clip.files[0]["frames"]
+    assert (whole[:have] == source).all() and (whole[-have:] == other).all()
+    assert (whole[have:-have] == clip.frames).all()
+    assert "Motion connect to: other.apng" in reply.info["infotexts"][0]
+    refused = webui.refusal(of_source(connect="other.apng"))
+    assert (refused.status, "goes on" in refused.sentence) == (422, True), refused.body
+
+
 def test_with_hires_fix_and_held_key_frames(webui: Webui, still: str, source: Frames) -> None:
     fields = of_source(source_latents=False, source_keys=5, hold_keys="noised", key_scale=0)
     held = webui.clip(fields).frames

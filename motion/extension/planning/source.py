@@ -55,14 +55,18 @@ def open_source(tab: Tab) -> Source | None:
 
 def open_continuation(tab: Tab, clip: Source | None, size: Size) -> Continued | None:
     """The source clip as one that goes on in ``size``; None where it does not. Raises MotionError where it cannot."""
+    connects = bool(tab.connect.strip())
     if clip is None or not tab.extend:
+        if connects:
+            raise MotionError("Connect to is of a source clip that goes on: give one, and Extend how many frames of it")
         return None
     if tab.key_frames or tab.source_keys or tab.source_control:
         raise MotionError(
             "a clip that goes on is given its own last frames alone: take key frames and Source for ControlNet away, "
             "or set Extend to 0"
         )
-    path = Continuation(clip, tab.extend, tab.extend_to or None)
+    onto = Source(find(tab.connect)) if connects else None
+    path = Continuation(clip, tab.extend, tab.extend_to or None, onto)
     path.check(tab)
     return Continued(path, tab.frames, size)
 

@@ -27,7 +27,7 @@ class Continued:
     new: Sequence[int] = field(init=False)
     """How many frames each round adds."""
     have: int = field(init=False)
-    """How many there are before."""
+    """How many there are besides."""
     _end: list[Pixels] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class Continued:
         return [range(self.clip.given, self.clip.given + new) for new in self.new]
 
     def images(self) -> dict[int, Pixels]:
-        """What the first round is given, by frame."""
+        """What the first round is given, by frame. Raises MotionError if the clip that it leads over to has fewer."""
         return self.clip.images(self._end, self.frames, self.size)
 
     def round_ends(self, rounds: int, images: Sequence[Tensor], keys: KeyFrameControls) -> None:
@@ -54,6 +54,6 @@ class Continued:
         keys.show(self.clip.images(end, self.frames, self.size))
 
     def whole(self, new: Pixels) -> Iterator[Pixels]:
-        """The clip and the ``new`` frames ``[n, h, w, 3]`` behind it, in their size."""
+        """The clip, the ``new`` frames ``[n, h, w, 3]`` behind it, and what it leads over to, in their size."""
         height, width = new.shape[1:3]
         return self.clip.whole(new, Size(width, height))

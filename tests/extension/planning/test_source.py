@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -115,6 +116,23 @@ def test_only_what_a_mask_shows_is_drawn_and_put_back(data: Path) -> None:
     assert in_txt2img is not None and in_txt2img.mask == data / "mask.webp"
     with pytest.raises(MotionError, match="drawn of a source clip"):
         source.open_mask(p, Tab(mask_clip="mask.webp"), None)
+
+
+def test_a_clip_is_led_over_to_another(data: Path, tmp_path: Path) -> None:
+    write((np.full((64, 64, 3), 200 + number, np.uint8) for number in range(4)), data / "onto.webp", RATE, "")
+    tab = Tab(**CLIP, extend=3, connect="onto.webp", frames=8)
+    connected = source.open_continuation(tab, source.open_source(tab), Size(64, 64))
+    assert connected is not None and list(connected.images()) == [0, 1, 2, 5, 6, 7]
+    assert connected.have == FRAMES + 4
+    for change, said in (
+        ({"extend": 0}, "goes on"),
+        ({"frames": 6}, "6 are given"),
+        ({"extend_to": 40}, "drawn once"),
+        ({"connect": str(tmp_path / "onto.webp")}, "may not read"),
+    ):
+        asked = replace(tab, **change)  # type: ignore[arg-type]
+        with pytest.raises(MotionError, match=said):
+            source.open_continuation(asked, source.open_source(asked), Size(64, 64))
 
 
 def test_every_nth_frame_is_a_key_frame_and_what_feeds_nothing_is_refused(data: Path) -> None:

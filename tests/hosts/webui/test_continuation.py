@@ -75,6 +75,24 @@ def test_the_file_has_the_clip_and_what_is_new_in_its_size(clip: Source) -> None
     assert [frame.max() for frame in whole] == [0, 10, 20, 30, 40, 200, 200]
 
 
+def test_it_leads_over_to_another_clip(clip: Source, tmp_path: Path) -> None:
+    """Which is given behind the new frames in each of the host's batches, and follows them in the file."""
+    lighter = (np.full((64, 64, 3), 200 + 10 * number, np.uint8) for number in range(3))
+    write(lighter, tmp_path / "onto.webp", 8, "")
+    onto, shown = Source(tmp_path / "onto.webp"), []
+    connected = Continued(Continuation(clip, GIVEN, onto=onto), 6, SIZE)
+    keys: Any = SimpleNamespace(
+        show=lambda images: shown.append({key: int(each.max()) for key, each in images.items()})
+    )
+    connected.round_ends(1, greys(30, 40, 90, 150, 200, 210), keys)
+    assert shown == [{0: 30, 1: 40, 4: 200, 5: 210}]
+    assert connected.parts == [range(2, 4)] and connected.have == HAVE + 3
+    whole = connected.whole(np.full((2, 64, 64, 3), 100, np.uint8))
+    assert [frame.max() for frame in whole] == [0, 10, 20, 30, 40, 100, 100, 200, 210, 220]
+    with pytest.raises(MotionError, match="has 3 frames, and 4 are to be given"):
+        Continued(Continuation(clip, 4, onto=onto), 9, SIZE).images()
+
+
 def test_what_cannot_go_on_is_refused(clip: Source) -> None:
     with pytest.raises(MotionError, match="has 5 frames and is to have 5"):
         continued(clip, HAVE)
