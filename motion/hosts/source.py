@@ -51,6 +51,8 @@ class Source:
     """A picture, clip or folder of frames that is white where the clip is drawn anew; the source stays elsewhere."""
     fps: float | None = None
     """To which of these frames are left out or repeated; None: as they are."""
+    mask_by_use: bool = False
+    """Whether the mask's frames are of those that are used alone, and not of the file's."""
 
     @classmethod
     def parse(cls, path: str, span: str | None, every: str | None, mask: Path | None = None) -> Source:
@@ -133,8 +135,8 @@ class Source:
         """
         if self.mask is None:
             raise MotionError(f"the source clip {self.path} has no mask: give one")
-        still = len(list(open_clip(self.mask).frames(stop=2))) == 1
-        return Source(self.mask) if still else replace(self, path=self.mask, mask=None)
+        whole = self.mask_by_use or len(list(open_clip(self.mask).frames(stop=2))) == 1
+        return Source(self.mask) if whole else replace(self, path=self.mask, mask=None)
 
     def put_back(self, drawn: Iterator[Pixels], order: Sequence[int], count: int, blur: float) -> Iterator[Pixels]:
         """The frames ``drawn``, of which ``order`` has the numbers, and in them where the mask keeps it the source, of

@@ -102,6 +102,11 @@ class Tab(StructureSettings, SourceClip, Steering, Keys, Movement, Switch):
         key="Motion mask clip", group="source",
         detail="lies where a source may; with Inpaint area at Only masked a source clip is needed",
     )  # fmt: skip
+    mask_detector: str = setting(
+        Field, "", "Masks by ADetailer", "detector of the extension ADetailer, such as face_yolov8n.pt; it finds masks",
+        key="Motion mask detector", group="source", needs=("source",),
+        detail="what it finds in each frame of the source clip is drawn anew, as by a mask clip",
+    )  # fmt: skip
     regions: str = setting(
         Field, "", "Region masks", "of each part of a prompt that AND joins the path of its mask, with ; between them",
         key="Motion regions", group="guidance",

@@ -188,6 +188,23 @@ def test_two_clips_are_connected(webui: Webui, still: str, source: Frames, tmp_p
     assert (refused.status, "goes on" in refused.sentence) == (422, True), refused.body
 
 
+def test_adetailer_finds_the_masks_of_a_detail_pass(webui: Webui, still: str, source: Frames) -> None:
+    """By the script of the probe, which has ADetailer's layout."""
+    asked: dict[str, Any] = {"inpaint_full_res": True, "inpaint_full_res_padding": 4, "mask_blur": 0, "width": 128}
+    fields = of_source(mask_detector="shape_yolov8n.pt")
+    clip = webui.img2img(source[0], **moving(**fields), **asked, inpainting_fill=1).frames
+    changed = (clip != source[:FRAMES]).any(-1)
+    for frame, found in zip(source, changed, strict=False):
+        shape = np.abs(frame.astype(int) - frame[0, 0]).sum(-1) > 60
+        rows, columns = np.nonzero(shape)
+        inside = np.zeros_like(shape)
+        inside[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+        assert found.any() and not found[~inside].any()
+    body = {**QUICK, "init_images": [encoded(source[0])], **moving(**{**fields, "mask_detector": "hand.pt"}), **asked}
+    reply = webui.reply("/sdapi/v1/img2img", body)
+    assert (reply.status, "choose one of shape_yolov8n.pt" in reply.sentence) == (422, True), reply.body
+
+
 def test_with_hires_fix_and_held_key_frames(webui: Webui, still: str, source: Frames) -> None:
     fields = of_source(source_latents=False, source_keys=5, hold_keys="noised", key_scale=0)
     held = webui.clip(fields).frames

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -14,10 +15,11 @@ from motion.extension.planning import initial_images, key_frames
 from motion.extension.planning import source as sources
 from motion.fields.table import Size
 from motion.hosts.source import Source
-from motion.hosts.webui import beside, checks
+from motion.hosts.webui import checks
 from motion.hosts.webui import job as jobs
 from motion.hosts.webui.backends.base import option
 from motion.hosts.webui.backends.detect import host
+from motion.hosts.webui.beside import scripts as beside
 from motion.hosts.webui.continuation import Continued
 from motion.hosts.webui.first_passes.inversion import check_inversion
 from motion.hosts.webui.guidance import check_samplers, check_step_noise
@@ -35,6 +37,14 @@ from motion.techniques.technique import Plan as TechniquePlan
 
 def plan(p: Any, tab: Tab) -> Job:
     """Find and load what the clip needs, and refuse what cannot be done, before the host does anything."""
+    with ExitStack() as undo:
+        job = _planned(p, tab, undo)
+        job.undo = undo.pop_all()
+    return job
+
+
+def _planned(p: Any, tab: Tab, undo: ExitStack) -> Job:
+    """The job, until whose end what is put on ``undo`` is there."""
     host()  # says what is missing
     size = checks.final_size(p)
     _check_settings(p, tab, size)
@@ -49,8 +59,9 @@ def plan(p: Any, tab: Tab) -> Job:
     clip = source if continued is None else None
     controls = key_frames.load(tab, sources.key_images(clip, tab, size) if continued is None else continued.images())
     begins_with = clip if tab.source_latents else None
-    kept = sources.open_kept(p, tab, begins_with)
     _check_techniques(p, drawn, controls, begins_with is None and not hasattr(p, "init_images"))
+    tab = sources.detect_masks(tab, begins_with, undo)
+    kept = sources.open_kept(p, tab, begins_with)
     initial_images.settle(p, tab.frames, windows.frames, begins_with)
     active, further = loras(drawn), _further(drawn, module)
     latents, regions = _source_latents(p, tab, kept or begins_with), sources.open_regions(p, tab)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from motion.errors import MotionError
@@ -21,12 +23,14 @@ from motion.hosts.regions import Regions
 from motion.hosts.source import Measures, Source
 from motion.hosts.webui import checks
 from motion.hosts.webui.backends.base import host_module, option
+from motion.hosts.webui.beside import adetailer
 from motion.hosts.webui.continuation import Continued
 from motion.hosts.webui.prompt import count_parts
 from motion.settings.source import parse_range
 from motion.settings.tab import TAB_FIELDS, Tab
 from motion.video.captions import write_missing
 from motion.video.structure import blur_structure
+from motion.video.write import write
 from motion.weights.library import short_hash
 
 LONGEST_PATH = 1024
@@ -71,6 +75,21 @@ def open_continuation(tab: Tab, clip: Source | None, size: Size) -> Continued | 
     return Continued(path, tab.frames, size)
 
 
+def detect_masks(tab: Tab, clip: Source | None, undo: ExitStack) -> Tab:
+    """The tab with a clip of the masks that ADetailer finds in the frames of ``clip``, which is there until ``undo`` is
+    closed. Raises MotionError as `adetailer.detect`."""
+    if not (name := tab.mask_detector.strip()):
+        return tab
+    if clip is None:
+        raise MotionError("ADetailer finds masks in a source clip: give one with Video to video, or no detector")
+    if tab.mask_clip.strip():
+        raise MotionError(f"masks come from {tab.mask_clip:.80} or from ADetailer: leave one of them out")
+    path = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="motion-"))) / "masks"
+    masks = adetailer.detect(name, clip.pictures(tab.frames))
+    write((np.stack([mask] * 3, -1) for mask in masks), path, tab.fps, "")
+    return replace(tab, mask_clip=str(path))
+
+
 def open_mask(p: Any, tab: Tab, clip: Source | None) -> Source | None:
     """The tab's mask clip, of which those frames are used that belong to ``clip``'s; None without one.
 
@@ -78,8 +97,7 @@ def open_mask(p: Any, tab: Tab, clip: Source | None) -> Source | None:
     """
     if not tab.mask_clip.strip():
         return None
-    path = find(tab.mask_clip)
-    mask = Source(path) if clip is None else replace(clip, mask=path).mask_clip()
+    mask = Source(find(tab.mask_clip)) if clip is None else _masked(clip, tab).mask_clip()
     mask.measure(1)
     if not hasattr(p, "init_images"):
         if clip is None:
@@ -99,13 +117,19 @@ def open_kept(p: Any, tab: Tab, clip: Source | None) -> Source | None:
     if clip is None or not tab.mask_clip.strip():
         return None
     if not hasattr(p, "init_images"):
-        return replace(clip, mask=find(tab.mask_clip))
+        return _masked(clip, tab)
     if not p.inpaint_full_res:
         return None
-    found = OnlyMasked(**{**vars(clip), "mask": find(tab.mask_clip)}, padding=p.inpaint_full_res_padding)
+    found = OnlyMasked(**vars(_masked(clip, tab)), padding=p.inpaint_full_res_padding)
     height, width = next(clip.pictures(1)).shape[:2]
     checks.check_output(Size(width, height), tab)
     return found
+
+
+def _masked(clip: Source, tab: Tab) -> Source:
+    """``clip`` with the tab's mask clip, which may be `detect_masks`' own."""
+    by_use = bool(tab.mask_detector.strip())
+    return replace(clip, mask=Path(tab.mask_clip) if by_use else find(tab.mask_clip), mask_by_use=by_use)
 
 
 def settle_masks(tab: Tab) -> Tab:
@@ -137,11 +161,6 @@ def open_regions(p: Any, tab: Tab) -> Regions | None:
                 "for each, or nothing between two ; for everywhere"
             )
     return Regions.read(masks, tab.frames)
-
-
-def settle_foreground(tab: Tab) -> Tab:
-    """The tab with the path that its foreground means. Raises MotionError for one that may not be read."""
-    return replace(tab, foreground=str(find(tab.foreground))) if tab.foreground.strip() else tab
 
 
 def find(text: str) -> Path:

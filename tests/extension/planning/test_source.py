@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -116,6 +116,63 @@ def test_only_what_a_mask_shows_is_drawn_and_put_back(data: Path) -> None:
     assert in_txt2img is not None and in_txt2img.mask == data / "mask.webp"
     with pytest.raises(MotionError, match="drawn of a source clip"):
         source.open_mask(p, Tab(mask_clip="mask.webp"), None)
+
+
+class Predicted:
+    def __init__(self, *masks: Any) -> None:
+        self.masks = masks
+
+
+def adetailer(asked: list[Any]) -> ModuleType:
+    """A script with the layout of ADetailer's; its detectors find all that is lighter than 100, in two halves."""
+    script: Any = ModuleType("!adetailer")
+
+    def predict(model: str, image: Any, confidence: float, device: str = "") -> Predicted:
+        asked.append((model, image.size, confidence, device))
+        level = image.getpixel((0, 0))[0]
+        left, right = Image.new("L", image.size), Image.new("L", image.size)
+        left.paste(level, (0, 0, 20, 10)), right.paste(level, (20, 0, 30, 10))
+        return Predicted(*[left, right][: 2 * (60 <= level <= 100)])
+
+    script.model_mapping = {"face_yolov8n.pt": "/models/face_yolov8n.pt", "mediapipe_face_full": "mediapipe_face_full"}
+    script.ultralytics_predict = script.mediapipe_predict = predict
+    script.disable_safe_unpickle = nullcontext
+    script.AfterDetailerScript = SimpleNamespace(get_ultralytics_device=lambda: "cpu")
+    return script
+
+
+def test_adetailer_finds_masks_in_the_frames_that_are_used(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it misses a frame the mask before it stands, before the first the first."""
+    asked: list[Any] = []
+    script, scripts = adetailer(asked), SimpleNamespace(scripts_data=[])
+    monkeypatch.setitem(sys.modules, "modules.scripts", scripts)  # type: ignore[arg-type]
+    tab = Tab(**CLIP, source_range="1-", source_every=2, frames=5, mask_detector="face_yolov8n.pt")
+    clip = source.open_source(tab)
+    with ExitStack() as undo, pytest.raises(MotionError, match="this WebUI has not: install it"):
+        source.detect_masks(tab, clip, undo)
+    scripts.scripts_data.append(SimpleNamespace(path="/extensions/adetailer/scripts/!adetailer.py", module=script))
+    p = SimpleNamespace(init_images=[None], inpaint_full_res=False)
+    with ExitStack() as undo:
+        found = source.detect_masks(tab, clip, undo)
+        mask = source.open_mask(p, found, clip)
+        assert mask is not None and mask.path.exists()
+        shown = list(mask.pictures(5))
+        assert [int(frame[5, 5, 0]) for frame in shown] == [60, 60, 100, 100, 100]
+        assert all((frame[5, 25] == frame[5, 5]).all() and frame[5, 35].max() == 0 for frame in shown)
+    assert not mask.path.exists()
+    assert asked == [("/models/face_yolov8n.pt", (96, 64), 0.3, "cpu")] * 5
+    assert source.detect_masks(Tab(**CLIP), clip, ExitStack()) == Tab(**CLIP)
+    for change, with_clip, said in (
+        ({"mask_clip": "mask.webp"}, True, "leave one of them out"),
+        ({"mask_detector": "hand.pt"}, True, "choose one of face_yolov8n.pt, mediapipe_face_full"),
+        ({"mask_detector": "mediapipe_face_full", "frames": 1}, True, "finds nothing in 1 frames"),
+        ({}, False, "give one with Video to video"),
+    ):
+        with ExitStack() as undo, pytest.raises(MotionError, match=said):
+            source.detect_masks(replace(tab, **change), clip if with_clip else None, undo)
+    del script.disable_safe_unpickle
+    with ExitStack() as undo, pytest.raises(MotionError, match="update it"):
+        source.detect_masks(tab, clip, undo)
 
 
 def test_a_clip_is_led_over_to_another(data: Path, tmp_path: Path) -> None:

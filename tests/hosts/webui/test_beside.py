@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from motion.errors import MotionError
-from motion.hosts.webui import beside
+from motion.hosts.webui.beside import scripts as beside
 from motion.sampling.windows import Windows
 
 WHOLE, CUT, ATTENTION = Windows(16), Windows(24, 16), Windows(24, 16, engine="attention")

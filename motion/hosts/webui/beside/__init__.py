@@ -1,0 +1,1 @@
+"""Other extensions of a WebUI: what clips meet there."""
