@@ -22,7 +22,7 @@ from motion.sampling.windows import Windows
 from motion.settings.tab import Tab
 from motion.techniques.ddim_inversion import EVALUATIONS
 from motion.techniques.registry import techniques_of
-from tests.hosts.webui.test_detour import ALPHAS, LEVELS, TIMES, ddim, euler
+from tests.hosts.webui.first_passes.test_detour import ALPHAS, LEVELS, TIMES, ddim, euler
 from tests.support.small import far
 
 FRAMES, STEPS = 4, len(TIMES)
