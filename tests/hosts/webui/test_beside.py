@@ -13,6 +13,7 @@ from motion.sampling.windows import Windows
 
 WHOLE, CUT, ATTENTION = Windows(16), Windows(24, 16), Windows(24, 16, engine="attention")
 SAG = "SelfAttentionGuidance Integrated (SD 1.x, SD 2.x, SDXL)"
+REGIONS = "Regional Prompter"
 
 
 def job(title: str, *args: Any) -> Any:
@@ -32,6 +33,7 @@ def reference(module: str = "reference_only", enabled: bool = True) -> Any:
     [
         (job(SAG, True, 0.5), SAG),
         (job("First Block Cache / TeaCache Integrated", True), "First Block Cache"),
+        (job(REGIONS, True, "Matrix", "Attention"), REGIONS),
         (job("ControlNet", reference(enabled=False), reference("reference_adain")), "ControlNet's reference_adain"),
         (job("ControlNet", {"module": "reference_only", "batch_image_dir": "hints"}), "ControlNet's reference_only"),
     ],
@@ -62,11 +64,18 @@ def test_what_leaves_out_layers_itself_or_records_them_is_refused_beside_the_ste
         job(SAG, False),
         job(SAG),
         job("StyleAlign Integrated", True),
+        job(REGIONS, False, "Matrix", "Latent"),
         job("ControlNet", reference("canny"), reference(enabled=False)),
     ],
 )
 def test_all_else_may_be_drawn(p: Any) -> None:
     beside.check(p, CUT)
+
+
+def test_what_mixes_up_frames_is_refused_for_every_clip() -> None:
+    for windows in (WHOLE, CUT, ATTENTION):
+        with pytest.raises(MotionError, match=r"^Regional Prompter's mode Latent .* set it to Attention$"):
+            beside.check(job(REGIONS, True, "Matrix", "Latent"), windows)
 
 
 def test_what_does_nothing_on_frames_is_refused_for_every_clip(monkeypatch: pytest.MonkeyPatch) -> None:
