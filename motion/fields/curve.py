@@ -14,7 +14,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
 from typing import NamedTuple
 
 from motion.errors import MotionError
@@ -47,19 +46,27 @@ class Track(NamedTuple):
         return f"{'@' if self.over_steps else ''}{short(key.first)}{end}"
 
     def placed(self, frames: int) -> Track:
-        """With the frames of its keys as numbers from 0 on in a clip of ``frames``. Raises MotionError for those that
-        are not in the clip, and for keys out of order."""
+        """With the frames of its keys as numbers from 0 on in a clip of ``frames``. Where two keys, of which one counts
+        from the end, name the same frame, the later one counts there.
+
+        Raises MotionError for those that are not in the clip, and for keys out of order.
+        """
         if self.over_steps:
             return self
-        ends = [[at + frames if at < 0 else at for at in key[:2]] for key in self.keys]
-        keys = [key._replace(first=first, last=last) for key, (first, last) in zip(self.keys, ends, strict=True)]
-        for key, own in zip(keys, self.keys, strict=True):
+        placed: list[Key] = []
+        for own in self.keys:
+            first, last = (at + frames if at < 0 else at for at in own[:2])
+            key = Key(first, last, own.value)
             if not 0 <= key.first <= key.last < frames:
                 raise MotionError(f"{self._place(own)} is not in a clip of {frames} frames: give 0 to {frames - 1}")
-        for (before, after), (_, own) in zip(pairwise(keys), pairwise(self.keys), strict=True):
-            if before.last >= after.first:
+            if placed and placed[-1].last > key.first:
                 raise MotionError(f"{self._place(own)} comes behind a later key: write keys in the order of the frames")
-        return self._replace(keys=tuple(keys))
+            if placed and placed[-1].last == key.first:
+                before = placed.pop()
+                if before.first < key.first:
+                    placed.append(before._replace(last=key.first - 1))
+            placed.append(key)
+        return self._replace(keys=tuple(placed))
 
     def at(self, place: float) -> float:
         """The value at a frame or a part of the way, of a track that is `placed`."""

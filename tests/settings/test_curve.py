@@ -78,6 +78,21 @@ def test_values_stay_at_keys_and_go_straight_or_smoothly_between() -> None:
     assert read_curve("2 * 0: 1, 2: 3 * @0: 1, @1: 0").at(3, 0.25) == [1.5, 3, 4.5]
 
 
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("0: 1, -1: 0", [0]),
+        ("0: 1, 1: 3, -1: 0", [1, 0]),
+        ("0-2: 1, -1: 0", [1, 1, 0]),
+        ("1: 1, -2--1: 0", [0, 0, 0]),
+        ("smooth 0: 1, -1: 0 * 0: 2, -1: 3", [0]),
+    ],
+)
+def test_of_two_keys_at_one_frame_the_later_one_counts(text: str, values: list[float]) -> None:
+    """Where one counts from the end, which a short clip shows alone."""
+    assert read_curve(text).at(len(values)) == values
+
+
 @given(tracks(), st.integers(0, 40))
 def test_between_keys_nothing_is_beyond_them(track: Track, at: int) -> None:
     curve = Curve((track._replace(over_steps=True),))
