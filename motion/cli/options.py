@@ -110,7 +110,9 @@ def _add_clip(render: argparse.ArgumentParser) -> None:
 def _add_machine(render: argparse.ArgumentParser) -> None:
     machine = render.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    machine.add_argument("--dtype", default="auto", help="auto, fp32, fp16, bf16; fp8: the UNet is stored in it")
+    machine.add_argument(
+        "--dtype", default="auto", help="auto, fp32, fp16, bf16; fp8: the UNet and motion modules are stored in it"
+    )
     machine.add_argument("--low-memory", action="store_true", help="as on a GPU with little memory")
     machine.add_argument("--work", metavar="DIR", type=Path, help="keep each step there, to go on after a crash")
     machine.add_argument("--json", action="store_true", help="print the report as one JSON object")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.func import functional_call
 
 from motion.sampling.rows import send
 
+T = TypeVar("T", bound=nn.Module)
 AUTOCASTING = ("cpu", "cuda")
 """Devices whose autocast every torch knows."""
 
@@ -47,20 +49,33 @@ class CastModule:
         if _differs(self._copy, x):
             # Plain tensors even when the host samples in inference mode: the scope may outlive that.
             with torch.inference_mode(False), torch.no_grad():
-                self._copy = _copied(self.module, x)
+                self._copy = copied(self.module, x.device, x.dtype)
         return self._copy
 
 
-def _copied(module: nn.Module, x: Tensor) -> nn.Module:
-    """``module`` in the device and dtype of ``x``, its numbers behind one another: they go there in one transfer."""
-    found = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
-    flat = send(torch.cat([tensor.detach().to(x.dtype).flatten() for tensor in found]), x.device)
+def copied(module: T, device: torch.device, dtype: torch.dtype, stored: torch.dtype | None = None) -> T:
+    """A frozen copy of ``module`` on ``device`` in ``dtype``, its matrices in eight bits as ``stored`` says.
+
+    The numbers of a dtype lie behind one another: they go there in one transfer.
+    """
+    found: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            is_matrix = isinstance(tensor, nn.Parameter) and tensor.ndim > 1
+            found[stored if stored is not None and is_matrix else dtype].append(tensor)
     moved = {}
-    for tensor, part in zip(found, torch.split(flat, [tensor.numel() for tensor in found]), strict=True):
-        part = part.view(tensor.shape)
-        moved[id(tensor)] = nn.Parameter(part, False) if isinstance(tensor, nn.Parameter) else part
-    copied: nn.Module = copy.deepcopy(module, moved)
-    return copied.to(x.device)
+    for kind, tensors in found.items():
+        flat = send(torch.cat([tensor.detach().to(kind).flatten() for tensor in tensors]), device)
+        for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+            part = part.view(tensor.shape)
+            moved[id(tensor)] = nn.Parameter(part, False) if isinstance(tensor, nn.Parameter) else part
+    made: T = copy.deepcopy(module, moved)
+    return made.to(device)
+
+
+def is_stored(module: nn.Module) -> bool:
+    """Whether ``module`` is such a copy, which computes with matrices that are stored in eight bits."""
+    return {parameter.dtype.itemsize == 1 for parameter in module.parameters()} == {True, False}
 
 
 def _no_autocast(x: Tensor) -> AbstractContextManager[Any]:

@@ -2,10 +2,10 @@
 
 The temporal layers are this project's own, so while the scope lasts layers stand in for them on this UNet to whose
 matrices a motion LoRA is added: nothing is left to compute at a step, and other jobs that use the same module see none
-of it. Where its weight is a curve they add the product of each frame instead. The UNet is the host's, which patches,
-swaps and quantises its weights for prompt LoRAs of its own, at class level in AUTOMATIC1111 and in the weights in
-Forge. A domain adapter therefore leaves weights and classes alone and adds its product to the layer's output in a
-forward hook.
+of it. Where its weight is a curve, or the matrices are stored in eight bits, they add the product instead. The UNet is
+the host's, which patches, swaps and quantises its weights for prompt LoRAs of its own, at class level in AUTOMATIC1111
+and in the weights in Forge. A domain adapter therefore leaves weights and classes alone and adds its product to the
+layer's output in a forward hook.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from motion.models.motion.model import MotionModel
 from motion.models.motion.stand_ins import LayerChanges, put_stand_ins, stand_ins, with_changes
 from motion.models.motion.temporal import TemporalAttention, TemporalTransformer
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.casting import is_stored
 from motion.sampling.frame_values import FrameValues, number_of
 from motion.sampling.lora_products import Change, Product, merge, strength_of
 from motion.sampling.windows import Windows
@@ -79,7 +80,7 @@ def attach(
             _log.warning(note)
         spatial = list(_spatial_changes(unet, [(lora, weight) for lora, weight in active if lora.target == "image"]))
         if model is not None and temporal:
-            changed = _changed(temporal, values)
+            changed = _changed(temporal, values, is_stored(model))
             undo.callback(
                 put_stand_ins(unet, {own: with_changes(running[name], changed) for name, own in model.slots.items()})
             )
@@ -135,16 +136,16 @@ def _active(loras: Iterable[WeightedLora]) -> list[WeightedLora]:
 Changes = dict[tuple[nn.Module, str], list[Change]]
 
 
-def _changed(changes: Changes, values: FrameValues) -> LayerChanges:
-    """The matrices that numbers are merged into, and the products of curves for the layers that multiply by them."""
+def _changed(changes: Changes, values: FrameValues, stored: bool) -> LayerChanges:
+    """The matrices that numbers are merged into, unless they are ``stored`` in eight bits; and the other products for
+    the layers that multiply by them."""
     merged, products = {}, defaultdict(list)
     for (module, name), parts in changes.items():
-        matrix = module.get_parameter(name)
-        if fixed := [part for part in parts if not isinstance(part.weight, str)]:
-            merged[module, name] = merge(matrix, fixed)
+        if fixed := [part for part in parts if not (stored or isinstance(part.weight, str))]:
+            merged[module, name] = merge(module.get_parameter(name), fixed)
         multiplying = module.project if isinstance(module, TemporalAttention) else module
         for part in parts:
-            if isinstance(part.weight, str):
+            if stored or isinstance(part.weight, str):
                 strength = strength_of(part.weight, values.along_frames)
                 products[multiplying].append(Product(part.pair, strength, part.rows))
     return LayerChanges(merged, products)

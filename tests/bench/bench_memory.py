@@ -30,6 +30,7 @@ from motion.hosts.standalone.vae import frames_at_once
 from motion.models.motion.architecture import Architecture
 from motion.models.motion.model import MotionModel
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.casting import copied
 from motion.sampling.windows import Windows
 from tests.bench.bench_step import CONTEXT, TOKENS
 
@@ -42,7 +43,7 @@ MODES: dict[str, tuple[int | None, torch.dtype | None]] = {
     "low memory": (SPARING_ROWS, None),
     "low memory, fp8": (SPARING_ROWS, torch.float8_e4m3fn),
 }
-"""Frames that a spatial layer takes at a time (None: all), and what the UNet is stored in."""
+"""Frames that a spatial layer takes at a time (None: all), and what matrices are stored in."""
 
 
 def main() -> None:
@@ -69,6 +70,7 @@ def peaks(rows: int | None, stored: torch.dtype | None, size: int, frames: int) 
         x = torch.empty(2 * frames, 4, size // 8, size // 8, device="meta", dtype=torch.float16)
         context = torch.empty(len(x), TOKENS, CONTEXT, device="meta", dtype=torch.float16)
         model = built(lambda: MotionModel(Architecture.of_unet("v3", WIDTHS)))
+        model = copied(model, x.device, x.dtype, stored)
         with motion.attach(unet, model, frames, arrangement=Arrangement(Windows(frames), rows_at_once=rows)):
             step = found.peak(lambda: unet(x, 500, context))
         del model
@@ -83,7 +85,7 @@ def others() -> list[Any]:
 
 def built(make: Callable[[], nn.Module]) -> Any:
     with torch.device("meta"):
-        return nn.Module.to(make(), torch.float16).eval()
+        return nn.Module.to(make(), "meta", torch.float16).eval()  # position tables are made on the CPU
 
 
 def without_matrix(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:

@@ -19,6 +19,7 @@ from motion.errors import MotionError
 from motion.models import sites
 from motion.models.motion.model import MotionModel
 from motion.models.motion.stand_ins import stand_ins
+from motion.sampling.casting import copied
 from motion.weights.formats.lora import Lora
 from motion.weights.formats.pairs import Pair
 from tests.support import small
@@ -124,6 +125,15 @@ def test_a_layer_in_float32_is_right_to_its_rounding(unet: nn.Module) -> None:
     assert all((merged[name] - expected[name]).norm() <= 1e-6 * expected[name].norm() for name in merged)
     weight = layer.weight.double() + 0.7 * pair.scale * pair.up.double() @ pair.down.double()  # type: ignore[operator]
     assert far(output.double(), x.double() @ weight.T) <= 1e-6
+
+
+def test_matrices_in_eight_bits_keep_theirs_and_are_given_the_product(unet: nn.Module) -> None:
+    """To a part of a rounding step of theirs it would add nothing."""
+    stored = copied(random_model(), torch.device("cpu"), torch.float32, torch.float8_e4m3fn)
+    rounded, lora = copied(stored, torch.device("cpu"), torch.float32), motion_lora(stored)
+    loras = [(lora, 0.01), (motion_lora(stored, 2), -0.5)]
+    assert far(drawn(unet, stored, *loras), drawn(unet, by_hand(rounded, loras))) < 1e-5
+    assert torch.equal(drawn(unet, stored), drawn(unet, rounded))
 
 
 def test_both_layouts_name_the_same_layers(unet: nn.Module, ldm_unet: nn.Module) -> None:

@@ -145,7 +145,8 @@ class Sampling:
         beside = None
         if self.parts.inpaints:
             beside = inpainting_channels(self.source, self.clips[0], self.parts.vae, self.windows.frames)
-        return Scope(self.parts, self.device, self.dtype, self.clips[0], self.networks, self.guidance, beside)
+        networks = self.networks.stored_as(self.parts.unet, self.device, self.dtype)
+        return Scope(self.parts, self.device, self.dtype, self.clips[0], networks, self.guidance, beside)
 
     def _start(self) -> SamplingRun:
         generators = [made for clip in self.clips for made in frame_generators(clip, self.windows.frames)]

@@ -14,7 +14,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     For float32 on a CPU torch asks MKL, which leaves AVX-512 unused on processors that are not Intel's: there oneDNN,
     which torch asks for convolutions, is 2.2 times as fast. Its product knows no gradient, so training goes without.
+    A ``weight`` that is stored in eight bits is widened for as long as the product takes.
     """
+    if weight.dtype.itemsize == 1:
+        weight = weight.to(x.dtype)
     if _ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled():
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return product

@@ -42,12 +42,19 @@ def merge_loras(parts: Parts, loras: Sequence[Lora]) -> Iterator[None]:
             weight = float(lora.weight)
             of_text = weight if lora.text_weight is None else lora.text_weight
             for (layer, is_text), pair in _pairs(lora.path, places):
-                original = layer.get_parameter("weight")
-                undo.callback(setattr, layer, "weight", original)
-                exact = original.float()
-                changed = exact + (of_text if is_text else weight) * pair.delta(exact).reshape(exact.shape)
-                layer.weight = nn.Parameter(changed.to(original.dtype), requires_grad=False)
+                undo.callback(_put(layer, pair, of_text if is_text else weight))
         yield
+
+
+def _put(layer: nn.Module, pair: Pair, weight: float) -> patching.Undo:
+    """Let a layer compute with the product of the pair; one that is stored in eight bits keeps its weight."""
+    original = layer.get_parameter("weight")
+    if original.dtype.itemsize == 1:  # would round most of it away
+        return patching.after(layer, Product(pair, lambda x: weight), first=True)
+    exact = original.float()
+    changed = exact + weight * pair.delta(exact).reshape(exact.shape)
+    layer.weight = nn.Parameter(changed.to(original.dtype), requires_grad=False)
+    return partial(setattr, layer, "weight", original)
 
 
 @contextmanager

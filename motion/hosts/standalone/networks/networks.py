@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from motion.errors import MotionError
@@ -16,6 +17,7 @@ from motion.hosts.standalone.networks.image_prompt import ImagePrompt
 from motion.hosts.standalone.networks.lora import Lora
 from motion.models.motion.model import MotionModel
 from motion.models.one_shot import OneShotModel
+from motion.sampling.casting import copied
 from motion.sampling.effect import MotionEffect
 from motion.sampling.lora import WeightedLora, adapts_frames, load_plain
 from motion.settings.curves import value_of_first
@@ -70,6 +72,18 @@ class Networks:
     def attached_loras(self) -> list[WeightedLora]:
         """What is attached while frames are drawn, read anew where only its file is known."""
         return [*self.attached, *((load_plain(lora.path), lora.weight) for lora in self.varying)]
+
+    def stored_as(self, unet: nn.Module, device: torch.device, dtype: torch.dtype) -> Networks:
+        """With motion modules on ``device`` in ``dtype`` whose matrices are stored in eight bits; as they are, if those of
+        ``unet`` are not."""
+        stored = next((weight.dtype for weight in unet.parameters() if weight.dtype.itemsize == 1), None)
+        if stored is None or self.module is None:
+            return self
+        module, *others = (
+            copied(model, device, dtype, stored) for model in (self.module, *(further for further, _ in self.further))
+        )
+        effects = (effect for _, effect in self.further)
+        return replace(self, module=module, further=[*zip(others, effects, strict=True)])
 
     def of_first(self, frames: int) -> Networks:
         """What a clip's first frame, a picture of its own, is drawn with; the clip has ``frames``."""

@@ -15,6 +15,7 @@ from motion.hosts.memory import SPARING_ROWS
 from motion.hosts.standalone import Networks, Standalone
 from motion.models import sites
 from motion.models.motion.model import MotionModel
+from motion.sampling.effect import MotionEffect
 from motion.settings.settings import Clip
 from tests.support.simulated_gpu import simulated_gpu
 from tests.support.small import random_model
@@ -73,9 +74,15 @@ def test_a_gpu_with_little_left_is_used_sparingly(tiny: Path, monkeypatch: pytes
 
 
 def test_fp8_stores_matrices_in_a_byte_and_computes_in_half_precision(tiny: Path, module: MotionModel) -> None:
-    host, exact = opened(tiny, device="cpu", dtype="fp8"), opened(tiny, device="cpu", dtype="bf16")
-    assert host.dtype == torch.bfloat16
-    stored = {layer.weight.dtype for layer in sites.attention_layers(host.parts.unet).values()}
+    """Those of the UNet, and of motion modules: a byte for each number of theirs goes to the device."""
+    exact = opened(tiny, device="cpu", dtype="fp16")
+    with simulated_gpu() as gpu:
+        host = opened(tiny, device="cuda", dtype="fp8")
+        stored = {layer.weight.dtype for layer in sites.attention_layers(host.parts.unet).values()}
+        mark = len(gpu.events)
+        found = host.render(CLIP, Networks(module, further=[(module, MotionEffect(0.5))])).astype(int)
     assert stored == {torch.float8_e4m3fn}
-    found, wanted = (one.render(CLIP, module).astype(int) for one in (host, exact))
+    assert len(events := [event for event in gpu.events[mark:] if event.size > 2**16]) == 2, "in one piece each"
+    assert all(event.size == sum(x.numel() for x in module.parameters() if x.ndim > 1) for event in events)
+    wanted = exact.render(CLIP, Networks(module, further=[(module, MotionEffect(0.5))])).astype(int)
     assert 0 < np.abs(found - wanted).mean() < 8

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from motion.errors import MotionError
 from motion.fields.table import Size
@@ -113,6 +114,31 @@ def test_alpha_over_rank_scales_and_loras_add_up(parts: dict[str, Parts], tmp_pa
         once = layer.weight - before
     with merge_loras(parts["sd15"], [Lora(file, 0.5), Lora(kohya(parts["sd15"], tmp_path, "double", alpha=4.0), 0.25)]):
         assert far(layer.weight - before, once) <= 1e-6
+
+
+def test_layers_in_eight_bits_keep_theirs_and_are_given_the_product(tiny: Path, tmp_path: Path) -> None:
+    """Of a convolution, too, that goes in steps of two."""
+    unet = Standalone.open(tiny / "sd15.safetensors", device="cpu", dtype="fp8").parts.unet
+    names = {f"{UNET}.to_q": (2, 5, 64), "down_blocks.0.downsamplers.0.conv": (1, 32, 6, 6)}
+    torch.manual_seed(3)
+    pairs = {name: pair(unet.get_submodule(name)) for name in names}
+    state = {
+        f"{name}.lora_{half}.weight": matrix
+        for name, both in pairs.items()
+        for half, matrix in zip("AB", both, strict=True)
+    }
+    save_file(state, tmp_path / "l.safetensors")
+    for name, shape in names.items():
+        layer, x = unet.get_submodule(name), torch.randn(shape, dtype=torch.bfloat16)
+        plain = layer(x)
+        with merge_loras(Parts("sd15", unet, None, ()), [Lora(tmp_path / "l.safetensors", 0.01)]):  # type: ignore[arg-type]
+            changed = layer(x)
+        assert layer.weight.dtype == torch.float8_e4m3fn and torch.equal(layer(x), plain)
+        down, up = pairs[name]
+        weight = layer.weight.float() + 0.01 * torch.einsum("or,r...->o...", up.flatten(1), down)
+        bias = None if layer.bias is None else layer.bias.float()
+        wanted = F.linear(x.float(), weight, bias) if x.ndim == 3 else F.conv2d(x.float(), weight, bias, 2, 1)
+        assert far(changed.float(), wanted) < 1e-2 < far(plain.float(), wanted)
 
 
 def test_a_prompt_names_the_lora_it_wears(tiny: Path, tmp_path: Path) -> None:
