@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -18,8 +18,8 @@ from motion.fields.curve_text import read_curve
 from motion.models import sites
 from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement
-from motion.sampling.casting import CastModule
-from motion.sampling.rows import Average, Rows, handed_over, take_rows
+from motion.sampling.casting import CastModule, handed_over
+from motion.sampling.rows import Average, Rows, take_rows
 from motion.sampling.windows import Window, Windows
 from sparsectrl.conditioning import key_frames, mask_condition
 from sparsectrl.effect import Effect, Influence
@@ -152,12 +152,14 @@ class _Residuals:
         batch, together, seen = len(given.x), self.arrangement.together, self.arrangement.seen
         if len(seen) == 1:
             return self._of_window(seen[0][0], given, like)
-        average = Average(batch, like.device)
+        cut = self.arrangement.windows if self.arrangement.cut is None else self.arrangement.cut[0]
+        ahead = partial(self.arrangement.ahead, "shares", cut, cut.shares)
+        average = Average(batch, like.device, ahead=ahead)
         for window, share in seen:
             places = list(map(together.index, window))
             rows = Rows([start + place for start in range(0, batch, len(together)) for place in places])
             found = self._of_window(window, take_rows(given, rows, batch), like)
-            average.add(found, rows, (*share,) * (batch // len(together)))
+            average.add(found, rows, share)
         residuals: list[Tensor] = average.result()
         return residuals
 
@@ -179,18 +181,32 @@ class _Residuals:
         device of ``like`` once."""
         asked = window, batch, like.device, like.dtype, time
         if asked not in self.windows:
-            influence = self.effect.influence
-            shown = [sources(keys, window, influence.nearest) for keys in self.keys]
+            shown = self._sources(window)
             rows = Rows([place for clip, frames in enumerate(shown) for place in self._places(clip, frames)])
-            weights = [
-                scale * (influence.on_keys if frame in keys else influence.off_keys)
-                for keys, frames in zip(self.keys, shown, strict=True)
-                for frame, scale in zip(frames, influence.scales(window, time), strict=True)
-            ] * (batch // (len(self.keys) * len(window)))
+            weights = partial(self._strengths, time)
+            ahead = partial(self.arrangement.ahead, f"keys {id(self)}", self.arrangement.windows, weights)
             with torch.inference_mode(False):  # as in `_embedded`
                 rows.on(like.device)
-                self.windows[asked] = rows, handed_over(weights, like.device, like.dtype)[:, None, None, None]
+                (own,) = weights([window])
+                factors = handed_over(own, like.device, like.dtype, ahead).repeat(batch // len(own))
+                self.windows[asked] = rows, factors[:, None, None, None]
         return self.windows[asked]
+
+    def _sources(self, window: Window) -> list[list[int]]:
+        """The frames whose images the frames of a window are shown, in each clip."""
+        return [sources(keys, window, self.effect.influence.nearest) for keys in self.keys]
+
+    def _strengths(self, time: float, windows: Iterable[Window], *_: float) -> list[list[float]]:
+        """Of each frame of each of the windows, clip after clip."""
+        influence = self.effect.influence
+        return [
+            [
+                scale * (influence.on_keys if frame in keys else influence.off_keys)
+                for keys, frames in zip(self.keys, self._sources(window), strict=True)
+                for frame, scale in zip(frames, influence.scales(window, time), strict=True)
+            ]
+            for window in windows
+        ]
 
     def _embedded(self, like: Tensor, time: float) -> Tensor:
         """The embedding of each frame with a key, clip after clip, and last that of one without, in the device and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -174,17 +175,17 @@ class _Calls:
         if self.inside or self.given is None:
             return None
         (inputs, batch, windows, shares), self.given = self.given, None
-        average = Average(batch, unet_call.latents(*inputs).device, output)
-        groups = batch // self.arrangement.frames
+        cut = self.arrangement.windows
+        ahead = partial(self.arrangement.ahead, "shares", cut, cut.shares)
+        average = Average(batch, unet_call.latents(*inputs).device, output, ahead)
         ready = [output]  # of the call that has just ended
 
         def part(number: int) -> Part:
             self.arrangement.take(windows[number], shares[number])
             together = self.arrangement.together
             rows = Rows(self.arrangement.rows(batch, together))
-            written = (*shares[number], *[0.0] * (len(together) - len(windows[number])))
             predicted = ready.pop() if ready else self._call(unet, inputs, rows, batch)
-            return average.part(predicted, rows, written * groups)
+            return average.part(predicted, rows, shares[number], len(together))
 
         self.inside = True
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,15 @@ from torch import Tensor, nn
 from motion.errors import MotionError
 from motion.models.motion.temporal import Fusion
 from motion.patching import Undo
+from motion.sampling.casting import handed_over
 from motion.sampling.sharing import ALONE, Sharing
 from motion.sampling.windows import Window, Windows
 
+T = TypeVar("T")
 STEPS = 1000
 """Time steps of the noise schedules that UNets are trained with."""
+STEPS_AHEAD = 100
+"""More than most passes have, and than windows that go on have places."""
 
 Listener = Callable[[tuple[Any, ...], Mapping[str, Any], int], None]
 """Told what a UNet is called with, and the rows of its batch."""
@@ -124,6 +129,7 @@ class Arrangement:
     """Whether `_read` is of the step that the host has told of."""
     _found: list[Window] = field(init=False, repr=False)
     _fusions: dict[tuple[torch.device, torch.dtype, int], Fusion] = field(default_factory=dict, init=False, repr=False)
+    _foreseen: set[Any] = field(default_factory=set, init=False, repr=False)
     _hidden: list[Reads] = field(default_factory=list, init=False, repr=False)
     _shown: list[Reads] = field(default_factory=list, init=False, repr=False)
     """What windows are given to read, without and with the temporal layers."""
@@ -152,7 +158,7 @@ class Arrangement:
     def groups(self) -> list[tuple[Window, Sequence[float]]]:
         """The frames that the attention of temporal layers sees together in the call in progress, each group with what
         its frames count: its window, or the windows or views in it."""
-        if (cut := self._cut()) is None:
+        if (cut := self.cut) is None:
             return [(self.moving, (1.0,) * len(self.moving))]
         groups = (tuple(self.moving[place] for place in seen) for seen in cut[1])
         return [*zip(groups, cut[0].shares(cut[1], *self.when), strict=True)]
@@ -181,7 +187,8 @@ class Arrangement:
         """What each frame of each of the windows of the step in progress counts."""
         return self.windows.shares(windows, *self.when)
 
-    def _cut(self) -> tuple[Windows, list[Window]] | None:
+    @property
+    def cut(self) -> tuple[Windows, list[Window]] | None:
         """How the attention of temporal layers is cut within the call in progress, over the places of `moving`."""
         if self.whole:
             return self.windows, self._found
@@ -232,6 +239,7 @@ class Arrangement:
     def restart(self) -> None:
         """Count the steps from 0 again: another clip begins, another pass over this one, or another round."""
         self.step, self.told, self._time, self._is_read = -1, None, None, False
+        self._foreseen.clear()
 
     def step_begins(self, number: int | None = None, of: int | None = None) -> None:
         """The host says: whatever calls of the UNet follow are at one time step, until this is called again.
@@ -279,7 +287,18 @@ class Arrangement:
         """What the attention over ``x`` sees of the step's windows, or of the views in one; None: all frames."""
         key = x.device, x.dtype, len(self.moving)
         if key not in self._fusions:
-            if (cut := self._cut()) is None:
+            if (cut := self.cut) is None:
                 return None
-            self._fusions[key] = fusion(*cut, *self.when).to(x)
+            own = fusion(*cut, *self.when)
+            ahead = partial(self.ahead, "fusion", cut[0], lambda *at: [fusion(cut[0], *at).numbers])
+            self._fusions[key] = own.over(handed_over(own.numbers, x.device, torch.float32, ahead), x.dtype)
         return self._fusions[key]
+
+    def ahead(self, what: str, windows: Windows, make: Callable[..., Iterable[T]]) -> Iterator[T]:
+        """What ``make`` gives of the windows of each step to come, of its number and its noise time, as if that stayed
+        what it is; in a pass once for each ``what``."""
+        if (what, windows) not in self._foreseen:
+            self._foreseen.add((what, windows))
+            for step in range(self.step, self.step + STEPS_AHEAD):
+                at = step, self.when[1]
+                yield from make(windows.at(*at), *at)

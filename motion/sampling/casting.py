@@ -1,17 +1,19 @@
-"""Layers that run in the device and dtype of the data they are given."""
+"""What goes to the device of the data: layers that run there in its dtype, and numbers that are made on the CPU."""
 
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
+from array import array
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import accumulate
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-
-from motion.sampling.rows import send
 
 T = TypeVar("T", bound=nn.Module)
 AUTOCASTING = ("cpu", "cuda")
@@ -86,3 +88,57 @@ def _no_autocast(x: Tensor) -> AbstractContextManager[Any]:
 def _differs(module: nn.Module, x: Tensor) -> bool:
     weight = next(module.parameters())
     return weight.device != x.device or weight.dtype != x.dtype
+
+
+def send(x: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """``x`` on ``device`` and in ``dtype`` (None: its own). A GPU is sent it from pinned memory, and not waited for."""
+    if device.type != "cuda" or x.device.type != "cpu":
+        return x.to(device, dtype)
+    return x.to(dtype).pin_memory().to(device, non_blocking=True)
+
+
+Ahead = Callable[[], Iterable[Sequence[float]]]
+"""Foresees numbers that are to come."""
+
+
+def handed_over(values: Sequence[float], device: torch.device, dtype: torch.dtype, ahead: Ahead = tuple) -> Tensor:
+    """``values`` as a tensor on ``device``, which is not waited for. It is not to be written to: the same values are
+    sent once, and in one piece with them what ``ahead`` foresees, which is asked only then."""
+    return _HANDED.over(values, device, dtype, ahead)
+
+
+class _Handed:
+    """What has been handed over, of ``most`` numbers the newest."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.count = 0
+        self.found: OrderedDict[Any, Tensor] = OrderedDict()
+        self.lock = Lock()
+
+    def over(self, values: Sequence[float], device: torch.device, dtype: torch.dtype, ahead: Ahead) -> Tensor:
+        key = _bytes(values), device, dtype
+        with self.lock:
+            if key not in self.found:
+                self._send([values, *(ahead() if device.type != "cpu" else ())], device, dtype)
+            self.found.move_to_end(key)
+            return self.found[key]
+
+    def _send(self, wanted: Sequence[Sequence[float]], device: torch.device, dtype: torch.dtype) -> None:
+        """The first of them, and of the others what is new and has room."""
+        new = {key: values for values in wanted if (key := (_bytes(values), device, dtype)) not in self.found}
+        ends = accumulate(map(len, new.values()))
+        fitting = [key for key, end in zip(new, ends, strict=True) if end <= self.most or key[0] == _bytes(wanted[0])]
+        with torch.inference_mode(False):  # they outlive the host's inference mode
+            flat = send(torch.tensor([value for key in fitting for value in new[key]], dtype=dtype), device)
+            self.found.update(zip(fitting, torch.split(flat, [len(new[key]) for key in fitting]), strict=True))
+        self.count += len(flat)
+        while self.count > self.most and len(self.found) > len(fitting):
+            self.count -= len(self.found.popitem(last=False)[1])
+
+
+def _bytes(values: Sequence[float]) -> bytes:
+    return array("d", values).tobytes()
+
+
+_HANDED = _Handed(2**20)

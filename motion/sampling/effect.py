@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +17,9 @@ from motion.errors import MotionError
 from motion.fields.curve import Value
 from motion.fields.curve_text import read_curve
 from motion.sampling.arrangement import Arrangement, progress
+from motion.sampling.casting import send
 from motion.sampling.frame_values import FrameValues, Product, number_of
+from motion.sampling.rows import Rows
 
 Factors = tuple[float | Tensor, Tensor | None]
 """What a layer is given: its effect, a number or ``[rows, 1, h, w]``, and the scale of its keys, ``[frames]``."""
@@ -60,6 +64,7 @@ class EffectOfCalls:
         self.arrangement = arrangement
         given = effect.effect, effect.scale, *effect.blocks.values()
         self.values = FrameValues(arrangement, effect.frames, given, not effect.always)
+        self._masks: dict[Any, Tensor] = {}
 
     @cached_property
     def acts(self) -> bool:
@@ -97,25 +102,25 @@ class EffectOfCalls:
         if not self.effect.start <= self.values.way <= self.effect.end:
             return 0.0, None
         effect, scale = self.values.of(values, moving), self.values.of((self.effect.scale,), moving)
-        scaled = None if set(scale) == {1.0} else self.values.on(scale, x)
+        scaled = None if set(scale) == {1.0} else self.values.on((self.effect.scale,), moving, x)
         if set(effect) == {0.0}:
             return 0.0, scaled
         if self.effect.mask is None and len(set(effect)) == 1:
             return effect[0], scaled
-        factor = self.values.on(effect, x)[:, None, None, None]
+        factor = self.values.on(values, moving, x)[:, None, None, None]
         masked = factor if self.effect.mask is None else factor * self._mask(self.effect.mask, x)
         return masked.repeat(len(x) // len(effect), 1, 1, 1), scaled
 
     def _mask(self, mask: Tensor, x: Tensor) -> Tensor:
         """The mask in the size of ``x``, ``[frames that move, 1, h, w]`` or ``[1, 1, h, w]``."""
-        frames = () if len(mask) == 1 else self.arrangement.moving
-
-        def resized() -> Tensor:
-            shown = mask[[min(frame, len(mask) - 1) for frame in frames]] if frames else mask
-            small = F.adaptive_avg_pool2d(shown[:, None].float(), (x.shape[-2], x.shape[-1]))
-            return small.to(x.device, x.dtype)
-
-        return self.values.kept(("mask", frames, x.shape[-2:]), x, resized)
+        key = x.shape[-2:], x.device, x.dtype
+        if key not in self._masks:
+            with torch.inference_mode(False):  # the scope may outlive the host's inference mode
+                small = F.adaptive_avg_pool2d(mask[:, None].float(), (x.shape[-2], x.shape[-1]))
+                self._masks[key] = send(small, x.device, x.dtype)
+        if len(mask) == 1:
+            return self._masks[key]
+        return Rows([min(frame, len(mask) - 1) for frame in self.arrangement.moving]).of(self._masks[key])
 
 
 def blocks_of(slot: str) -> tuple[str, ...]:

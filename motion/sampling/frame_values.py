@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from motion.fields.curve import Value
 from motion.fields.curve_text import read_curve
 from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement, progress
-from motion.sampling.rows import handed_over
+from motion.sampling.casting import handed_over
 from motion.sampling.windows import Window
 
 Product = tuple[Value, ...]
@@ -60,9 +62,16 @@ class FrameValues:
             self._numbers[key] = tuple(math.prod(curve[place] for curve in curves) for place in places)
         return self._numbers[key]
 
-    def on(self, numbers: tuple[float, ...], x: Tensor) -> Tensor:
-        """``numbers`` as a tensor in the device and dtype of ``x``."""
-        return self.kept(numbers, x, lambda: handed_over(numbers, x.device, x.dtype))
+    def on(self, product: Product, frames: Window, x: Tensor, joined: bool = False) -> Tensor:
+        """`of` in the device and dtype of ``x``; the frames are of a window, or of several ``joined``."""
+
+        def coming(windows: list[Window], *_: float) -> list[tuple[float, ...]]:
+            shown = [tuple(chain(*windows))] if joined else windows
+            return [] if self.over_steps else [self.of(product, window) for window in shown]
+
+        ahead = partial(self.arrangement.ahead, f"values {product}", self.arrangement.windows, coming)
+        numbers = self.of(product, frames)
+        return self.kept(numbers, x, lambda: handed_over(numbers, x.device, x.dtype, ahead))
 
     def kept(self, what: Any, x: Tensor, make: Callable[[], Tensor]) -> Tensor:
         """What ``make`` has made for the device and dtype of ``x`` under this name, once in a step."""
@@ -75,11 +84,11 @@ class FrameValues:
     def of_rows(self, value: Value, x: Tensor) -> Tensor:
         """The value of each row of ``x``, ``[rows, 1, ...]``: a layer of the UNet may be given those of the call, or
         several parts of each."""
-        numbers = self.of((value,), self.arrangement.together)
-        parts = len(x) // self.batch
+        together, parts = self.arrangement.together, len(x) // self.batch
+        numbers = self.of((value,), together)
 
         def rows() -> Tensor:
-            of_call = handed_over(numbers, x.device, x.dtype).repeat(self.batch // len(numbers))
+            of_call = self.on((value,), together, x).repeat(self.batch // len(together))
             return of_call.repeat_interleave(parts)
 
         found = self.kept(("rows", numbers, self.batch, parts), x, rows)
@@ -90,9 +99,9 @@ class FrameValues:
         or views where these are cut, ``[(n windows), length, c]``."""
         moving = self.arrangement.moving
         if x.shape[1] == len(moving):
-            return self.on(self.of((value,), moving), x)[None, :, None]
-        windows = [self.of((value,), window) for window, _ in self.arrangement.groups]
-        of_windows = self.on(tuple(number for window in windows for number in window), x).view(len(windows), -1)
+            return self.on((value,), moving, x)[None, :, None]
+        windows = [window for window, _ in self.arrangement.groups]
+        of_windows = self.on((value,), tuple(chain(*windows)), x, joined=True).view(len(windows), -1)
         return of_windows.repeat(len(x) // len(windows), 1)[..., None]
 
     def _begin(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

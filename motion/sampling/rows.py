@@ -7,12 +7,14 @@ made on the CPU are handed over once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from motion.sampling.casting import Ahead, handed_over
 
 T = TypeVar("T")
 OPTIONS = "transformer_options"
@@ -69,25 +71,6 @@ def stretches(numbers: Sequence[int]) -> Iterator[range]:
                 end += 1
         yield range(numbers[begin], numbers[end - 1] + (1 if step > 0 else -1), step)
         begin = end
-
-
-def handed_over(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """``values`` as a tensor on ``device``, which is not waited for. It is not to be written to: the same values are
-    sent once."""
-    return _sent(tuple(values), device, dtype)
-
-
-@lru_cache(maxsize=1024)
-def _sent(values: tuple[Any, ...], device: torch.device, dtype: torch.dtype | None) -> Tensor:
-    with torch.inference_mode(False):  # it outlives the host's inference mode
-        return send(torch.tensor(values, dtype=dtype), device)
-
-
-def send(x: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """``x`` on ``device`` and in ``dtype`` (None: its own). A GPU is sent it from pinned memory, and not waited for."""
-    if device.type != "cuda" or x.device.type != "cpu":
-        return x.to(device, dtype)
-    return x.to(dtype).pin_memory().to(device, non_blocking=True)
 
 
 def take_rows(tree: T, rows: Rows | slice, batch: int) -> T:
@@ -163,20 +146,24 @@ Part = tuple[Rows, list[Tensor | None]]
 
 
 class Average:
-    """The ``batch`` rows put together again, on ``device``, from calls that had some of them each."""
+    """The ``batch`` rows put together again, on ``device``, from calls that had some of them each.
 
-    def __init__(self, batch: int, device: torch.device, last: Any = None) -> None:
+    ``ahead`` foresees shares that are to come."""
+
+    def __init__(self, batch: int, device: torch.device, last: Any = None, ahead: Ahead = tuple) -> None:
         self.batch, self.device = batch, device
+        self.ahead = ahead
         self.last = last
         """The newest call's output; what of it is no tensor of rows counts for all."""
         self.sums: list[Tensor | None] = []
 
     def add(self, output: Any, rows: Rows, shares: Sequence[float]) -> None:
-        """Count the tensors of ``output`` in, which have ``rows``, with the share of each."""
+        """Count the tensors of ``output`` in, which have ``rows``; see `part`."""
         self.add_part(self.part(output, rows, shares))
 
-    def part(self, output: Any, rows: Rows, shares: Sequence[float]) -> Part:
-        """The tensors of ``output`` that have ``rows``, with the share of each."""
+    def part(self, output: Any, rows: Rows, shares: Sequence[float], of_each: int | None = None) -> Part:
+        """The tensors of ``output`` that have ``rows``, by the ``shares`` of the first of each ``of_each`` of them, of
+        which the others count nothing (None: there are none)."""
         self.last = output
         parts: list[Tensor | None] = []
         for leaf in tree_flatten(output)[0]:
@@ -184,7 +171,10 @@ class Average:
                 parts.append(None)
                 continue
             exact = leaf.to(self.device, torch.promote_types(leaf.dtype, torch.float32))
-            parts.append(exact * handed_over(shares, *(exact.device, exact.dtype)).view(-1, *[1] * (leaf.ndim - 1)))
+            counted = handed_over(shares, exact.device, exact.dtype, self.ahead)
+            counted = F.pad(counted, (0, (of_each or len(shares)) - len(shares)))
+            counted = counted.repeat(len(leaf) // len(counted))
+            parts.append(exact * counted.view(-1, *[1] * (leaf.ndim - 1)))
         return rows, parts
 
     def add_part(self, part: Part) -> None:

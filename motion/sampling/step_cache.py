@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ from motion import patching
 from motion.models import sites
 from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement, Told
-from motion.sampling.rows import OPTIONS, Rows, handed_over
+from motion.sampling.casting import handed_over
+from motion.sampling.rows import OPTIONS, Rows
 from motion.sampling.windows import Window
 from motion.settings.step_cache import INTERVALS, StepCacheSettings
 
@@ -207,7 +209,8 @@ class _Cache:
         clips = rearrange(hidden, "(g f) ... -> g f ...", g=len(self.names))[:, :written]
         shares = None
         if any(share != 1 for share in arrangement.shares):
-            shares = handed_over(arrangement.shares, hidden.device, hidden.dtype)[:, None, None, None]
+            ahead = partial(arrangement.ahead, "cache", arrangement.windows, arrangement.windows.shares)
+            shares = handed_over(arrangement.shares, hidden.device, hidden.dtype, ahead)[:, None, None, None]
         for name, clip in zip(self.names, clips, strict=True):
             kept = self.kept.get(name)
             if kept is None or kept.step != self.told.number:

@@ -9,7 +9,7 @@ from motion.hosts.continuation import Continuation
 from motion.hosts.controls import Control, Pixels
 from motion.hosts.standalone.host import Standalone
 from motion.hosts.standalone.networks.networks import Networks
-from motion.hosts.standalone.sampling import Progress, part_of
+from motion.hosts.standalone.work import Progress, part_of
 from motion.settings.settings import Clip
 
 

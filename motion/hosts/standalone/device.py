@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from motion.errors import MotionError
 
@@ -35,3 +38,10 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise MotionError(f"dtype is {name}: choose one of auto, {', '.join([*DTYPES, *STORED_IN])}")
     return DTYPES[name]
+
+
+def fetched(predicted: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Tensors of one shape in float32 on the CPU; a device sends them in one piece."""
+    if predicted[0].device.type == "cpu" or len(predicted) == 1:
+        return [part.to("cpu", torch.float32) for part in predicted]
+    return torch.cat([*predicted]).to("cpu", torch.float32).chunk(len(predicted))

@@ -27,12 +27,12 @@ from motion.hosts.standalone.networks.lora_weights import merge_loras, named_by_
 from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.placement import resting, settle
-from motion.hosts.standalone.sampling import Progress, Sampling, part_of
+from motion.hosts.standalone.sampling import Sampling
 from motion.hosts.standalone.source import lengthened
 from motion.hosts.standalone.text.prompts import FrameConditioning
 from motion.hosts.standalone.vae import decode, encode_frames, frames_at_once
 from motion.hosts.standalone.windows import windows_of
-from motion.hosts.standalone.work import Work, seed_of_work
+from motion.hosts.standalone.work import Progress, Work, part_of, seed_of_work
 from motion.models.motion.model import MotionModel
 from motion.sampling.animation import is_attached
 from motion.sampling.sharing import ALONE, Sharing

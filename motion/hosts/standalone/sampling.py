@@ -1,12 +1,13 @@
 """Sampling: from the noise of a batch of clips to their latents.
 
-Latents and noise stay on the CPU; what a call of the UNet needs goes to the device with it, so that the device holds
-one window at a time, however long the clips are.
+Latents and noise stay on the CPU. Those of a step go to the device in one piece, and its predictions come back in one;
+of a very long clip each call of the UNet takes what it needs, so that the device holds one window at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 from motion.hosts.controls import check_effects, given_latents
 from motion.hosts.source import Source
 from motion.hosts.standalone import samplers
+from motion.hosts.standalone.device import fetched
 from motion.hosts.standalone.generators import frame_generators, twin_generators
 from motion.hosts.standalone.guidance import Guidance, NoiseLevel, inverted
 from motion.hosts.standalone.networks.networks import Networks
@@ -26,10 +28,11 @@ from motion.hosts.standalone.scope import Scope
 from motion.hosts.standalone.source import Kept, inpainting_channels, kept_by_mask, noise_source
 from motion.hosts.standalone.text.prompts import FrameConditioning
 from motion.hosts.standalone.vae import encode, encode_frames, pictures_of
-from motion.hosts.standalone.windows import rows_at_once
-from motion.hosts.standalone.work import SamplingRun, Work
+from motion.hosts.standalone.windows import GUIDED_AT_ONCE, HELD_AT_ONCE, rows_at_once
+from motion.hosts.standalone.work import Progress, SamplingRun, Work
 from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.casting import send
 from motion.sampling.sharing import ALONE, Sharing
 from motion.sampling.step_cache import is_whole
 from motion.sampling.windows import Windows
@@ -39,19 +42,6 @@ from motion.settings.step_cache import INTERVALS
 from motion.techniques.ddim_inversion import EVALUATIONS
 from motion.techniques.registry import techniques_of
 from motion.techniques.technique import Detour, Moment, Pass, Round, Techniques, Turn
-
-Progress = Callable[[int, int], None]
-"""Called with (steps done, steps): with 0 when sampling begins, then after each step."""
-
-GUIDED_AT_ONCE = 16 * 512 * 512
-"""Pixels of frames, counted for each pass, up to which prompt and negative prompt go through the UNet together where a
-clip is cut into windows, and what techniques ask for with them; larger frames keep it busy one pass after the other, in
-less memory."""
-
-
-def part_of(progress: Progress | None, number: int, count: int) -> Progress | None:
-    """The progress of one of so many parts, which have as many steps each."""
-    return progress and (lambda done, steps: progress(number * steps + done, count * steps))
 
 
 @dataclass(frozen=True)
@@ -114,7 +104,7 @@ class Sampling:
 
     def _gone_back(self, latents: Tensor, evaluations: int, first: int = 0) -> tuple[Tensor, float, Any]:
         """See `inverted`; and the scheduler."""
-        run, call = self._start(), partial(self._call_unet, conditioning=self.conditioning)
+        run, call = self._start(), partial(self._called_alone, conditioning=self.conditioning)
         with self.scope.enter(run):
             return *inverted(run.scheduler, first, latents, call, evaluations), run.scheduler
 
@@ -229,7 +219,8 @@ class Sampling:
         following = NoiseLevel.of(run.scheduler, times[run.done + 1]).sigma if run.done + 1 < len(times) else 0.0
         window = self.windows.size if self.windows.cut else 0
         moment = Moment(self.windows.frames, self.guidance.kept, run.done, len(times), following, window)
-        made = self._together(run.arrangement, noisy, t)
+        shown = self._handed_over(noisy)
+        made = self._together(run.arrangement, shown, t)
         by_text = {wanted.text: found for wanted, found in made.items() if wanted.motion}
         predicted = by_text["cond"]
         if "uncond" in by_text:
@@ -238,9 +229,9 @@ class Sampling:
         def predict(further: Pass) -> Tensor:
             if further in made:
                 return made[further]
-            negative, positive = self.conditioning.apart()
+            told = self.conditioning.apart()[further.text != "uncond"]
             with run.arrangement.further(further.text, further.motion):
-                return self._call_unet(noisy, t, negative if further.text == "uncond" else positive)
+                return self._called([further], shown, t, told)[further]
 
         return self.guidance.edit(predicted, by_text, noisy, NoiseLevel.of(run.scheduler, t), moment, predict)
 
@@ -250,8 +241,8 @@ class Sampling:
         conditioning, count = self.conditioning, len(self.clips)
         own = [Pass("uncond"), Pass("cond")] if conditioning.negatives else [Pass("cond")]
         if len(own) > 1 and self.windows.cut and not self._has_room(len(own)):
-            halves = zip(own, conditioning.apart(), strict=True)
-            return {wanted: self._call_unet(noisy, t, half) for wanted, half in halves}
+            halves = [self._call_unet(noisy, t, half) for half in conditioning.apart()]
+            return dict(zip(own, fetched(halves), strict=True))
         still = Pass(own[0].text, motion=False)  # in front, where groups of negative prompts are
         if still not in self.techniques.passes([wanted.text for wanted in own]) or not self._has_room(1 + len(own)):
             return self._called(own, noisy, t, conditioning)
@@ -263,23 +254,31 @@ class Sampling:
     ) -> dict[Pass, Tensor]:
         """All of them in one call of the UNet."""
         shown = noisy if len(passes) == 1 else noisy.repeat(len(passes), 1, 1, 1)
-        return dict(zip(passes, self._call_unet(shown, t, conditioning).chunk(len(passes)), strict=True))
+        (predicted,) = fetched([self._call_unet(shown, t, conditioning)])
+        return dict(zip(passes, predicted.chunk(len(passes)), strict=True))
+
+    def _called_alone(self, noisy: Tensor, t: Tensor, conditioning: FrameConditioning) -> Tensor:
+        return self._called([Pass("cond")], self._handed_over(noisy), t, conditioning)[Pass("cond")]
 
     def _has_room(self, passes: int) -> bool:
         """Whether so many of them go through the UNet together."""
-        windows, (width, height) = self.windows, self.clips[0].size
-        frames = windows.frames if windows.engine == "attention" else windows.size
-        return passes * len(self.clips) * frames * width * height <= GUIDED_AT_ONCE
+        frames = self.windows.frames if self.windows.engine == "attention" else self.windows.size
+        return passes * len(self.clips) * frames * math.prod(self.clips[0].size) <= GUIDED_AT_ONCE
 
     def _call_unet(self, noisy: Tensor, t: Tensor, conditioning: FrameConditioning) -> Tensor:
         predicted: Tensor = self.parts.unet(noisy, t, frame_conditioning=conditioning, return_dict=False)[0]
-        return predicted.to("cpu", torch.float32)
+        return predicted
+
+    def _handed_over(self, noisy: Tensor) -> Tensor:
+        """Latents of all frames, on the device if all of them and what is predicted have room there. Processes that
+        share the work give each other tensors of the CPU."""
+        held = len(noisy) * math.prod(self.clips[0].size) <= HELD_AT_ONCE and self.sharing.size == 1
+        return send(noisy, self.device, self.dtype) if held else noisy
 
     def _begin_again(self, run: SamplingRun) -> None:
         """The next round, each clip by itself."""
         assert run.noise is not None
         count, alpha = len(self.clips), float(run.scheduler.alphas_cumprod[-1])
-
         clips = zip(self.clips, run.latents.chunk(count), run.noise.chunk(count), strict=True)
         number = run.drawn + 1
         ended = [Round(number, drawn, old, alpha, clip.seed, self._fresh, self.windows) for clip, drawn, old in clips]

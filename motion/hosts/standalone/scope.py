@@ -27,7 +27,7 @@ from motion.hosts.standalone.work import SamplingRun
 from motion.models.motion.positions import Positions
 from motion.sampling.animation import attach_further, attach_windows, is_attached
 from motion.sampling.arrangement import Arrangement
-from motion.sampling.rows import send
+from motion.sampling.casting import send
 from motion.sampling.unet_call import attach_inputs
 from motion.settings.settings import Clip
 from sparsectrl import Effect

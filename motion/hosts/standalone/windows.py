@@ -13,6 +13,12 @@ STILLS_AT_ONCE = 16
 
 ROWS_AT_ONCE = 32
 """Frames that a spatial layer takes at a time in the engine that runs the UNet for all: two windows of the usual 16."""
+GUIDED_AT_ONCE = 16 * 512 * 512
+"""Pixels of frames, counted for each pass, up to which prompt and negative prompt go through the UNet together where a
+clip is cut into windows, and what techniques ask for with them; larger frames keep it busy one pass after the other, in
+less memory."""
+HELD_AT_ONCE = 256 * 512 * 512
+"""Pixels of frames up to which a step's latents and predictions are on the device, 64 MB in float16."""
 
 
 def rows_at_once(windows: Windows, sparing: bool) -> int | None:

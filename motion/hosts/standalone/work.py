@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,14 @@ from sparsectrl import Effect
 FILE = "motion-state.pt"
 PASSES = 2
 """Of a clip at most."""
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps): with 0 when sampling begins, then after each step."""
+
+
+def part_of(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """The progress of one of so many parts, which have as many steps each."""
+    return progress and (lambda done, steps: progress(number * steps + done, count * steps))
 
 
 @dataclass

@@ -62,12 +62,17 @@ class Fusion(NamedTuple):
     place: Tensor
     share: Tensor
 
-    def to(self, x: Tensor) -> Fusion:
-        """On the device of ``x``, which is sent one tensor and not waited for, the shares in its dtype."""
-        flat = torch.cat([part.flatten().float() for part in self])  # places are whole numbers below 2**24
-        parts = torch.split(flat.to(x.device, non_blocking=x.is_cuda), [part.numel() for part in self])
+    @property
+    def numbers(self) -> list[float]:
+        """All of them in a row; places are whole numbers below 2**24."""
+        found: list[float] = torch.cat([part.flatten().float() for part in self]).numpy().tolist()
+        return found
+
+    def over(self, numbers: Tensor, dtype: torch.dtype) -> Fusion:
+        """The same, of its `numbers` where these have been sent, the shares in ``dtype``."""
+        parts = torch.split(numbers, [part.numel() for part in self])
         windows, place, share = (part.view(own.shape) for part, own in zip(parts, self, strict=True))
-        return Fusion(windows.long(), place.long(), share.to(x.dtype))
+        return Fusion(windows.long(), place.long(), share.to(dtype))
 
     def cut(self, x: Tensor) -> Tensor:
         """The windows of ``n f ...``, ``(n w) l ...``."""

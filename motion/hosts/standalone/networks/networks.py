@@ -74,8 +74,8 @@ class Networks:
         return [*self.attached, *((load_plain(lora.path), lora.weight) for lora in self.varying)]
 
     def stored_as(self, unet: nn.Module, device: torch.device, dtype: torch.dtype) -> Networks:
-        """With motion modules on ``device`` in ``dtype`` whose matrices are stored in eight bits; as they are, if those of
-        ``unet`` are not."""
+        """With motion modules on ``device`` in ``dtype`` whose matrices are stored in as few bits as those of ``unet``:
+        eight, or as they are."""
         stored = next((weight.dtype for weight in unet.parameters() if weight.dtype.itemsize == 1), None)
         if stored is None or self.module is None:
             return self
