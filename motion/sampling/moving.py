@@ -6,13 +6,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from motion import patching
 from motion.models import sites
-from motion.models.motion.temporal import Fusion, over_frames, per_frame
+from motion.models.motion.temporal import Fusion, by_clip, over_frames, per_frame
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.rows import laid_out_as_given
 
 
 def move(x: Tensor, arrangement: Arrangement, layer: Callable[[Tensor, int, Fusion | None], Tensor]) -> Tensor:
@@ -22,7 +22,7 @@ def move(x: Tensor, arrangement: Arrangement, layer: Callable[[Tensor, int, Fusi
         arrangement.pause()
     moving, others = _apart(x, arrangement)
     moved = layer(moving, len(arrangement.moving), arrangement.fusion(x))
-    return moved if others is None else _together(moved, others, arrangement)
+    return moved if others is None else _together(x, moved, others, arrangement)
 
 
 def norm_over_clip(found: sites.Sites, arrangement: Arrangement, undo: ExitStack) -> None:
@@ -39,7 +39,7 @@ def _joining(norm: Callable[[Tensor], Tensor], arrangement: Arrangement) -> Call
             return norm(x)
         moving, others = _apart(x, arrangement)
         output = per_frame(norm(over_frames(moving, len(arrangement.moving))))
-        return output if others is None else _together(output, norm(others), arrangement)
+        return output if others is None else _together(x, output, norm(others), arrangement)
 
     return joined
 
@@ -50,13 +50,20 @@ def _apart(x: Tensor, arrangement: Arrangement) -> tuple[Tensor, Tensor | None]:
     frames, moving, still = len(arrangement.together), len(arrangement.moving), arrangement.still_rows
     if frames == moving and not still:
         return x, None
-    clips = rearrange(x[still:], "(g f) ... -> g f ...", f=frames)
-    return clips[:, :moving].flatten(0, 1), torch.cat([x[:still], clips[:, moving:].flatten(0, 1)])
+
+    def part(frames_of_clips: slice) -> Callable[[Tensor], Tensor]:
+        return lambda x: by_clip(x[still:], frames)[:, frames_of_clips].flatten(0, 1)
+
+    read = laid_out_as_given(x, part(slice(moving, None)))
+    return laid_out_as_given(x, part(slice(moving))), torch.cat([x[:still], read])
 
 
-def _together(moving: Tensor, others: Tensor, arrangement: Arrangement) -> Tensor:
-    """The inverse of `_apart`."""
-    still, read = others.tensor_split([arrangement.still_rows])
-    groups = len(moving) // len(arrangement.moving)
-    clips = [rearrange(part, "(g f) ... -> g f ...", g=groups) for part in (moving, read)]
-    return torch.cat([still, torch.cat(clips, dim=1).flatten(0, 1)])
+def _together(x: Tensor, moving: Tensor, others: Tensor, arrangement: Arrangement) -> Tensor:
+    """The inverse of `_apart`, laid out as ``x``, which was taken apart."""
+    rows, still = torch.empty_like(x, dtype=moving.dtype), arrangement.still_rows
+    clips, count = by_clip(rows[still:], len(arrangement.together)), len(arrangement.moving)
+    rows[:still] = others[:still]
+    clips[:, :count] = by_clip(moving, count)
+    if read := clips.shape[1] - count:
+        clips[:, count:] = by_clip(others[still:], read)
+    return rows

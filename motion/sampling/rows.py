@@ -53,8 +53,8 @@ class Rows:
         return self._on[device]
 
     def of(self, x: Tensor) -> Tensor:
-        """These rows of ``x``."""
-        return x.index_select(0, self.on(x.device))
+        """These rows of ``x``, laid out as it is."""
+        return laid_out_as_given(x, lambda x: x.index_select(0, self.on(x.device)))
 
     def __reduce__(self) -> tuple[type[Rows], tuple[list[int]]]:
         return Rows, (self.numbers,)  # to another process, whose devices are its own
@@ -71,6 +71,22 @@ def stretches(numbers: Sequence[int]) -> Iterator[range]:
                 end += 1
         yield range(numbers[begin], numbers[end - 1] + (1 if step > 0 else -1), step)
         begin = end
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether these are pictures whose channels lie side by side."""
+    return x.ndim == 4 and x.stride(1) == 1 < x.stride(3)
+
+
+def zeros(rows: int, row: torch.Size, dtype: torch.dtype, device: torch.device, channels_last: bool) -> Tensor:
+    """So many rows of that shape."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(rows, *row, dtype=dtype, device=device, memory_format=layout).zero_()
+
+
+def laid_out_as_given(x: Tensor, cut: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``cut`` makes of the rows of ``x``: what it copies is else laid out as torch lays out new tensors."""
+    return cut(x.movedim(1, -1)).movedim(-1, 1) if is_channels_last(x) else cut(x)
 
 
 def take_rows(tree: T, rows: Rows | slice, batch: int) -> T:

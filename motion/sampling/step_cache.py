@@ -27,7 +27,7 @@ from motion.models import sites
 from motion.sampling import unet_call
 from motion.sampling.arrangement import Arrangement, Told
 from motion.sampling.casting import handed_over
-from motion.sampling.rows import OPTIONS, Rows
+from motion.sampling.rows import OPTIONS, Rows, is_channels_last, zeros
 from motion.sampling.windows import Window
 from motion.settings.step_cache import INTERVALS, StepCacheSettings
 
@@ -101,16 +101,17 @@ class _Deep:
 
     def __init__(self, forward: Callable[..., Any], arrangement: Arrangement) -> None:
         self.forward, self.arrangement = forward, arrangement
-        self.last: tuple[list[tuple[torch.Size, torch.dtype]], Any] | None = None
-        """Shapes of its rows, and in what they came; None before the first."""
+        self.last: tuple[list[tuple[torch.Size, torch.dtype, bool]], Any] | None = None
+        """Shapes of its rows, whether their channels lie last, and in what they came; None before the first."""
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         if self.arrangement.aside and self.last is not None:
             outputs, shape = self.last
-            return tree_unflatten([x.new_zeros(len(x), *row, dtype=dtype) for row, dtype in outputs], shape)
+            made = [zeros(len(x), row, dtype, x.device, last) for row, dtype, last in outputs]
+            return tree_unflatten(made, shape)
         output = self.forward(x, *args, **kwargs)
         leaves, shape = tree_flatten(output)
-        self.last = [(leaf.shape[1:], leaf.dtype) for leaf in leaves], shape
+        self.last = [(leaf.shape[1:], leaf.dtype, is_channels_last(leaf)) for leaf in leaves], shape
         return output
 
 
@@ -238,7 +239,7 @@ class _Cache:
             )
             return None
         device = clip.device if total <= ON_DEVICE else torch.device("cpu")
-        return torch.zeros(frames, *clip.shape[1:], dtype=clip.dtype, device=device)
+        return zeros(frames, clip.shape[1:], clip.dtype, device, is_channels_last(clip))
 
     def _of_frames(self, features: Tensor) -> Tensor:
         """The rows of a clip in the call in progress."""
