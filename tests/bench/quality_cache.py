@@ -1,6 +1,7 @@
 """What the step cache does to clips of the bundled models, on captions that their training never saw.
 
     python tests/bench/quality_cache.py --clips 50
+    python tests/bench/quality_cache.py --clips 50 --state cache.json        to go on where it was stopped
 
 ``direction``: the shape goes where the caption says. ``constant``: one shape in one shade in all frames. ``dB``: the
 peak signal-to-noise ratio to the same clip without the cache, the mean over the clips and the worst.
@@ -9,6 +10,7 @@ peak signal-to-noise ratio to the same clip without the cache, the mean over the
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 from dataclasses import replace
@@ -37,12 +39,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--modes", nargs="*", default=list(CACHES), choices=CACHES, help="rows of the table, off first")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--state", type=Path, help="file that keeps the figures of the clips that are done")
     options = parser.parse_args()
     host, module = Standalone.open(DEMO["checkpoint"], options.device), motion.load(DEMO["motion"])
     scenes = [scene for scene in all_scenes() if scene.held_out]
     random.Random(0).shuffle(scenes)  # captions at even distances would share a direction
     found: dict[str, list[list[float]]] = {mode: [] for mode in options.modes}
-    for number, scene in enumerate(scenes[: options.clips]):
+    if options.state is not None and options.state.exists():
+        found = json.loads(options.state.read_text())
+    done = min(map(len, found.values()))
+    for number, scene in enumerate(scenes[done : options.clips], done):
         clip, plain = demo_clip(scene.caption, SEED + number, steps=options.steps), None
         for mode in options.modes:
             frames = host.render(replace(clip, cache=mode), module)
@@ -51,7 +57,9 @@ def main() -> None:
             with np.errstate(divide="ignore"):
                 figures = direction(sprites) == scene.direction, is_constant(sprites), decibels(frames, plain)
             found[mode].append(list(map(float, figures)))
-        sys.stderr.write(f"{number + 1} of {options.clips}: {found}\n")
+        sys.stderr.write(f"{number + 1} of {options.clips}: {[rows[-1] for rows in found.values()]}\n")
+        if options.state is not None:
+            options.state.write_text(json.dumps(found))
     say(f"{options.clips} clips", "direction", "constant", "mean dB", "worst dB")
     for mode, rows in found.items():
         going, constant, near = np.array(rows).T
