@@ -40,12 +40,12 @@ SLOW = (
     *(
         "sampling/test_attach",
         "sampling/test_compile.py",
-        "sampling/test_gpu.py",
+        "sampling/devices/",
         "sampling/test_one_shot.py",
         "sampling/test_lora.py",
         "sampling/test_together.py",
     ),
-    *("sampling/test_waits.py", "sparsectrl/test_attach.py", "sparsectrl/test_clips.py", "sparsectrl/test_parity.py"),
+    *("sparsectrl/test_attach.py", "sparsectrl/test_clips.py", "sparsectrl/test_parity.py"),
     "sampling/test_step_cache.py",
     *("sparsectrl/test_windows.py", "training/", "weights/test_download.py", "weights/test_library.py"),
 )
