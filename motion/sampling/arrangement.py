@@ -45,16 +45,8 @@ def progress(time: float) -> float:
 
 
 def fusion(windows: Windows, found: Sequence[Window], step: int = 0, time: float = 0.0) -> Fusion:
-    """The windows of a step for `motion.models.motion.temporal`, on the CPU in float32."""
-    places: list[list[tuple[int, float]]] = [[] for _ in range(windows.frames)]
-    shares = windows.shares(found, step, time)
-    flat = [pair for pairs in zip(found, shares, strict=True) for pair in zip(*pairs, strict=True)]
-    for place, (frame, share) in enumerate(flat):
-        places[frame].append((place, share))
-    most = max(map(len, places))
-    filled = [[*pairs, *[(pairs[0][0], 0.0)] * (most - len(pairs))] for pairs in places]
-    counted = torch.tensor(filled, dtype=torch.float64).permute(2, 1, 0).contiguous()  # [2 most frames]
-    return Fusion(torch.tensor(found), counted[0].long(), counted[1].float())
+    """The windows of a step for `motion.models.motion.temporal`."""
+    return Fusion.of(found, windows.shares(found, step, time), windows.frames)
 
 
 def _extended(frames: Window, window: Window, given: Iterable[Reads]) -> Window:

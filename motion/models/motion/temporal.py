@@ -8,7 +8,7 @@ Source: Guo et al. 2023, "AnimateDiff" (arXiv:2307.04725), section 4.2, and the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -66,6 +66,18 @@ class Fusion(NamedTuple):
     windows: Tensor
     place: Tensor
     share: Tensor
+
+    @classmethod
+    def of(cls, windows: Sequence[Sequence[int]], shares: Sequence[Sequence[float]], frames: int) -> Fusion:
+        """On the CPU in float32, of what each frame of each window counts."""
+        places: list[list[tuple[int, float]]] = [[] for _ in range(frames)]
+        flat = [pair for pairs in zip(windows, shares, strict=True) for pair in zip(*pairs, strict=True)]
+        for place, (frame, share) in enumerate(flat):
+            places[frame].append((place, share))
+        most = max(map(len, places))
+        filled = [[*pairs, *[(pairs[0][0], 0.0)] * (most - len(pairs))] for pairs in places]
+        counted = torch.tensor(filled, dtype=torch.float64).permute(2, 1, 0).contiguous()  # [2 most frames]
+        return cls(torch.tensor(windows), counted[0].long(), counted[1].float())
 
     @property
     def numbers(self) -> list[float]:
