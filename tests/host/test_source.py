@@ -195,7 +195,7 @@ def test_adetailer_finds_the_masks_of_a_detail_pass(webui: Webui, still: str, so
     clip = webui.img2img(source[0], **moving(**fields), **asked, inpainting_fill=1).frames
     changed = (clip != source[:FRAMES]).any(-1)
     for frame, found in zip(source, changed, strict=False):
-        shape = np.abs(frame.astype(int) - frame[0, 0]).sum(-1) > 60
+        shape = np.abs(frame.astype(int) - frame[0, 0]).sum(-1) > 150
         rows, columns = np.nonzero(shape)
         inside = np.zeros_like(shape)
         inside[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True

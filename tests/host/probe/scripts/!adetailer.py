@@ -38,7 +38,7 @@ def ultralytics_predict(
     model_path: str, image: Image.Image, confidence: float = 0.3, device: str = "", classes: str = ""
 ) -> PredictOutput:
     pixels = np.asarray(image).astype(int)
-    shape = np.abs(pixels - pixels[0, 0]).sum(-1) > 60
+    shape = np.abs(pixels - pixels[0, 0]).sum(-1) > 150
     if not shape.any():
         return PredictOutput([])
     rows, columns = np.nonzero(shape)
