@@ -48,6 +48,7 @@ def read_job(args: argparse.Namespace) -> tuple[Job, str]:
         loras=tuple(lora.gather(clip.prompt, loras, args.lora_dir, clip.frames, clip.loop == "closed")),
         motion_loras=read_motion_loras(args.motion_lora, clip.frames),
         style=read_style(args.style, clip.frames),
+        regions=tuple(Path(text) if text else None for text in args.region),
         further=read_further(args.further_module),
         adapter=args.adapter,
         device=args.device,

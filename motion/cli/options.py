@@ -47,6 +47,10 @@ def _add_models(render: argparse.ArgumentParser) -> None:
         "--embedding", metavar="FILE", action="append", default=[], type=Path,
         help="textual inversion; prompts call it by the file's name; repeatable",
     )  # fmt: skip
+    files.add_argument(
+        "--region", metavar="MASK", action="append", default=[],
+        help="where a part of the prompt counts that AND joins; one for each, an empty name is everywhere",
+    )  # fmt: skip
     files.add_argument("--demo", action="store_true", help="use the bundled models for what is not given")
 
 

@@ -77,6 +77,8 @@ class Job:
     """Motion modules that act beside the first, named by their files."""
     style: lora.VaryingFile | None = None
     """The checkpoint whose style the clip takes on."""
+    regions: tuple[Path | None, ...] = ()
+    """The masks of the parts of the prompt that AND joins, None for a part that counts everywhere."""
 
     def __post_init__(self) -> None:
         encode = check_destination(self.out)
@@ -90,6 +92,8 @@ class Job:
         settle_sounds(self.clip, FIELDS)
         for mask in filter(None, (self.clip.effect_mask, *(item.mask for item in self.further))):
             read_masks(Path(mask), "movement mask", self.clip.frames)
+        for region in filter(None, self.regions):
+            read_masks(region, "region mask", self.clip.frames)
         if self.further and self.module is None:
             raise MotionError("further motion modules go beside a first one: give it with --motion FILE")
         for item in self._further():
@@ -178,6 +182,7 @@ class Job:
     def _networks(self, host: Standalone, module: MotionModel | None, attached: Sequence[WeightedLora]) -> Networks:
         """All that acts on the image model, opened."""
         from motion.hosts.effects import effect_of_further
+        from motion.hosts.regions import Regions
         from motion.hosts.standalone.networks.networks import Networks
         from motion.weights.formats.embeddings import open_embedding
 
@@ -192,6 +197,7 @@ class Job:
             motion.one_shot.load(self.one_shot) if self.one_shot is not None else None,
             [(motion.load(item.module), effect_of_further(item, self.clip.frames)) for item in self._further()],
             self._style(host),
+            Regions.read(self.regions, self.clip.frames) if self.regions else None,
         )
 
     def _frames(
@@ -271,6 +277,8 @@ class Job:
         if self.style is not None:
             extra |= {"Style hash": short_hash(self.style.path)} if self.style.path.is_file() else {}
             extra |= {"Style": str(Weighted(self.style.path.stem, self.style.weight))}
+        if self.regions:
+            extra |= {TAB_FIELDS["regions"].key: "; ".join("" if mask is None else mask.name for mask in self.regions)}
         row = TAB_FIELDS["modules"]
         extra[row.key] = row.write([item._replace(module=Path(item.module).stem) for item in self.further])
         loras = ", ".join(map(str, self.loras))

@@ -40,6 +40,11 @@ def without_tags(prompt: str, but: Container[str] = ()) -> str:
     return _TAG.sub(lambda found: found[0] if found[1] in KINDS and _split(found[2])[0] in but else "", prompt)
 
 
+def tags_alone(prompt: str) -> str:
+    """The tags in `prompt`, and nothing else."""
+    return "".join(found[0] for found in _TAG.finditer(prompt))
+
+
 def tag_texts(prompt: str) -> dict[str, str]:
     """What stands between the brackets of each LoRA's last tag, by its name; unread, for others may know more of it."""
     return {_split(text)[0]: text for kind, text in _TAG.findall(prompt) if kind in KINDS}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from motion.hosts.regions import Regions
 from motion.hosts.standalone.samplers import last_alpha
 from motion.hosts.standalone.source import Kept
 from motion.techniques.ddim_inversion import invert
@@ -97,6 +98,17 @@ class NoiseLevel(NamedTuple):
     def prediction(self, x: Tensor, x0: Tensor) -> Tensor:
         """The inverse of `clean`."""
         return velocity(x, self.sigma, x0) if self.of_v else (x - x0) / self.sigma
+
+
+def join(parts: Sequence[tuple[float, Tensor]], base: Tensor, regions: Regions | None, frames: int) -> Tensor:
+    """The prediction for a prompt in ``parts`` that AND joins, each with its weight and its own ``[rows, c, h, w]``:
+    what they differ by from ``base``, where they count, added to that. The rows are clips of so many ``frames``."""
+    total = base.clone()
+    for number, (weight, found) in enumerate(parts):
+        mask = None if regions is None else regions.weights(number, base[:frames])
+        counts = weight if mask is None else weight * mask.repeat(len(base) // frames, 1, 1, 1)
+        total += counts * (found - base)
+    return total
 
 
 def inverted(

@@ -23,13 +23,13 @@ from motion.hosts.source import Source
 from motion.hosts.standalone.checkpoint import open_parts
 from motion.hosts.standalone.device import device_of, dtype_of
 from motion.hosts.standalone.finite import check_finite
-from motion.hosts.standalone.networks.lora_weights import merge_loras, named_by_texts
+from motion.hosts.standalone.networks.lora_weights import merge_loras
 from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.placement import resting, settle
 from motion.hosts.standalone.sampling import Sampling
 from motion.hosts.standalone.source import lengthened
-from motion.hosts.standalone.text.prompts import FrameConditioning
+from motion.hosts.standalone.text.joined import encode_prompts
 from motion.hosts.standalone.vae import decode, encode_frames, frames_at_once
 from motion.hosts.standalone.windows import windows_of
 from motion.hosts.standalone.work import Progress, Work, part_of, seed_of_work
@@ -38,8 +38,7 @@ from motion.sampling.animation import is_attached
 from motion.sampling.sharing import ALONE, Sharing
 from motion.sampling.windows import Windows, plan
 from motion.settings.choices import SAMPLERS
-from motion.settings.lora_tags import lora_tags, without_tags
-from motion.settings.prompts import travel
+from motion.settings.lora_tags import lora_tags
 from motion.settings.settings import FIELDS, Clip
 from motion.techniques.ddim_inversion import check_reversible
 from motion.techniques.registry import check, techniques_of
@@ -195,7 +194,7 @@ class Standalone:
             told = memory_error_told(f"{windows.size} frames of {of_pass[0].size} do")
             first = None if drawn is None else self._enlarged(drawn, of_pass[0].size)
             with told, merge_loras(self.parts, networks.loras):
-                conditioning = self._encode_prompts(of_pass, windows.frames, networks)
+                conditioning = encode_prompts(self.parts, of_pass, windows.frames, networks)
                 drawn_with = of_pass, windows, conditioning, networks, source, noise if first is None else None, first
                 sharing, found = self.sharing if windows.apart else ALONE, None
                 sampling = Sampling(self.parts, self.device, self.dtype, *drawn_with, sharing, self.sparing)
@@ -237,7 +236,9 @@ class Standalone:
         windows = self._windows(clip, networks)
         latents = lengthened(torch.cat(list(encode_frames(self.parts.vae, frames))), windows.frames)
         with memory_error_told(f"{windows.size} frames of {clip.size} do"), merge_loras(self.parts, networks.loras):
-            conditioning = self._encode_prompts([clip], windows.frames, networks)
+            conditioning = encode_prompts(self.parts, [clip], windows.frames, networks)
+            if conditioning.joined:
+                raise MotionError("a clip goes back to its noise by one prompt: give one without AND")
             sampling = Sampling(self.parts, self.device, self.dtype, [clip], windows, conditioning, networks)
             return go_back(sampling, latents)
 
@@ -272,17 +273,6 @@ class Standalone:
         held = [frame for control in networks.controls for frame in control.images]
         drawn_as = Plan(clip.cfg, held, source is None, frames=clip.frames, sampler=SAMPLERS[clip.sampler])
         check(techniques_of(clip), drawn_as)
-
-    def _encode_prompts(self, clips: Sequence[Clip], frames: int, networks: Networks) -> FrameConditioning:
-        """The conditioning of each frame to draw, of those beyond the clip as the last one; unguided groups first."""
-        asked, closed = clips[0].frames, clips[0].loop == "closed"
-        negatives = [clip.negative for clip in clips] if clips[0].cfg > 1 else []
-        by_text = {lora.path.stem for lora in networks.varying}
-        texts = [without_tags(text, but=by_text) for text in (*negatives, *(clip.prompt for clip in clips))]
-        mixes = [travel(text, asked, closed, frames) for text in texts]
-        skip, how = clips[0].clip_skip, clips[0].travel
-        within = partial(named_by_texts, self.parts, networks.varying)
-        return FrameConditioning.of(self.parts.encoders, mixes, len(negatives), skip, how, networks.embeddings, within)
 
     def _decoded(self, latents: Tensor, numbers: Sequence[int]) -> Iterator[Frame]:
         """Those of the frames of latents `[frames, 4, h, w]`, decoded a few at a time."""

@@ -8,7 +8,8 @@ import diffusers
 import torch
 
 from motion.hosts.standalone.parts import Parameterization
-from motion.models.motion.architecture import Betas
+from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION, Betas
+from motion.models.motion.model import MotionModel
 from motion.settings.settings import LCM_STEPS, Clip
 
 FEW_STEPS = 8
@@ -32,6 +33,13 @@ _SCHEDULERS: dict[str, tuple[str, str, dict[str, Any]]] = {
 # DDIM is the first order of DPM-Solver (Lu et al., https://arxiv.org/abs/2206.00927, section 4.1). diffusers' own class
 # goes back by 1000 // steps, wherever its next time lies.
 _DDIM_BETWEEN_ANY_TIMES = ("DPMSolverMultistepScheduler", {"solver_order": 1})
+
+
+def betas_of(clip: Clip, module: MotionModel | None) -> Betas:
+    """The noise schedule by which the clip is drawn with that motion module, or with none."""
+    if module is None:
+        return SCHEDULES.get(clip.betas, STABLE_DIFFUSION)
+    return module.architecture.family.schedule(clip.betas)
 
 
 def spacing_of(sampler: str, steps: int, spacing: str = "auto", zero_snr: bool = False) -> str:

@@ -21,7 +21,7 @@ from motion.hosts.source import Source
 from motion.hosts.standalone import samplers
 from motion.hosts.standalone.device import fetched
 from motion.hosts.standalone.generators import frame_generators, twin_generators
-from motion.hosts.standalone.guidance import Guidance, NoiseLevel, inverted
+from motion.hosts.standalone.guidance import Guidance, NoiseLevel, inverted, join
 from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import LATENT_CHANNELS, Parts
 from motion.hosts.standalone.scope import Scope
@@ -30,7 +30,6 @@ from motion.hosts.standalone.text.prompts import FrameConditioning
 from motion.hosts.standalone.vae import encode, encode_frames, pictures_of
 from motion.hosts.standalone.windows import GUIDED_AT_ONCE, HELD_AT_ONCE, rows_at_once
 from motion.hosts.standalone.work import Progress, SamplingRun, Work
-from motion.models.motion.architecture import SCHEDULES, STABLE_DIFFUSION
 from motion.sampling.arrangement import Arrangement
 from motion.sampling.casting import send
 from motion.sampling.sharing import ALONE, Sharing
@@ -125,8 +124,6 @@ class Sampling:
     @cached_property
     def kept_by_mask(self) -> Kept | None:
         """What stays of the source."""
-        if self.source is None or self.source.mask is None:
-            return None
         return kept_by_mask(self.source, self.clips[0], self.parts.vae, self.windows.frames)
 
     @cached_property
@@ -146,9 +143,7 @@ class Sampling:
         if self.clips[0].step_noise == "constant":
             generators = [twin for clip in self.clips for twin in twin_generators(clip, self.windows.frames)]
         scheduler = self._scheduler()
-        looks_at_others = self.networks.one_shot or self.clips[0].cross_frame_mode(self.clips[0].zero_shot) != "none"
-        by_row = looks_at_others or self.networks.act_by_row
-        at_once = None if by_row else rows_at_once(self.windows, self.sparing)
+        at_once = None if self.networks.act_by_row(self.clips[0]) else rows_at_once(self.windows, self.sparing)
         arrangement = Arrangement(self.windows, rows_at_once=at_once, sharing=self.sharing)
         kept = noise if self.techniques.rounds > 1 else None
         run = SamplingRun(scheduler, arrangement, generators, kept, noise)
@@ -200,10 +195,7 @@ class Sampling:
         return torch.cat(list(map(self.techniques.turn, turns))) * levels.scales[way.back]
 
     def _scheduler(self) -> Any:
-        clip = self.clips[0]
-        module = self.networks.module
-        family = module.architecture.family if module else None
-        betas = family.schedule(clip.betas) if family else SCHEDULES.get(clip.betas, STABLE_DIFFUSION)
+        clip, betas = self.clips[0], samplers.betas_of(self.clips[0], self.networks.module)
         return samplers.scheduler(clip.sampler, betas, clip.steps, clip.spacing, self.parts.parameterization)
 
     def _step(self, run: SamplingRun, t: Tensor) -> None:
@@ -221,6 +213,8 @@ class Sampling:
         moment = Moment(self.windows.frames, self.guidance.kept, run.done, len(times), following, window)
         shown = self._handed_over(noisy)
         made = self._together(run.arrangement, shown, t)
+        first = made[Pass("cond")]
+        made[Pass("cond")] = self._joined(run, shown, t, Pass("cond"), first, made.get(Pass("uncond"), first))
         by_text = {wanted.text: found for wanted, found in made.items() if wanted.motion}
         predicted = by_text["cond"]
         if "uncond" in by_text:
@@ -231,9 +225,18 @@ class Sampling:
                 return made[further]
             told = self.conditioning.apart()[further.text != "uncond"]
             with run.arrangement.further(further.text, further.motion):
-                return self._called([further], shown, t, told)[further]
+                found = self._called([further], shown, t, told)[further]
+            return self._joined(run, shown, t, further, found, found) if further.text == "cond" else found
 
         return self.guidance.edit(predicted, by_text, noisy, NoiseLevel.of(run.scheduler, t), moment, predict)
+
+    def _joined(self, run: SamplingRun, shown: Tensor, t: Tensor, wanted: Pass, first: Tensor, base: Tensor) -> Tensor:
+        """What is predicted for all parts of the prompts that AND joins, given that for the ``first``; see `join`."""
+        found = [(self.conditioning.weight, first)]
+        for number, part in enumerate(self.conditioning.joined, 1):
+            with run.arrangement.further(f"part {number}", wanted.motion):
+                found.append((part.weight, self._called([wanted], shown, t, part)[wanted]))
+        return join(found, base, self.networks.regions, self.windows.frames) if found[1:] else first
 
     def _together(self, arrangement: Arrangement, noisy: Tensor, t: Tensor) -> dict[Pass, Tensor]:
         """What is predicted for the prompt, for the negative prompt if there is one, and of what techniques ask for

@@ -30,8 +30,10 @@ class Kept(NamedTuple):
         return torch.where(self.anew, clips, self.latents).flatten(0, 1)
 
 
-def kept_by_mask(source: Source, clip: Clip, vae: AutoencoderKL, frames: int) -> Kept:
-    """What the mask of a source keeps of a clip, of which so many `frames` are drawn."""
+def kept_by_mask(source: Source | None, clip: Clip, vae: AutoencoderKL, frames: int) -> Kept | None:
+    """What the mask of a source keeps of a clip, of which so many `frames` are drawn; None where there is none."""
+    if source is None or source.mask is None:
+        return None
     masks = source.masks(clip.frames, clip.size, clip.mask_blur)
     anew = torch.stack([torch.from_numpy(in_latents(mask))[None] for mask in masks])
     found = torch.cat(list(encode_frames(vae, source.frames(clip.frames, clip.size))))

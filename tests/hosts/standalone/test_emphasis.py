@@ -49,7 +49,6 @@ def test_the_grammar_is_the_webuis(prompt: str) -> None:
         ("a [cat:8]", r"\[cat:8\]"),
         ("[a:[b:c: 5 ]:8]", r"\[b:c: 5 \]"),
         ("a [(cat:1.2)|dog]", r"\[\(cat:1.2\)\|dog\]"),
-        ("a cat AND a dog :0.5", "joined by AND"),
         ("a embedding:bad-hands, cat", "embedding:bad-hands: write the embedding's name alone"),
     ],
 )

@@ -50,7 +50,7 @@ def test_stills_are_diffusers_own(
 ) -> None:
     """Text, guidance, schedule, added conditions and decoding: one number at every point would show."""
     host: Standalone = request.getfixturevalue(base)
-    monkeypatch.setattr("motion.hosts.standalone.sampling.STABLE_DIFFUSION", BETAS)
+    monkeypatch.setattr("motion.hosts.standalone.samplers.STABLE_DIFFUSION", BETAS)
     ours = host.render(replace(CLIP, sampler="euler", negative=negative))
     noise = torch.randn((3, 4, 8, 8), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
@@ -149,7 +149,7 @@ def test_guidance_of_one_is_the_prompt_alone(sd15: Standalone, v3: MotionModel) 
 
 
 def test_motion_moves_and_its_scale_takes_it_away(sd15: Standalone, v3: MotionModel, monkeypatch: Any) -> None:
-    monkeypatch.setattr("motion.hosts.standalone.sampling.STABLE_DIFFUSION", BETAS)
+    monkeypatch.setattr("motion.hosts.standalone.samplers.STABLE_DIFFUSION", BETAS)
     full = replace(CLIP, frames=16)
     still = sd15.render(full)
     assert not np.array_equal(sd15.render(full, v3), still)

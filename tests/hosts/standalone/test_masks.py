@@ -1,4 +1,4 @@
-"""Masks in the standalone host: what stays of the source, and what an inpainting model sees."""
+"""Masks in the standalone host: what stays of a source, what an inpainting model sees, where parts of prompts count."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import motion
 from motion.cli import main as cli
 from motion.errors import MotionError
 from motion.fields.table import Size
+from motion.hosts.regions import Regions
 from motion.hosts.source import Source, in_order
 from motion.hosts.standalone import Standalone
 from motion.hosts.standalone.networks.networks import Networks
+from motion.hosts.standalone.text.joined import Part, split
 from motion.hosts.standalone.vae import encode
 from motion.settings.settings import Clip
 from motion.video.read import read
 from motion.video.write import write
+from tests.support.small import far
 
 SIZE = Size(64, 64)
 CLIP = Clip(prompt="a cat", frames=3, steps=2, seed=1, size=SIZE, cfg=1.0, mask_blur=2)
@@ -173,3 +177,77 @@ def test_frames_come_in_any_order(order: list[int]) -> None:
 
     assert list(in_order(order, walk)) == list(order)
     assert len(walks) <= 5
+
+
+PROMPTS = "a cat", "a red square"
+ONE_STEP = replace(CLIP, frames=4, steps=1, cfg=5.0, context_length=0)
+"""After one step each place of the latents is what is predicted there."""
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory: pytest.TempPathFactory) -> Regions:
+    """The first part counts on the left, the second one on the right, and from frame 2 on half on the left, too."""
+    folder = tmp_path_factory.mktemp("regions")
+    left = np.zeros((4, 64, 64, 3), np.uint8)
+    left[:, :, :32] = 255
+    right = 255 - left
+    right[2:, :, :32] = 255
+    for name, frames in {"left": left[:1], "right": right}.items():
+        (folder / name).mkdir()
+        for number, frame in enumerate(frames):
+            Image.fromarray(frame).save(folder / name / f"{number}.png")
+    return Regions.read([folder / "left" / "0.png", folder / "right"], 4)
+
+
+def latents(host: Standalone, prompt: str, networks: Networks | None = None, **settings: Any) -> torch.Tensor:
+    clip = replace(ONE_STEP, prompt=prompt, **settings)
+    return host._latents([clip], Networks() if networks is None else networks, None)[0]
+
+
+def test_parts_of_a_prompt_are_read_as_the_webuis_read_them() -> None:
+    assert split("a cat AND a :dog :0.5 AND b:1.2<lora:FOO AND:1>") == [
+        Part("a cat<lora:FOO AND:1>"), Part(" a :dog<lora:FOO AND:1>", 0.5), Part(" b<lora:FOO AND:1>", 1.2)
+    ]  # fmt: skip
+    assert split("ANDY and BAND") == [Part("ANDY and BAND")]
+
+
+def test_parts_add_up_by_their_weights(host: Standalone) -> None:
+    first, second = PROMPTS
+    alone = latents(host, first)
+    assert far(latents(host, f"{first} AND {second} :0"), alone) < 1e-5
+    assert far(latents(host, f"{first} :0.5 AND {first} :0.5"), alone) < 1e-5
+    assert far(latents(host, f"{first} AND {second}"), alone) > 1e-3
+    lines = latents(host, f"0: {first} AND {second} :0\n-1: {second} AND {first} :0")
+    assert far(lines[[0, 3]], torch.stack([alone[0], latents(host, second)[3]])) < 1e-5
+    without = latents(host, f"{first} AND {second} :0", cfg=1.0)
+    assert far(without, latents(host, first, cfg=1.0)) < 1e-5
+    with pytest.raises(MotionError, match=r"joined by AND with weights \[1, 1\] and \[1\]: give each key frame"):
+        latents(host, f"0: {first} AND {second}\n-1: {first}")
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"context_length": 3, "context_overlap": 2, "noise": "independent"}], ids=["whole", "windows"]
+)
+def test_a_part_counts_where_its_mask_is_white(host: Standalone, halves: Regions, settings: dict[str, Any]) -> None:
+    first, second = (latents(host, prompt, **settings) for prompt in PROMPTS)
+    joined = f"{PROMPTS[0]} AND {PROMPTS[1]}"
+    found = latents(host, joined, Networks(regions=halves), **settings)
+    assert far(found[..., 4:], second[..., 4:]) < 1e-5 > far(found[:2, ..., :4], first[:2, ..., :4])
+    both = latents(host, joined, **settings)
+    assert far(found[2:, ..., :4], both[2:, ..., :4]) < 1e-5
+
+
+@pytest.mark.parametrize("prompt", ["a cat", "a AND b AND c"])
+def test_each_part_has_a_mask(host: Standalone, halves: Regions, prompt: str) -> None:
+    with pytest.raises(MotionError, match=r"region masks are 2 and AND joins [13] parts in the prompt"):
+        latents(host, prompt, Networks(regions=halves))
+
+
+def test_regions_from_the_command_line(host: Standalone, tiny: Path, mask: Path, tmp_path: Path) -> None:
+    out = tmp_path / "clip.gif"
+    files = ["--checkpoint", str(tiny / "sd15.safetensors"), "--out", str(out), "--device", "cpu"]
+    clip = ["--prompt", "a cat AND a dog", "--frames", "3", "--steps", "2", "--size", "64x64", "--seed", "1"]
+    assert cli.main(["render", *files, *clip, "--region", "", "--region", str(mask)]) == 0
+    assert "Motion regions: ; mask.webp" in read(out).parameters.replace('"', "")
+    with pytest.raises(MotionError, match="one prompt: give one without AND"):
+        host.invert(replace(CLIP, prompt="a AND b"), np.zeros((3, 64, 64, 3), np.uint8))

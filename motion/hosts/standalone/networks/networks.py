@@ -12,6 +12,7 @@ from torch import nn
 from motion.errors import MotionError
 from motion.fields.curve import Value
 from motion.hosts.controls import Control
+from motion.hosts.regions import Regions
 from motion.hosts.standalone.networks.control_net import ControlClip
 from motion.hosts.standalone.networks.image_prompt import ImagePrompt
 from motion.hosts.standalone.networks.lora import Lora
@@ -56,13 +57,15 @@ class Networks:
     """Motion modules that act beside the first one."""
     style: Style | None = None
     """What the image model takes on of another one."""
+    regions: Regions | None = None
+    """Where the parts of prompts count that AND joins; None: everywhere."""
 
-    @property
-    def act_by_row(self) -> bool:
-        """Whether layers of the UNet are given something by the row."""
+    def act_by_row(self, clip: Clip) -> bool:
+        """Whether layers of the UNet are given something by the row, or look at the rows of other frames."""
         style = self.style is not None and isinstance(self.style.strength, str)
         prompt = self.image_prompt is not None and isinstance(self.image_prompt.scale, str)
-        return style or prompt or adapts_frames(self.attached) or bool(self.varying)
+        looks_at_others = self.one_shot is not None or clip.cross_frame_mode(clip.zero_shot) != "none"
+        return looks_at_others or style or prompt or adapts_frames(self.attached) or bool(self.varying)
 
     @property
     def varying(self) -> Sequence[Lora]:

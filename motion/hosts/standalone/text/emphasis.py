@@ -22,7 +22,6 @@ _TOKEN = re.compile(
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 _BY_STEP = re.compile(r"\[[^\[\]]*(?:\|[^\[\]]*|:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*)\]")
-_JOINED = re.compile(r"\bAND\b")
 _EMBEDDING = re.compile(r"\bembedding:[^\s,]+")
 
 
@@ -94,8 +93,6 @@ def _check(prompt: str) -> None:
             f"the prompt has {found[0]:.40}, which changes from step to step: only a WebUI draws that; give lines such "
             r"as 0: text for a change over frames, or \[ for a bracket"
         )
-    if _JOINED.search(bare):
-        raise MotionError("the prompt has parts joined by AND: only a WebUI draws that; join them with a comma")
     if found := _EMBEDDING.search(bare):
         raise MotionError(f"the prompt has {found[0]:.40}: write the embedding's name alone, and give its file")
 

@@ -41,6 +41,10 @@ class FrameConditioning:
     mixes: Sequence[Sequence[Mix]]
     negatives: int = 0
     interpolation: str = "linear"
+    weight: float = 1.0
+    """How much the part of the prompt that this is counts beside those that AND joins to it."""
+    joined: Sequence[FrameConditioning] = ()
+    """These, each with the groups of a prompt alone."""
 
     @classmethod
     def of(
