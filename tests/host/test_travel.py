@@ -67,7 +67,7 @@ def test_a_map_of_another_tool_is_its_lines(webui: Webui, still: str) -> None:
 
 
 def test_a_lora_in_one_line_acts_on_the_frames_of_that_line(webui: Webui, still: str) -> None:
-    """Without guidance, for negative prompts are told without it, and without motion, by which frames see each other."""
+    """Without guidance, for negative prompts are told without it, and without motion, by which frames see others."""
     asked: dict[str, Any] = {"cfg_scale": 1, "sampler_name": "Euler"}
 
     def drawn(prompt: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from motion.demo.world import draw_clip, parse_caption
 from ..support.models import RGB, SCRIBBLE
 from ..support.page import WebuiPage, prepare
 from ..support.webui import QUICK
+from .test_curves import drawn
 
 LABEL = "Key frames"
 
@@ -115,22 +117,26 @@ def test_the_strip_is_in_both_tabs(page: WebuiPage, pictures: list[Path], tab: s
     assert page.key_values("frame") == ["0"]
 
 
+STRENGTHS = ["@0: 1, @0.5: 0.2", "0.5"]
+"""Of the first picture over the steps, and of the last."""
+
+
 def test_a_clip_obeys_the_strip_and_its_parameters_bring_it_back(open_page: WebuiPage, pictures: list[Path]) -> None:
     page = open_page
     prepare(page)
     page.add_keys(*pictures[:2])
     page.strip.get_by_role("button", name="A to B").click()
-    page.keys.nth(1).get_by_label("Strength").fill("0.5")
-    page.keys.nth(1).get_by_label("Strength").press("Tab")
-    page.settle_keys()
+    for card, strength in enumerate(STRENGTHS):
+        page.keys.nth(card).get_by_label("Strength").fill(strength)
+        page.keys.nth(card).get_by_label("Strength").press("Tab")
+        page.settle_keys()
     shown = page.key_pictures()
-    page.click("generate")
-    page.clips.first.wait_for(state="visible")
-    page.finished()
+    first = drawn(page)
     page.photograph("strip-clip")
-    said = page.page.locator("#txt2img_results").inner_text()
-    assert f"Motion key frames: 0={shown[0]} {RGB}; -1={shown[1]}=0.5 {RGB}".replace('"', "") in said.replace('"', "")
-    assert "Key frames: 0 15=0.5" in said and "SparseCtrl strength: " in said
+    said = re.sub(r"[\\\"]", "", page.page.locator("#txt2img_results").inner_text())
+    asked = (f"{place}={image}={how} {RGB}" for place, image, how in zip((0, -1), shown, STRENGTHS, strict=True))
+    assert re.sub(r"[\\\"]", "", f"Motion key frames: {'; '.join(asked)}") in said
+    assert f"Key frames: 0={STRENGTHS[0]} 15=0.5" in said and "SparseCtrl strength: " in said
     page.load()
     page.host_fill("prompt", "")
     page.paste()
@@ -138,8 +144,9 @@ def test_a_clip_obeys_the_strip_and_its_parameters_bring_it_back(open_page: Webu
     page.keys.nth(1).wait_for(state="visible")
     page.photograph("strip-pasted")
     assert page.key_pictures() == shown
-    assert page.key_values("strength") == ["1", "0.5"]
+    assert page.key_values("strength") == STRENGTHS
     assert page.key_values("frame") == ["0", "15"]
+    assert drawn(page) == first
 
 
 def test_pictures_keep_their_order_and_go_by_pointer_and_keys(open_page: WebuiPage, pictures: list[Path]) -> None:
