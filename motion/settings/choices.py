@@ -65,7 +65,7 @@ NOISES: Mapping[str, str] = MappingProxyType(
 STEP_NOISES: Mapping[str, str] = MappingProxyType({"own": "Own", "constant": "Constant"})
 TRAVELS: Mapping[str, str] = MappingProxyType({"linear": "Linear", "spherical": "Spherical"})
 FREEINIT_FILTERS: Mapping[str, str] = MappingProxyType(
-    {"butterworth": "Butterworth", "gaussian": "Gaussian", "ideal": "Ideal"}
+    {"butterworth": "Butterworth", "gaussian": "Gaussian", "ideal": "Ideal", "box": "Box"}
 )
 SPACINGS: Mapping[str, str] = MappingProxyType(
     {"auto": "Auto", "leading": "Leading", "linspace": "Linspace", "trailing": "Trailing"}

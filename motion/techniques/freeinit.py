@@ -16,12 +16,14 @@ FRESH_SEED = 1 << 17
 """How far from the clip's seed FreeInit's fresh noise is drawn, for each round as far again. Its stream is its own:
 samplers differ from host to host in how much noise they take out of the clip's."""
 
-FILTERS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "butterworth": lambda square, stop: 1 / (1 + (square / stop**2) ** 4),
-    "gaussian": lambda square, stop: torch.exp(-square / (2 * stop**2)),
-    "ideal": lambda square, stop: (square <= stop**2).float(),
+FILTERS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "butterworth": lambda square, longest, stop: 1 / (1 + (square / stop**2) ** 4),
+    "gaussian": lambda square, longest, stop: torch.exp(-square / (2 * stop**2)),
+    "ideal": lambda square, longest, stop: (square <= stop**2).float(),
+    "box": lambda square, longest, stop: (longest <= stop).float(),
 }
-"""FreeInit's filters: how much of a frequency stays, by the square of its distance from zero and the stop frequency."""
+"""FreeInit's filters: how much of a frequency stays, by the square of its distance from zero, its way along the axis on
+which it is farthest, and the stop frequency."""
 
 
 def low_pass(shape: tuple[int, int, int], kind: str, spatial: float = 0.25, temporal: float = 0.25) -> Tensor:
@@ -31,8 +33,8 @@ def low_pass(shape: tuple[int, int, int], kind: str, spatial: float = 0.25, temp
     """
     axes = [2 * torch.fft.fftfreq(size) for size in shape]
     scaled = (axes[0] * (spatial / temporal), *axes[1:])
-    square = sum(axis.square() for axis in torch.meshgrid(*scaled, indexing="ij"))
-    return FILTERS[kind](square, spatial)  # type: ignore[arg-type]
+    along = torch.stack(torch.meshgrid(*scaled, indexing="ij"))
+    return FILTERS[kind](along.square().sum(0), along.abs().amax(0), spatial)
 
 
 def reinitialize_noise(drawn: Tensor, noise: Tensor, fresh: Tensor, alpha: float, kind: str = "butterworth") -> Tensor:

@@ -106,6 +106,13 @@ def test_filters_let_the_slow_through_and_hold_the_fast(kind: str) -> None:
     assert (low[:9, 0, 0].diff() <= 0).all()
 
 
+def test_a_box_is_cut_off_on_each_axis_by_itself() -> None:
+    box, ball = low_pass((16, 16, 16), "box"), low_pass((16, 16, 16), "ideal")
+    assert box[2, 2, 2] == box[0, 0, 2] == 1 and not box[0, 0, 3] and not box[3, 0, 0]
+    assert ball[0, 0, 2] == 1 and not ball[2, 2, 2]
+    assert (low_pass((16, 16, 16), "box", 0.25, 0.5)[4, 2, 2], box[4, 2, 2]) == (1, 0)
+
+
 @pytest.mark.parametrize("kind", FREEINIT_FILTERS)
 def test_a_second_drawing_begins_with_the_slow_parts_of_the_first(kind: str) -> None:
     drawn, noise, fresh = torch.randn(3, 16, 4, 8, 8, dtype=torch.float64).unbind()
