@@ -189,7 +189,7 @@ def test_deep_layers_are_computed_in_some_steps(webui: Webui, still: str, name: 
     off, all_calls = layers(webui, fields, request)
     before = webui.facts()
     cached, calls = layers(webui, {**fields, "cache": "balanced"}, request)
-    assert not changed(before, webui.facts())
+    assert name == "refiner" or not changed(before, webui.facts()), "a refiner leaves another checkpoint in its place"
     again, _ = layers(webui, {**fields, "cache": "balanced"}, request)
     assert (cached == again).all() and apart(cached, off) > 0
     if whole is None:

@@ -11,6 +11,7 @@ import pytest
 
 import motion
 from motion.hosts.standalone import Standalone
+from motion.hosts.standalone.samplers import scheduler
 from motion.models.motion.architecture import FAMILIES
 from motion.settings.choices import SAMPLERS
 from motion.settings.settings import FIELDS, Clip, Size
@@ -19,6 +20,7 @@ from motion.settings.tab import TAB_FIELDS
 from .support import models
 from .support.models import FULL_CHECKPOINT, FULL_MODULE
 from .support.webui import WHOLE, Frames, Webui
+from .test_api import DENOISER
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
 
@@ -109,3 +111,17 @@ def test_zero_terminal_snr_holds_for_the_modules_schedule(webui: Webui, still: s
     first, *_ = noise_levels(webui, 4, override_settings={"sd_noise_schedule": "Zero Terminal SNR"})
     assert first > 1000
     assert noise_levels(webui, 4)[0] < 26
+
+
+@pytest.mark.parametrize(
+    ("sampler", "schedule", "most"),
+    [("Euler", "SGM Uniform", 0.01), ("Euler", "Simple", 1e-3), ("LCM", "SGM Uniform", 0.1)],
+)
+def test_few_steps_are_ours(webui: Webui, still: str, sampler: str, schedule: str, most: float) -> None:
+    """The noise levels that a denoiser is called at, against those of diffusers' schedulers with our spacing."""
+    with webui.calls(DENOISER) as calls:
+        webui.clip({"frames": 2}, sampler_name=sampler, scheduler=schedule, steps=STEPS)
+    ours = scheduler(sampler.lower(), FAMILIES["v3"].betas, STEPS)
+    alphas = ours.alphas_cumprod[[int(time) for time in ours.timesteps]]
+    wanted = ((1 - alphas) / alphas).sqrt().tolist()
+    assert [call[2][0] for call in calls] == pytest.approx(wanted, rel=most)

@@ -77,7 +77,9 @@ def use(*values: Any) -> list[Any]:
 
 def of_preset(name: str | None, prompt: str) -> list[Any]:
     """What those of `host_names` show of a preset that is a recipe; of any other they stay as they are."""
-    recipe = presets().recipe(name or "")
+    recipe = None
+    with suppress(MotionError):  # the row of presets says it
+        recipe = presets().recipe(name or "")
     if recipe is None:
         return [gr.update()] * len(host_names())
     return _of_host(recipe, prompt or "", few_step_files("", [], prompt or "")[1])
