@@ -110,6 +110,21 @@ def _along(mixes: Sequence[Mix], tags: Mapping[str, lora_tags.LoraTag | None], n
     return str(Curve((Track(tuple(Key(frame, frame, value) for frame, value in enumerate(values))),)))
 
 
+def with_tags_of(prompt: Sequence[Mix], unguided: Sequence[Mix], mark: str = "") -> list[Mix]:
+    """What a negative prompt tells the frames, with the LoRAs that the ``prompt`` names there behind a ``mark``.
+
+    Between two texts of its own it is told as it is.
+    """
+
+    def tagged(told: Mix, other: Mix) -> Mix:
+        first, second = map(lora_tags.tags_alone, told[:2])
+        if not (first or second) or other.first != other.second:
+            return other
+        return Mix(other.first + mark + first, other.first + mark + second, told.weight if first != second else 0.0)
+
+    return list(map(tagged, prompt, unguided))
+
+
 def mix_keys(keys: Mapping[int, str], frames: int, closed: bool = False, drawn: int | None = None) -> list[Mix]:
     """`travel` between what stands at the frames ``keys``."""
     places = sorted(keys)

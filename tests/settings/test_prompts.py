@@ -15,7 +15,16 @@ from motion.fields.curve_text import read_curve
 from motion.settings.choices import TRAVELS
 from motion.settings.lora_tags import tag_texts
 from motion.settings.prompt_keys import key_frames
-from motion.settings.prompts import INTERPOLATIONS, Mix, frame_loras, has_curves, linear, spherical, travel
+from motion.settings.prompts import (
+    INTERPOLATIONS,
+    Mix,
+    frame_loras,
+    has_curves,
+    linear,
+    spherical,
+    travel,
+    with_tags_of,
+)
 from motion.weights.formats.lora import TRIGGER, Lora
 
 SEASONS = "a forest,\n0: spring\n4-6: summer\n-1: winter\nbest quality"
@@ -122,6 +131,17 @@ def test_any_prompt_has_weights_for_all_frames_or_is_refused(text: str) -> None:
     except MotionError:
         return
     assert all(len(read_curve(weight).at(5)) == 5 for weight in found.values())
+
+
+def test_negative_prompts_are_told_with_the_loras_of_each_frame() -> None:
+    prompt = travel("0: a <lora:x:1>\n2: b\n4: c", 5)
+    told = with_tags_of(prompt, travel("dark", 5), "|")
+    tagged = "dark|<lora:x:1>"
+    assert told[:3] == [Mix(tagged, tagged), Mix(tagged, "dark|", 0.5), Mix("dark", "dark")]
+    assert told[3:] == [Mix("dark", "dark")] * 2
+    own = travel("0: dark\n2: light", 5)
+    assert with_tags_of(prompt, own)[:2] == [Mix("dark<lora:x:1>", "dark<lora:x:1>"), own[1]]
+    assert with_tags_of(travel("0: a <lora:x:1>\n4: b <lora:x:1>", 5), travel("", 5))[1] == Mix(*["<lora:x:1>"] * 2)
 
 
 def test_interpolations_are_exact() -> None:

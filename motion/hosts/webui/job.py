@@ -89,7 +89,8 @@ class Sample:
         self.take_networks()
         if not self.over:
             with self._over_if_it_fails() as job:
-                job.sampling.by_frame = prompt_loras.take(self.p, asked, job.tab, job.find_lora)
+                job.sampling.by_frame = found = prompt_loras.take(self.p, asked, job.tab, job.find_lora)
+                self.travel.tagged = self.p.prompts[0] if any(lora.tells_text for lora, _ in found) else ""
 
     def conditions(self, *args: Any, **kwargs: Any) -> Any:
         """The conditions of each frame; see `Travel`."""

@@ -1,7 +1,7 @@
 """LoRAs of a WebUI's prompts that do not count the same in all frames.
 
 They are taken out of what the host reads, and attached to its UNet by rows. What such a LoRA does to text encoders the
-host does itself, a text of the prompt after the other, as it would for pictures; negative prompts are told without it.
+host does itself, a text of the prompt after the other, as it would for pictures, and of the negative prompt with each.
 """
 
 from __future__ import annotations

@@ -20,13 +20,15 @@ from torch import Tensor
 from motion.errors import MotionError
 from motion.hosts.webui.backends.base import host_module, need
 from motion.settings.lora_tags import LoraTag, lora_tags, without_tags
-from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of, travel, varies
+from motion.settings.prompts import INTERPOLATIONS, Mix, texts_of, travel, varies, with_tags_of
 from motion.settings.settings import Movement
 
 Schedule = Sequence[Any]
 """The host's `ScheduledPromptConditioning`s: `cond` holds up to step `end_at_step`, the last to the end."""
 Named = Callable[[Any, Sequence[LoraTag]], AbstractContextManager[Any]]
 """The scope in which a text is encoded that names LoRAs, beside the batch's networks; it is given both."""
+MARK = "\0"
+"""Stands between a negative prompt and the LoRAs that it is told with."""
 POOLED = 1280
 """Values of SDXL's vector that tell the pooled text; behind them are sizes, the same in all frames."""
 
@@ -46,6 +48,8 @@ class Travel:
         self.original = original
         self.clip = clip
         self.drawn = drawn
+        self.tagged = ""
+        """The prompt whose tags negative prompts are to heed, too."""
         self.named = named
         self.interpolate = INTERPOLATIONS[clip.travel]
 
@@ -55,9 +59,12 @@ class Travel:
         Behind the prompts every host has arguments of its own. If that does not travel, they are the host's.
         Raises MotionError for a key frame that is not in the clip, and for texts that differ in their parts.
         """
-        if len(required_prompts) != self.drawn or not varies(required_prompts[0], self.clip.frames):
+        prompt, tagged = required_prompts[0], self.tagged if _is_negative(required_prompts) else ""
+        if len(required_prompts) != self.drawn or not (tagged or varies(prompt, self.clip.frames)):
             return self.original(function, required_prompts, *others, **named)
-        mixes = travel(required_prompts[0], self.clip.frames, self.clip.loop == "closed", self.drawn)
+        mixes = self._travel(prompt)
+        if tagged:
+            mixes = with_tags_of(self._travel(tagged), mixes, MARK)
         texts = texts_of(mixes)
         told = self._told(function, required_prompts, texts, *others, **named)
         parts = _parts(told)
@@ -82,18 +89,20 @@ class Travel:
         **named: Any,
     ) -> Any:
         """What the host makes of each of ``texts``, of those together that name the same LoRAs."""
-        is_negative = getattr(prompts, "is_negative_prompt", False)  # its tags are text to every host
-        groups, found = dict[tuple[LoraTag, ...], list[str]](), dict[str, Any]()
+        groups, found = dict[tuple[LoraTag, ...], dict[str, str]](), dict[str, Any]()
         for text in texts:
-            named_here = () if is_negative else (tag._replace(unet=0.0) for tag in lora_tags(text) if tag.text)
-            groups.setdefault(tuple(named_here), []).append(text)
+            spoken, tags = _spoken(text, _is_negative(prompts))
+            groups.setdefault(tags, {})[text] = spoken
         for tags, group in groups.items():
-            like = _like(prompts, group if is_negative else list(map(without_tags, group)))
             with self.named(networks, tags) as known:
+                like = _like(prompts, list(group.values()))
                 told = self.original(function, like, steps, caches, known, *others, **named)
             found |= zip(group, told.batch if hasattr(told, "batch") else told, strict=True)
         each = [found[text] for text in texts]
         return type(told)((len(each),), each) if hasattr(told, "batch") else each
+
+    def _travel(self, prompt: str) -> list[Mix]:
+        return travel(prompt, self.clip.frames, self.clip.loop == "closed", self.drawn)
 
     def _frames(self, parts: dict[str, list[Schedule]], mixes: Sequence[Mix]) -> list[list[Schedule]]:
         """The schedules of each frame; frames that are told the same share them."""
@@ -110,6 +119,17 @@ class Travel:
         ends = sorted({entry.end_at_step for entry in (*first, *second)})
         mix = partial(_mixed, weight=weight, interpolate=self.interpolate)
         return [first[0]._replace(end_at_step=end, cond=mix(_at(first, end), _at(second, end))) for end in ends]
+
+
+def _is_negative(prompts: Any) -> bool:
+    return bool(getattr(prompts, "is_negative_prompt", False))
+
+
+def _spoken(text: str, is_negative: bool) -> tuple[str, tuple[LoraTag, ...]]:
+    """What the host is told of a text, and the LoRAs that it names; a negative prompt's own tags are text to hosts."""
+    told, _, behind = text.partition(MARK)
+    tags = lora_tags(behind if is_negative else text)
+    return told if is_negative else without_tags(told), tuple(tag._replace(unet=0.0) for tag in tags if tag.text)
 
 
 def _like(prompts: Any, texts: Sequence[str]) -> Any:

@@ -240,3 +240,25 @@ def test_a_negative_prompts_tags_are_text_to_the_host() -> None:
     host = Host()
     conditions_of(host, "0: a <lora:ink:1>\n-1: b <hypernet:x>", negative=True)
     assert host.encoded == ["a <lora:ink:1>", "b <hypernet:x>"]
+
+
+@pytest.mark.parametrize("negative", ["", "blurry <lora:is:text>", "0: dark\n8: light"])
+def test_a_negative_prompt_is_told_with_the_loras_of_each_line(negative: str) -> None:
+    """Where it tells a frame one text."""
+    host, worn = Host(), dict[str, list[str]]()
+
+    @contextmanager
+    def named(networks: Any, tags: Sequence[LoraTag]) -> Iterator[Any]:
+        before = len(host.encoded)
+        yield networks
+        worn.setdefault(str([(tag.name, tag.text) for tag in tags]), []).extend(host.encoded[before:])
+
+    told = Travel(host.cached, Tab(frames=9), 9, named)
+    told.tagged = "0: a <lora:ink:0.5>\n8: b"
+    prompts = Prompts([negative] * 9)
+    prompts.is_negative_prompt = True
+    found = told(learned, prompts, STEPS, [[None, None]], {})
+    ends = {"0": ["dark"], "8": ["light"]} if "0:" in negative else {"0": [negative], "8": [negative]}
+    assert worn["[('ink', 0.5)]"] == ends["0"]
+    assert {*worn["[]"]} >= {*ends["8"]}
+    assert len(found) == 9

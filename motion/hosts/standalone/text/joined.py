@@ -18,7 +18,7 @@ from motion.hosts.standalone.networks.networks import Networks
 from motion.hosts.standalone.parts import Parts
 from motion.hosts.standalone.text.prompts import FrameConditioning
 from motion.settings.lora_tags import tags_alone, without_tags
-from motion.settings.prompts import Mix, texts_of, travel
+from motion.settings.prompts import Mix, texts_of, travel, with_tags_of
 from motion.settings.settings import Clip
 
 _AND = re.compile(r"\bAND\b")
@@ -45,7 +45,8 @@ def encode_prompts(parts: Parts, clips: Sequence[Clip], frames: int, networks: N
 
     weights, groups = _split([told(clip.prompt) for clip in clips])
     _check_regions(networks, len(weights), clips[0].prompt)
-    unguided = [told(clip.negative) for clip in clips] if clips[0].cfg > 1 or len(weights) > 1 else []
+    unguided = [with_tags_of(told(clip.prompt), told(clip.negative)) for clip in clips]
+    unguided = unguided if clips[0].cfg > 1 or len(weights) > 1 else []
     skip, how, within = clips[0].clip_skip, clips[0].travel, partial(named_by_texts, parts, networks.varying)
     all_mixes = [*unguided, *(group for of_part in groups for group in of_part)]
     encoded = FrameConditioning.of(parts.encoders, all_mixes, len(unguided), skip, how, networks.embeddings, within)

@@ -99,7 +99,7 @@ class FrameConditioning:
         context, pooled = self.condition.context[at], self.condition.pooled
         if pooled is None:
             return Condition(context, None)
-        if negative and not text:
+        if negative and not without_tags(text):
             return Condition(torch.zeros_like(context), torch.zeros_like(pooled[at]))
         return Condition(context, pooled[at])
 

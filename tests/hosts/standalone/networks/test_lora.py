@@ -239,12 +239,11 @@ def everywhere(parts: Parts, folder: Path) -> Path:
 
 
 def test_a_line_of_a_prompt_wears_loras_of_its_own(tiny: Path, tmp_path: Path) -> None:
-    """Without motion each frame is a picture of its own: that with the weight of its line, text encoder included.
-
-    Without guidance, for negative prompts are told without LoRAs that lines name."""
+    """Without motion each frame is a picture of its own: that with the weight of its line, text encoder included,
+    and the negative prompt with it."""
     host = Standalone.open(tiny / "sd15.safetensors", device="cpu")
     folder = everywhere(host.parts, tmp_path)
-    clip = Clip(prompt="", frames=4, steps=2, seed=1, size=Size(64, 64), cfg=1)
+    clip = Clip(prompt="", frames=4, steps=2, seed=1, size=Size(64, 64), negative="blurry")
 
     def latents(prompt: str) -> Tensor:
         asked = replace(clip, prompt=prompt)
