@@ -37,6 +37,8 @@ WAITING = {aten._local_scalar_dense, aten.is_nonzero, aten.equal, aten.nonzero, 
 """What a program can go on behind only when the device has told it numbers."""
 INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index}
 """What takes its indices from the CPU, too, and sends them."""
+COPYING = {aten.copy_, aten._foreach_copy_}
+"""What writes into tensors of other devices."""
 ACROSS = {aten._to_copy, aten._has_compatible_shallow_copy_type}
 """What takes tensors of several devices."""
 OWN = (Path(torch.__file__).parent.as_posix(), Path(__file__).as_posix(), "<")
@@ -82,6 +84,11 @@ class SimulatedTensor(Tensor):
 
     def __repr__(self, **_: Any) -> str:
         return f"SimulatedTensor({tuple(self.shape)}, {self.dtype})"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A file is written by the host."""
+        _gpus[-1].note("to host", self)
+        return self.held.__reduce_ex__(protocol)
 
     @classmethod
     def __torch_function__(cls, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -186,9 +193,12 @@ def _copied(x: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
 def _computed(call: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """What the device makes of a call of one of torch's own operators."""
     operator, tensors = call.overloadpacket, [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    if operator is aten.copy_:  # a number that is written at an index is filled in there
-        if args[1].ndim and isinstance(args[0], SimulatedTensor) != isinstance(args[1], SimulatedTensor):
-            _gpus[-1].note("to device" if isinstance(args[0], SimulatedTensor) else "to host", args[1])
+    if operator in COPYING:
+        several = operator is not aten.copy_
+        for target, source in zip(args[0], args[1], strict=True) if several else [args[:2]]:
+            there, here = isinstance(target, SimulatedTensor), isinstance(source, SimulatedTensor)
+            if source.ndim and there != here:  # a number that is written at an index is filled in there
+                _gpus[-1].note("to device" if there else "to host", source)
     elif operator in INDEXING:
         _check_indices(args[0], [index for index in args[1] if index is not None])
     elif operator not in ACROSS:
