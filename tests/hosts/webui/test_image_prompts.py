@@ -145,15 +145,16 @@ class CrossAttentionPatch:
         self.weights.append(0.8)
 
     @torch.no_grad()
-    def __call__(self, n: Tensor, context: Any, value: Any, options: Any) -> list[Tensor]:
+    def __call__(self, n: Tensor, context: Any, value: Any, options: Any) -> Tensor:
         each, made = len(n) // len(options["cond_or_uncond"]), []
+        assert all(isinstance(weight, float) for weight in self.weights), "as reForge's asserts"
         for weight, cond, uncond, adapter, unfold in zip(
             self.weights, self.conds, self.unconds, self.ipadapters, self.unfold_batch, strict=True
         ):
             both = [adapter.to_kvs[LAYER](tokens) for tokens in (cond, uncond)]
             both = both if unfold and len(cond) > 1 else [keys.repeat(each, 1, 1) for keys in both]
             made.append(torch.cat([both[number] for number in options["cond_or_uncond"]]) * weight)
-        return made
+        return torch.stack(made)
 
 
 class IPAdapterPatcher:

@@ -117,11 +117,15 @@ class _Patch:
                 values = getattr(self.patch, name)
                 undo.callback(values.__setitem__, self.place, values[self.place])
                 values[self.place] = made(values[self.place], own)
-            if self.strengths is not None:
-                weights = self.patch.weights
-                undo.callback(weights.__setitem__, self.place, weights[self.place])
-                weights[self.place] = weights[self.place] * _of_rows(self.strengths, len(n), self.arrangement, n)
-            return self.patch(n, context, value, options)
+            whole = self.patch(n, context, value, options)
+            if self.strengths is None:
+                return whole
+            # Not all of the family take a weight for each row: what it comes to is found without it.
+            weights = self.patch.weights
+            undo.callback(weights.__setitem__, self.place, weights[self.place])
+            weights[self.place] = [0.0] * len(weights[self.place]) if isinstance(weights[self.place], list) else 0.0
+            without = self.patch(n, context, value, options)
+            return torch.lerp(without, whole, _of_rows(self.strengths, len(n), self.arrangement, whole))
 
     def __getattr__(self, name: str) -> Any:
         """What the next adapter, of another unit, is put among."""
