@@ -30,8 +30,9 @@ def attach(
 
     ``other`` is a UNet of the same class on the same device. ``strength``, a number or a curve over ``frames``, those
     of the finished clip, and steps, as they lie in the ``arrangement`` of the `motion.attach` beside it; a curve
-    computes each layer twice. At 0 nothing is changed, and on exit the UNet is exactly as it was found. Raises
-    MotionError for a UNet with other layers, and for keys that are not in the clip.
+    computes each layer twice, and so does a number where weights are stored in eight bits. At 0 nothing is changed, and
+    on exit the UNet is exactly as it was found. Raises MotionError for a UNet with other layers, and for keys that are
+    not in the clip.
     """
     strength = number_of(strength)
     values = FrameValues(arrangement or Arrangement(Windows(frames)), frames, [strength])
@@ -45,6 +46,9 @@ def attach(
                 undo.callback(patching.after(own, partial(_mix, theirs, partial(values.of_rows, strength)), first=True))
         elif strength != 0:
             for own, theirs in pairs:
+                if any(weight.dtype.itemsize == 1 for weight in own.parameters(recurse=False)):
+                    undo.callback(patching.after(own, partial(_mix, theirs, lambda output: strength), first=True))
+                    continue
                 for name, weight in own.named_parameters(recurse=False):
                     second = theirs.get_parameter(name).to(weight)
                     mixed = nn.Parameter(torch.lerp(weight, second, strength), requires_grad=False)
@@ -61,5 +65,5 @@ def _pairs(unet: nn.Module, other: nn.Module) -> list[tuple[nn.Module, nn.Module
     return [(layer, theirs[name]) for name, layer in unet.named_modules() if layer._parameters]
 
 
-def _mix(theirs: nn.Module, share: Callable[[Tensor], Tensor], own: nn.Module, args: Any, output: Tensor) -> Tensor:
+def _mix(theirs: nn.Module, share: Callable[[Tensor], Any], own: nn.Module, args: Any, output: Tensor) -> Tensor:
     return torch.lerp(output, theirs(*args), share(output))

@@ -232,6 +232,18 @@ def test_numbers_are_weights_between_both(unet: nn.Module, other: nn.Module) -> 
     assert far(styled(unet, other, "0: 0.5, -1: 0.5"), styled(half, other, 0)) <= 1e-6
 
 
+def test_weights_in_eight_bits_keep_theirs_and_the_rest_is_mixed_in(unet: nn.Module, other: nn.Module) -> None:
+    """To a part of a rounding step of theirs it would change nothing."""
+    stored, wide = copy.deepcopy(unet), copy.deepcopy(unet)
+    stored.enable_layerwise_casting(torch.float8_e4m3fn, torch.float32)  # type: ignore[operator]
+    wide.load_state_dict({name: weight.float() for name, weight in stored.state_dict().items()})
+    found = []
+    for each in (stored, wide):
+        with motion.style.attach(each, other, 0.02, STYLED):
+            found.append(each(*styled_batch()).sample)
+    assert far(*found) < 1e-5
+
+
 def test_each_layer_has_the_weights_of_its_frame(unet: nn.Module, other: nn.Module) -> None:
     """Also in windows; whatever the kind of the layer."""
     names = ("conv_in", "down_blocks.0.resnets.0.norm1", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
