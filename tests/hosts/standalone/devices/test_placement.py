@@ -36,7 +36,8 @@ def opened(tiny: Path, **options: Any) -> Standalone:
 
 
 def test_a_clip_drawn_sparingly_is_the_same(tiny: Path, module: MotionModel) -> None:
-    """To rounding, which on a CPU goes by how many rows a product has; `test_attach_windows` has it in float64."""
+    """To rounding: oneDNN sums the channels of a 1 x 1 convolution in blocks that go by the number of frames.
+    `test_attach_windows` has it in float64."""
     usual, sparing = (opened(tiny, device="cpu", sparing=how) for how in (False, True))
     seen: set[int] = set()
     layer = sites.find(sparing.parts.unet).resblocks[0].conv1
