@@ -16,6 +16,7 @@ import motion
 import sparsectrl
 from motion.models import sites
 from motion.sampling.arrangement import Arrangement
+from motion.sampling.casting import Ahead, _Handed
 from motion.sampling.effect import MotionEffect
 from motion.sampling.windows import Windows
 from motion.weights.formats.lora import Lora
@@ -76,6 +77,24 @@ def test_a_webui_sends_nothing_more_for_our_sake(unet: nn.Module, engine: str | 
     for mark, end in pairwise([*marks[1:], len(gpu.events) - STEPS]):
         of_step = Counter(event.kind for event in gpu.events[mark:end])
         assert of_step["wait"] <= 1 and not of_step["to host"] and not of_step["to device"], gpu.events[mark:end]
+
+
+def test_numbers_are_handed_over_once_with_those_that_are_foreseen() -> None:
+    """Of them what has room; the newest are kept, and whatever is asked for is there."""
+    handed = _Handed(6)
+    with simulated_gpu() as gpu:
+        device = torch.device("cuda", 0)
+
+        def over(*values: float, ahead: Ahead = tuple) -> int:
+            mark, found = len(gpu.events), handed.over(values, device, torch.float32, ahead)
+            assert found.device == device and tuple(found.cpu().tolist()) == values
+            return gpu.since(mark)["to device"]
+
+        assert over(1, 2, ahead=lambda: [(3, 4), (5, 6, 7), (1, 2)]) == 1
+        assert over(3, 4, ahead=lambda: 1 / 0) == 0  # type: ignore[arg-type, return-value]
+        assert over(5, 6, 7) == 1 and over(3, 4) == 0
+        assert over(1, 2) == 1 and handed.count <= 6
+        assert over(*range(9)) == 1 and over(*range(9)) == 0
 
 
 def test_mixing_is_refused() -> None:
