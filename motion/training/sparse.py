@@ -148,8 +148,7 @@ class Obeying(AbstractContextManager["Obeying"]):
                 for clip, chosen in zip(shown, keys, strict=True)
             ]
         )
-        device = next(self.encoder.parameters()).device
-        self.attached.enter_context(sparsectrl.attach(self.unet, self.encoder, conditions.to(device), frames))
+        self.attached.enter_context(sparsectrl.attach(self.unet, self.encoder, conditions, frames))
         return self.loss(rng, latents, texts)
 
     def resting(self, after: Callable[[int], None]) -> Callable[[int], None]:

@@ -43,7 +43,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedGpu]:
 def test_a_recipe_learns_on_the_device_and_goes_on_there(
     name: str, gpu: SimulatedGpu, room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step reads its loss; weights come back to be kept."""
+    """A step waits for its loss alone; weights come back to be kept."""
     marks, step = [], loop._Learner.step
 
     def noted(*args: int) -> float:
@@ -57,6 +57,7 @@ def test_a_recipe_learns_on_the_device_and_goes_on_there(
     before = tensors(ON_GPU[name](run, replace(PLAN, steps=1)))
     after = tensors(ON_GPU[name](run, PLAN))
     _, _, begin, end = marks
-    assert Counter(event.kind for event in gpu.events[begin:end])["to host"] == 1
+    of_step = Counter(event.kind for event in gpu.events[begin:end])
+    assert of_step["to host"] == of_step["wait"] == 1
     assert all(tensor.isfinite().all() for tensor in after.values())
     assert any(not torch.equal(tensor, before[key]) for key, tensor in after.items())
