@@ -274,6 +274,16 @@ def test_pictures_are_encoded_to_the_mean_and_the_vae_is_as_before(vae: nn.Modul
     assert not torch.equal(vae(pixels), pixels)
 
 
+def test_what_draws_behind_an_encoded_picture_draws_what_it_would(vae: nn.Module) -> None:
+    pixels, state = torch.rand(1, 3, 8, 8), torch.get_rng_state()
+    vae(pixels)
+    wanted = torch.rand(3)
+    torch.set_rng_state(state)
+    with encoding_to_the_mean(vae), encoding_to_the_mean(vae):
+        vae(pixels)
+    assert torch.equal(torch.rand(3), wanted)
+
+
 def test_a_picture_goes_the_hosts_own_way_to_latents(vae: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     def to_samples(pixels: Tensor, method: int, model: Any) -> Tensor:
         assert model is loaded and method == 0

@@ -27,9 +27,16 @@ def encoding_to_the_mean(vae: nn.Module) -> Iterator[None]:
     with ExitStack() as undo:
         for module in modules:
             if gaussian := vars(module).get(GAUSSIAN):
-                undo.callback(patching.item(vars(module), GAUSSIAN, type(GAUSSIAN, (gaussian,), {"sample": _mean})))
+                undo.callback(patching.item(vars(module), GAUSSIAN, _to_its_mean(gaussian)))
         yield
 
 
-def _mean(gaussian: Any, *_: Any, **__: Any) -> Any:
-    return gaussian.mode()
+def _to_its_mean(gaussian: Any) -> type:
+    class Mean(gaussian):  # type: ignore[misc]
+        def sample(self, *args: Any, **kwargs: Any) -> Any:
+            """The sample is drawn all the same: whatever draws from the same generator behind it, as ControlNet's
+            reference units do, goes on as it does for a picture."""
+            super().sample(*args, **kwargs)
+            return self.mode()
+
+    return Mean
