@@ -5,7 +5,8 @@
 
 `SD_WEBUI_PYTHON` names their interpreters where those are not `venv/bin/python` in there. Each host boots once,
 offline, on the processor, on a data folder of its own: its checkout is only read. `SD_WEBUI_CONTROLNET` names a
-checkout of sd-webui-controlnet for A1111's cases that take it; without it they alone are left out.
+checkout of sd-webui-controlnet for A1111's cases that take it, `SD_WEBUI_EXTENSIONS` those of other extensions
+(sd-webui-regional-prompter, stable-diffusion-webui-two-shot, sd-forge-couple); without them their cases are left out.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from motion.video.read import read
 from motion.video.write import write
 
 from ..support.page import WebuiPage, prepare
-from ..support.webui import QUICK
+from ..support.webui import QUICK, Webui
 
 FRAMES, RATE = 12, 10
 
@@ -53,3 +53,24 @@ def test_a_result_goes_on_at_a_click(page: WebuiPage) -> None:
     result = page.page.locator("#motion_result_txt2img a").first.get_attribute("title") or ""
     assert len(read(Path(result)).frames) == FRAMES + FRAMES - 8
     page.photograph("extended")
+
+
+def test_a_folder_of_clips_is_described_or_it_is_said_why_not(page: WebuiPage, webui: Webui) -> None:
+    """These hosts are offline, so their interrogator has no model: nothing is written."""
+    clips = webui.server.data / "to-describe"
+    clips.mkdir(exist_ok=True)
+    write(
+        draw_clip(parse_caption(QUICK["prompt"]), np.random.default_rng(4), frames=FRAMES), clips / "a.apng", RATE, ""
+    )
+    page.go("txt2img")
+    prepare(page)
+    page.unfold("Source clip")
+    page.fill("source", clips.name)
+    page.element("source_captions").click()
+    page.motion.get_by_text("could not describe a clip").wait_for(state="visible")
+    page.photograph("captions")
+    assert [file.name for file in clips.iterdir()] == ["a.apng"]
+    page.fill("source", f"{clips.name}/a.apng")
+    page.motion.get_by_text(f"{FRAMES} frames at {RATE} FPS").wait_for(state="visible")
+    assert page.element("source_said").locator("img").count() > 0
+    page.photograph("source-strip")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 CHECKOUT, INTERPRETER, CONTROLNET = "SD_WEBUI_DIR", "SD_WEBUI_PYTHON", "SD_WEBUI_CONTROLNET"
 """Environment variables; the first two may name several, as PATH does."""
+EXTENSIONS = "SD_WEBUI_EXTENSIONS"
+"""The environment variable with the checkouts of other extensions that stand beside this one in every host."""
 ONLY = "SD_WEBUI_KIND"
 """The environment variable that chooses one kind of them by its name."""
 

@@ -34,6 +34,8 @@ CHECKPOINT, OTHER, MODULE = "plain", "other", "moving"
 """Two checkpoints and a module that fits them."""
 FULL_CHECKPOINT, FULL_MODULE = "full-size", "full-size-v3"
 """The same at SD1.5's full size. No name holds another: the page finds them by what they hold."""
+STEPPED_CHECKPOINT, STEPPED_MODULE = "stepped", "stepped-v3"
+"""The same in widths that grow as SD1.5's do, where a host takes them: for networks that count on it."""
 RGB, SCRIBBLE, UNTRAINED = "keyed-rgb", "keyed-scribble", "keyed-untrained"
 """SparseCtrl encoders that fit them: random, and one with the zeros that training begins with."""
 SMALL_DECODER = "taesd_decoder.pth"
@@ -44,6 +46,7 @@ BUNDLED = {CHECKPOINT: "sprites", OTHER: "sprites-neon", MODULE: "sprites-motion
 
 FULL = (320, 640, 1280, 1280)
 NARROW = (320, 320, 320, 320)
+STEPPED = (64, 128, 256, 256)
 """Channels of the UNet's levels."""
 TEXT_WIDTH = 768
 
@@ -53,7 +56,10 @@ def lay_out(data: Path, any_width: bool) -> None:
     bundled = {name: WEIGHTS / file for name, file in BUNDLED.items()}
     files = bundled if any_width else random_models(NARROW, (CHECKPOINT, OTHER))
     place(data, files, config=any_width)
-    if not any_width:
+    if any_width:
+        stepped = made_once("stepped", write_stepped)
+        place(data, {name: stepped / name for name in (STEPPED_CHECKPOINT, STEPPED_MODULE)}, config=True)
+    else:
         link(data / "models" / "VAE-taesd" / SMALL_DECODER, random_decoder())
     narrow = Widths()
     shape = (narrow.unet, narrow.text) if any_width else (NARROW, TEXT_WIDTH)
@@ -71,7 +77,7 @@ def lay_out_full(data: Path, config: bool) -> None:
 def place(data: Path, files: Mapping[str, Path], config: bool) -> None:
     """Link files into a host's folders, of checkpoints also the .yaml if the host is to read a `config`."""
     for name, path in files.items():
-        is_module = name in (MODULE, FULL_MODULE)
+        is_module = name in (MODULE, FULL_MODULE, STEPPED_MODULE)
         folder = data / "models" / ("motion" if is_module else "Stable-diffusion")
         link(folder / f"{name}.safetensors", path.with_suffix(".safetensors"))
         if config and not is_module:
@@ -116,6 +122,13 @@ def write_checkpoint(path: Path, widths: tuple[int, ...], seed: int, text_folder
     save_image_model(ImageModel(unet, random_vae(), CLIPTextModel(text_config())), path, {})
     config = path.with_suffix(".yaml")
     config.write_text(config.read_text().replace(TEXT_FOLDER, str(text_folder)))
+
+
+def write_stepped(partial: Path, _: Path) -> None:
+    """A random checkpoint with the text encoder of the bundled ones, and a module for it."""
+    torch.manual_seed(0)
+    save_image_model(ImageModel.build(Widths(unet=STEPPED)), partial / f"{STEPPED_CHECKPOINT}.safetensors", {})
+    write_module(partial / f"{STEPPED_MODULE}.safetensors", "v3", STEPPED)
 
 
 def random_vae(**config: float) -> AutoencoderKL:

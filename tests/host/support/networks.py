@@ -5,20 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import ControlNetModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from motion.hosts.standalone.checkpoint import open_parts
-from motion.training.files import save_tensors
-from motion.weights.formats.ldm import text_name, unet_name
+from motion.weights.formats.ldm import text_name
 
-from .models import CHECKPOINT, FULL, link, made_once
+from .models import CHECKPOINT
 
 LORA, EMBEDDING = "scribbled", "zzxq"
 """What a prompt calls them by."""
-CONTROL = "random-control"
-"""A ControlNet for the checkpoint of full size."""
 RANK = 4
 STRENGTH = 0.03
 """Standard deviation of what the LoRA adds to a weight."""
@@ -28,7 +24,7 @@ VECTORS = 2
 
 def write(data: Path) -> None:
     """Write a LoRA of UNet and text encoder and a textual inversion into a host's data folder, in the widths of the
-    checkpoint that lies there, and a ControlNet of SD1.5's size."""
+    checkpoint that lies there."""
     parts = open_parts(data / "models" / "Stable-diffusion" / f"{CHECKPOINT}.safetensors")
     text = parts.encoders[0].model
     draw = torch.Generator().manual_seed(1)
@@ -43,8 +39,6 @@ def write(data: Path) -> None:
         file = data / f"{path}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, file)
-    control = made_once("controlnet", lambda partial, _: _write_control(partial / f"{CONTROL}.safetensors"))
-    link(data / "models" / "ControlNet" / f"{CONTROL}.safetensors", control / f"{CONTROL}.safetensors")
 
 
 def _pair(stem: str, shape: torch.Size, draw: torch.Generator) -> dict[str, Tensor]:
@@ -56,31 +50,3 @@ def _pair(stem: str, shape: torch.Size, draw: torch.Generator) -> dict[str, Tens
         f"{stem}.lora_up.weight": scale * torch.randn(out, RANK, generator=draw),
         f"{stem}.alpha": torch.tensor(float(RANK)),
     }
-
-
-def _write_control(path: Path) -> None:
-    """A random ControlNet of SD1.5's size under LDM names, no layer of it at zero."""
-    torch.manual_seed(1)
-    network = ControlNetModel(block_out_channels=FULL, cross_attention_dim=768, attention_head_dim=8)
-    for layer in (*network.controlnet_down_blocks, network.controlnet_mid_block):
-        nn.init.normal_(layer.weight, std=0.1)
-    nn.init.normal_(network.controlnet_cond_embedding.conv_out.weight, std=1)
-    state = {f"control_model.{_control_name(name)}": tensor for name, tensor in network.state_dict().items()}
-    save_tensors(state, path, {})
-
-
-def _control_name(name: str) -> str:
-    """diffusers' name of a ControlNet's tensor -> the authors'."""
-    part, _, rest = name.partition(".")
-    number, _, leaf = rest.partition(".")
-    if part == "controlnet_down_blocks":
-        return f"zero_convs.{number}.0.{leaf}"
-    if part == "controlnet_mid_block":
-        return f"middle_block_out.0.{rest}"
-    if part != "controlnet_cond_embedding":
-        return unet_name(name)
-    place = {"conv_in": 0, "conv_out": 14}
-    if number in place:
-        return f"input_hint_block.{place[number]}.{leaf}"
-    block, _, leaf = leaf.partition(".")
-    return f"input_hint_block.{2 * int(block) + 2}.{leaf}"

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import models, networks
-from .hosts import A1111, CONTROLNET, Host
+from . import controls, models, networks
+from .hosts import A1111, CONTROLNET, EXTENSIONS, Host
 from .models import CHECKPOINT, ROOT
 
 PROBE = Path(__file__).resolve().parents[1] / "probe"
@@ -105,11 +105,14 @@ def lay_out(host: Host, data: Path, extension: bool, page: Mapping[str, object])
     models.lay_out(data, host.kind.any_width)
     models.lay_out_full(data, config=host.kind.any_width)
     networks.write(data)
+    controls.write(data, host.kind.any_width)
     models.link(data / "extensions" / "motion-probe", PROBE)
     if (controlnet := os.environ.get(CONTROLNET)) and host.kind is A1111:
         models.link(data / "extensions" / "sd-webui-controlnet", Path(controlnet).expanduser().absolute())
     if extension:
         models.link(data / "extensions" / "sd-webui-motion", ROOT)
+    for other in filter(None, os.environ.get(EXTENSIONS, "").split(os.pathsep)):
+        models.link(data / "extensions" / Path(other).name, Path(other).expanduser().absolute())
     (data / "tmp").mkdir()
     decoder = {} if host.kind.any_width else {"sd_vae_decode_method": "TAESD"}
     for name, settings in {"config.json": {**OPTIONS, **decoder}, "ui-config.json": page}.items():

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .support.webui import FRAMES, QUICK, Frames, Webui, apart
+from ..support.webui import FRAMES, QUICK, Frames, Webui, apart
 
 ROUNDING = 0.5
 """Mean difference of 255 that is not one of content."""

@@ -9,11 +9,11 @@ import pytest
 
 from motion.demo.detector import read_clip
 
-from .support.networks import LORA
-from .support.webui import FRAMES, Webui, apart
-from .test_api import SUITED
-from .test_features import HIRES
-from .test_loras import CHANGED, SAME
+from ..support.networks import LORA
+from ..support.webui import FRAMES, Webui, apart
+from ..test_api import SUITED
+from ..test_features import HIRES
+from ..test_loras import CHANGED, SAME
 from .test_prompts import BLUE, PROMPT, ROUNDING, long
 
 THERE_AND_BACK = f"0: {PROMPT}\n7-8: {BLUE}\n-1: {PROMPT}"
