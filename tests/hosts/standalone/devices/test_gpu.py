@@ -105,6 +105,18 @@ def test_a_step_sends_little_and_waits_once(
     assert last["to device"] <= 2 and last["to host"] == 1 and not last["wait"], events
 
 
+def test_of_a_very_long_clip_a_window_at_a_time_goes_there(
+    tiny: Path, module: MotionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "HELD_AT_ONCE", 0)
+    marks = [0]
+    with simulated_gpu() as gpu:
+        host = Standalone.open(tiny / "sd15.safetensors", "cuda", "fp32")
+        host.render(replace(LONG, steps=2, cfg=1.0), module, lambda done, steps: marks.append(len(gpu.events)))
+    of_step = [event for event in gpu.events[marks[-2] : marks[-1]] if event.kind == "to device"]
+    assert len(of_step) > 1 and {event.size for event in of_step} == {4 * LONG.context_length * 8 * 8 * 4}
+
+
 def test_what_is_drawn_in_half_precision_stays_in_it(tiny: Path, module: MotionModel) -> None:
     clip = replace(CLIP, steps=2)
     with simulated_gpu():
