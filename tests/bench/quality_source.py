@@ -57,7 +57,10 @@ class Bench:
             for noise in ("independent", "constant")
             for strength in STRENGTHS
         }
-        return {**anew, "goes on, SparseCtrl and held": self._goes_on(True), "goes on, held": self._goes_on(False)}
+        both = "goes on, SparseCtrl and held"
+        on = {both: self._goes_on(True), "goes on, held": self._goes_on(False)}
+        settings = {f"{both}, scale off keys 0.5": {"off_keys": 0.5}, f"{both}, CFG 4": {"cfg": 4.0}}
+        return {**anew, **on, **{name: self._goes_on(True, **changed) for name, changed in settings.items()}}
 
     def _anew(self, strength: float, noise: str) -> Draw:
         def draw(scene: Scene, real: Frames, seed: int) -> Measured:
@@ -73,14 +76,15 @@ class Bench:
 
         return draw
 
-    def _goes_on(self, encoder: bool) -> Draw:
+    def _goes_on(self, encoder: bool, **settings: float) -> Draw:
         networks = replace(self.networks, controls=[Control(ENCODER, {})] if encoder else [])
 
         def draw(scene: Scene, real: Frames, seed: int) -> Measured:
             with TemporaryDirectory() as folder:
                 write(real[:GIVEN], Path(folder) / "clip.webp", 8, "")
                 path = Continuation(Source(Path(folder) / "clip.webp"), GIVEN)
-                new, _ = continue_clip(self.host, demo_clip(scene.caption, seed), networks, path)
+                clip = replace(demo_clip(scene.caption, seed), **settings)  # type: ignore[arg-type]
+                new, _ = continue_clip(self.host, clip, networks, path)
             given, found = read_clip(real[:GIVEN]), read_clip(new)
             right = all(s is not None and (s.colour, s.shape) == (scene.colour, scene.shape) for s in found)
             if None in given or None in found:
