@@ -145,7 +145,9 @@ def test_sampling_wears_the_tabs_and_the_prompts_loras(
 
     monkeypatch.setattr(motion.sampling.lora, "attach", attach)
     monkeypatch.setattr(sampling, "loaded_base", lambda: "sd15")
-    host = SimpleNamespace(unet=lambda: unet, vae=nn.Identity, put_schedule=lambda alphas, undo: None)
+    host = SimpleNamespace(
+        unet=lambda: unet, vae=nn.Identity, put_schedule=lambda alphas, undo: None, free_memory=lambda: None
+    )
     monkeypatch.setattr(sampling, "host", lambda: host)
     module = SimpleNamespace(ImageRNG=ImageRNG, create_sampler=lambda name, model: None)
     for name in ("sd_models", "sd_samplers", "rng"):

@@ -89,6 +89,7 @@ class Sampling:
         self.guidance = Guidance(self.techniques, self.arrangement, tab.frames, pictures_within_a_pass(), regions)
         self.keys = KeyFrameControls(tab, controls, self.arrangement, bool(self.techniques.ask("takes_given")))
         self._attached = ExitStack()
+        self._enlarges = False
         self._copied = False
         """Whether a pass has run with what is attached."""
         self._of_pass = ExitStack()
@@ -105,6 +106,7 @@ class Sampling:
             p.rng = clip_noise.like(p.rng)
             undo.enter_context(staying_on(torch.device(host_module("shared").device), self._modules()))
             undo.callback(self._detach)
+            self._enlarges = bool(getattr(p, "enable_hr", False))
             for note in motion.lora.notes(self.module, self._attach()):
                 p.comment(note)
             for name in vars(sd_models).keys() & set(RELOADS):
@@ -216,7 +218,8 @@ class Sampling:
         self.progress.follow_unet(unet, self._attached)
         if self.techniques.have("see"):
             self._attached.callback(attach_inputs(unet, self.arrangement, self.guidance.see))
-        self._attached.enter_context(encoding_to_the_mean(host().vae()))  # hires fix encodes what it has enlarged
+        if self._enlarges:  # hires fix encodes what it has enlarged
+            self._attached.enter_context(encoding_to_the_mean(host().vae()))
         self._copied = False
         return loras
 
