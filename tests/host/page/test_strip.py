@@ -14,7 +14,7 @@ from motion.demo.world import draw_clip, parse_caption
 from ..support.models import RGB, SCRIBBLE
 from ..support.page import WebuiPage, prepare
 from ..support.webui import QUICK
-from .test_curves import drawn
+from .test_curves import drawn, send
 
 LABEL = "Key frames"
 
@@ -121,7 +121,10 @@ STRENGTHS = ["@0: 1, @0.5: 0.2", "0.5"]
 """Of the first picture over the steps, and of the last."""
 
 
-def test_a_clip_obeys_the_strip_and_its_parameters_bring_it_back(open_page: WebuiPage, pictures: list[Path]) -> None:
+def test_a_clip_obeys_the_strip_and_its_parameters_bring_it_back(
+    open_page: WebuiPage, pictures: list[Path], tmp_path: Path
+) -> None:
+    """From the parameters of the last job, which the host writes before it decodes, and whole from the clip's file."""
     page = open_page
     prepare(page)
     page.add_keys(*pictures[:2])
@@ -140,13 +143,18 @@ def test_a_clip_obeys_the_strip_and_its_parameters_bring_it_back(open_page: Webu
     page.load()
     page.host_fill("prompt", "")
     page.paste()
+    assert _came_back(page, "strip-pasted") == (shown, STRENGTHS, ["0", "15"])
+    send(page, first, tmp_path)
+    assert _came_back(page, "strip-sent") == (shown, STRENGTHS, ["0", "15"])
+    assert drawn(page) == first
+
+
+def _came_back(page: WebuiPage, name: str) -> tuple[list[str], list[str], list[str]]:
+    """The pictures of the strip, their strengths and their frames."""
     page.unfold(LABEL)
     page.keys.nth(1).wait_for(state="visible")
-    page.photograph("strip-pasted")
-    assert page.key_pictures() == shown
-    assert page.key_values("strength") == STRENGTHS
-    assert page.key_values("frame") == ["0", "15"]
-    assert drawn(page) == first
+    page.photograph(name)
+    return page.key_pictures(), page.key_values("strength"), page.key_values("frame")
 
 
 def test_pictures_keep_their_order_and_go_by_pointer_and_keys(open_page: WebuiPage, pictures: list[Path]) -> None:
