@@ -106,11 +106,16 @@ def _adapter(widths: tuple[int, ...]) -> dict[str, Tensor]:
 def _lllite(widths: tuple[int, ...]) -> dict[str, Tensor]:
     """kohya's ControlLLLite before the queries of the levels that go down."""
     state: dict[str, Tensor] = {}
-    for block, width in zip((1, 2, 4, 5, 7, 8), (width for width in widths[:3] for _ in range(2)), strict=True):
+    half = EMBEDDING // 2
+    for level, block in ((level, 3 * level + number) for level in range(3) for number in (1, 2)):
+        width = widths[level]
         for attention in ("attn1", "attn2"):
             name = f"lllite_unet_input_blocks_{block}_1_transformer_blocks_0_{attention}_to_q"
-            state |= _layer(f"{name}.conditioning1.0", EMBEDDING // 2, 3, 4, 4)
-            state |= _layer(f"{name}.conditioning1.2", EMBEDDING, EMBEDDING // 2, 2, 2)
+            # The picture in the size of the level: an eighth, a sixteenth and a thirty-second.
+            state |= _layer(f"{name}.conditioning1.0", half, 3, 4, 4)
+            seen = [(half, 4), (EMBEDDING, 2)] if level == 2 else [(EMBEDDING, 2 + 2 * level)]
+            for place, (channels, side) in enumerate(seen):
+                state |= _layer(f"{name}.conditioning1.{2 + 2 * place}", channels, half, side, side)
             state |= _layer(f"{name}.down.0", INNER, width) | _layer(f"{name}.mid.0", INNER, INNER + EMBEDDING)
             state |= _layer(f"{name}.up.0", width, INNER)
     return state
