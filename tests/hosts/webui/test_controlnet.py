@@ -144,20 +144,27 @@ def test_the_built_in_one_gets_as_many_images_as_frames(kind: Any, folder: Path)
 
 
 class OneImage:
-    """A unit of Neo's since 2026."""
+    """A unit of Neo's since 2026: its image is a picture, and what is drawn over it another."""
 
     def __init__(self, enabled: bool = True, image: Any = None, image_fg: Any = None) -> None:
         self.enabled, self.image, self.image_fg = enabled, image, image_fg
 
+    def picture(self) -> Any:
+        assert self.image_fg is None or (self.image_fg.shape == (*self.image.shape[:2], 4) and not self.image_fg.any())
+        return self.image
 
-class OneImageClassic(OneImage):
-    """Classic's, which names modes and folders that it no longer takes."""
+
+class OneImageClassic:
+    """Classic's, which names modes and folders that it no longer takes: its image is a picture with a mask."""
 
     batch_image_dir = None
 
     def __init__(self, enabled: bool = True, image: Any = None, input_mode: Any = Mode.SIMPLE) -> None:
-        super().__init__(enabled, image, np.zeros(1))
-        self.input_mode = input_mode
+        self.enabled, self.image, self.input_mode = enabled, image, input_mode
+
+    def picture(self) -> Any:
+        assert self.image["image"].shape == self.image["mask"].shape and not self.image["mask"].any()
+        return self.image["image"]
 
 
 @pytest.mark.parametrize(("kind", "fields"), [(OneImage, {}), (OneImageClassic, {"input_mode": "batch"})])
@@ -166,8 +173,7 @@ def test_where_a_unit_knows_one_image_the_job_is_given_one_for_each_frame(
 ) -> None:
     def asked(p: Any, unit: Any, *others: Any) -> Any:
         assert others == ("preprocessor", 64, 64)
-        assert unit.image["image"].shape == unit.image["mask"].shape and not unit.image_fg.any()
-        return [[int(unit.image["image"].max()), None]], "crop"
+        return [[int(unit.picture().max()), None]], "crop"
 
     p = processing({"batch_image_dir": str(folder), **fields}, {"image": "one"})
     made = {"get_enabled_units": lambda units: [kind(**unit) if isinstance(unit, dict) else unit for unit in units]}
@@ -179,8 +185,8 @@ def test_where_a_unit_knows_one_image_the_job_is_given_one_for_each_frame(
         assert getattr(several, "input_mode", Mode.SIMPLE) is Mode.SIMPLE
         found, mode = p.script.get_input_data(p, several, "preprocessor", 64, 64)
         assert ([shade for shade, _ in found], mode) == ([0, 1, 2, 2], "crop")
-        other = kind(image={"image": np.full((2, 2, 3), 9), "mask": np.zeros((2, 2, 3))})
-        other.image_fg = np.zeros(1)
+        picture = np.full((2, 2, 3), 9)
+        other = kind(image=picture if kind is OneImage else {"image": picture, "mask": np.zeros((2, 2, 3))})
         assert p.script.get_input_data(p, other, "preprocessor", 64, 64) == ([[9, None]], "crop")
         assert one.image == "one"
     assert p.script.get_input_data is asked

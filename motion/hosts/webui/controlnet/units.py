@@ -182,10 +182,9 @@ def _shown_one_by_one(unit: Any, folder: Path, script: Any, undo: ExitStack) -> 
 def _as_drawn(unit: Any, file: Path) -> dict[str, Any]:
     """The fields of a unit into which a picture was put, with nothing drawn over it."""
     picture = np.asarray(Image.open(file).convert("RGB"))
-    fields: dict[str, Any] = {"image": {"image": picture, "mask": np.zeros_like(picture)}}
     if hasattr(unit, "image_fg"):
-        fields["image_fg"] = np.zeros((*picture.shape[:2], 4), np.uint8)
-    return fields
+        return {"image": picture, "image_fg": np.zeros((*picture.shape[:2], 4), np.uint8)}
+    return {"image": {"image": picture, "mask": np.zeros_like(picture)}}
 
 
 def built_in_modules(p: Any, prefix: str) -> list[str]:
