@@ -19,7 +19,8 @@ from motion import video
 from motion.cli import main as cli
 from motion.errors import MotionError
 from motion.fields.table import Size
-from motion.hosts.standalone import Standalone, sampling
+from motion.hosts.standalone import Networks, Standalone, sampling
+from motion.hosts.standalone.text.joined import encode_prompts
 from motion.hosts.standalone.windows import windows_of
 from motion.hosts.standalone.work import FILE, Work
 from motion.models.motion.model import MotionModel
@@ -111,7 +112,7 @@ def test_key_frames_are_told_their_own_text(travel: str, host: Standalone) -> No
 def test_travel_reaches_the_pooled_vectors(tiny: Path) -> None:
     host = Standalone.open(tiny / "sdxl.safetensors", device="cpu")
     clip = replace(SMALL, frames=3, prompt="0: a cat\n2: a dog")
-    found = host._encode_prompts([clip], 3, ()).rows([0, 1, 2, 0, 1, 2])
+    found = encode_prompts(host.parts, [clip], 3, Networks()).rows([0, 1, 2, 0, 1, 2])
     assert found.pooled is not None
     assert (found.context.shape[0], found.pooled.shape[0]) == (6, 6)
     middle = (found.pooled[3] + found.pooled[5]) / 2
