@@ -168,11 +168,12 @@ def cut_after(step: int) -> Callable[[int, int], None]:
 def test_a_clip_that_was_cut_off_goes_on_bit_by_bit(
     sampler: str, host: Standalone, v3: MotionModel, tmp_path: Path
 ) -> None:
-    """At its last step, whatever the sampler remembers; in any round of FreeInit."""
+    """At its last step, whatever the sampler remembers; in any round of FreeInit, which one sampler is enough for."""
     clip = replace(LONG, frames=10, sampler=sampler, freeinit=2, cfg=1.0)
     totals: list[int] = []
     whole = np.stack(list(host.stream(clip, v3, lambda done, total: totals.append(total))))
-    for cut in (totals[0] // 2 + 1, totals[0]):
+    cuts = [totals[0] // 2 + 1, totals[0]] if sampler == "euler" else [totals[0]]
+    for cut in cuts:
         work = Work.of(tmp_path / "work", clip, "the job")
         with pytest.raises(PowerCut):
             host.stream(clip, v3, cut_after(cut), work=work)
