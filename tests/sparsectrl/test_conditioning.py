@@ -88,7 +88,7 @@ def test_a_key_counts_in_each_step_as_its_curve_says(unet: nn.Module, engine: st
             return small.run(precise, (x, torch.full((len(x),), time), text)), effect.passes
 
     curve = {5: "@0: 1, @1: 0.2"}
-    for time, strength in ((999.0, 1.0), (499.5, 0.6)):
+    for time, strength in ((999.0, 1.0), (499.5, 0.6), (0.0, 0.2)):
         assert small.far(drawn(time, keys=curve)[0], drawn(time, strength)[0]) < 1e-6
     assert torch.equal(drawn(500, keys={5: "@0: 1"})[0], drawn(500)[0])
     both = {0: "@0: 1, @0.5: 0", 5: "@0: 0.5, @0.5: 0"}

@@ -90,6 +90,7 @@ class Sampling:
         self.keys = KeyFrameControls(tab, controls, self.arrangement, bool(self.techniques.ask("takes_given")))
         self._attached = ExitStack()
         self._enlarges = False
+        """Whether a second pass draws on the first's pictures, enlarged."""
         self._copied = False
         """Whether a pass has run with what is attached."""
         self._of_pass = ExitStack()
